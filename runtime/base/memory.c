@@ -1,0 +1,152 @@
+/* Aligned allocation with a counter and failure injection, and block arenas. */
+#include "runtime/base/memory.h"
+
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/base/size.h"
+
+static atomic_size_t alloc_count;
+static atomic_long fail_after = -1;
+
+void *rq_alloc(size_t size_bytes)
+{
+    atomic_fetch_add(&alloc_count, 1);
+    long left = atomic_load(&fail_after);
+    if (left == 0)
+        return NULL;
+    if (left > 0)
+        atomic_store(&fail_after, left - 1);
+    size_t padded;
+    if (!rq_add_size(size_bytes, RQ_ALIGNMENT - 1, &padded))
+        return NULL;
+    padded &= ~(size_t)(RQ_ALIGNMENT - 1);
+    void *memory = aligned_alloc(RQ_ALIGNMENT, padded ? padded : RQ_ALIGNMENT);
+    if (memory)
+        memset(memory, 0, padded);
+    return memory;
+}
+
+void rq_free(void *memory)
+{
+    free(memory);
+}
+
+rq_status rq_alloc_array(void **out, size_t n, size_t elem_size, rq_error *err)
+{
+    size_t size_bytes;
+    void *memory = rq_mul_size(n, elem_size, &size_bytes) ? rq_alloc(size_bytes) : NULL;
+    if (!memory)
+        return rq_fail(err, RQ_ERR_NOMEM, "out of memory (%zu elements of %zu bytes)", n,
+                       elem_size);
+    *out = memory;
+    return RQ_OK;
+}
+
+size_t rq_alloc_count(void)
+{
+    return atomic_load(&alloc_count);
+}
+
+void rq_alloc_test_fail_after(long n)
+{
+    atomic_store(&fail_after, n);
+}
+
+struct rq_arena_block {
+    rq_arena_block *next;
+    size_t size_bytes; /* of data */
+    size_t used_bytes;
+    unsigned char *data;
+};
+
+#if defined(__SANITIZE_ADDRESS__)
+enum { MIN_BLOCK_BYTES = 0 };
+#else
+enum { MIN_BLOCK_BYTES = 64 * 1024 };
+#endif
+
+static rq_arena_block *add_block(rq_arena *arena, size_t size_bytes)
+{
+    rq_arena_block *block = rq_alloc(sizeof *block);
+    if (!block)
+        return NULL;
+    block->size_bytes = size_bytes > MIN_BLOCK_BYTES ? size_bytes : MIN_BLOCK_BYTES;
+    block->data = rq_alloc(block->size_bytes);
+    if (!block->data) {
+        rq_free(block);
+        return NULL;
+    }
+    block->next = arena->blocks;
+    arena->blocks = block;
+    return block;
+}
+
+void *rq_arena_alloc(rq_arena *arena, size_t size_bytes)
+{
+    size_t padded;
+    if (!rq_add_size(size_bytes ? size_bytes : 1, RQ_ALIGNMENT - 1, &padded))
+        return NULL;
+    padded &= ~(size_t)(RQ_ALIGNMENT - 1);
+    rq_arena_block *block = arena->blocks;
+    if (!block || block->size_bytes - block->used_bytes < padded || MIN_BLOCK_BYTES == 0)
+        block = add_block(arena, MIN_BLOCK_BYTES == 0 ? size_bytes : padded);
+    if (!block)
+        return NULL;
+    void *memory = block->data + block->used_bytes;
+    block->used_bytes = MIN_BLOCK_BYTES == 0 ? block->size_bytes : block->used_bytes + padded;
+    arena->total_bytes += padded;
+    return memory;
+}
+
+rq_status rq_arena_array(rq_arena *arena, void **out, size_t n, size_t elem_size, rq_error *err)
+{
+    size_t size_bytes;
+    void *memory =
+        rq_mul_size(n, elem_size, &size_bytes) ? rq_arena_alloc(arena, size_bytes) : NULL;
+    if (!memory)
+        return rq_fail(err, RQ_ERR_NOMEM, "out of memory (%zu elements of %zu bytes)", n,
+                       elem_size);
+    *out = memory;
+    return RQ_OK;
+}
+
+char *rq_arena_strdup(rq_arena *arena, const char *text)
+{
+    const size_t size_bytes = strlen(text) + 1;
+    char *copy = rq_arena_alloc(arena, size_bytes);
+    return copy ? memcpy(copy, text, size_bytes) : NULL;
+}
+
+char *rq_arena_printf(rq_arena *arena, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    const int n = vsnprintf(NULL, 0, format, args);
+    va_end(args);
+    if (n < 0)
+        return NULL;
+    char *text = rq_arena_alloc(arena, (size_t)n + 1);
+    if (!text)
+        return NULL;
+    va_start(args, format);
+    (void)vsnprintf(text, (size_t)n + 1, format, args);
+    va_end(args);
+    return text;
+}
+
+void rq_arena_deinit(rq_arena *arena)
+{
+    while (arena->blocks) {
+        rq_arena_block *block = arena->blocks;
+        arena->blocks = block->next;
+        rq_free(block->data);
+        rq_free(block);
+    }
+    arena->total_bytes = 0;
+}

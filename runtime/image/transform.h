@@ -1,0 +1,51 @@
+/* From a decoded photograph to the pixels of one sample, u8 [size, size, 3] RGB.
+ *
+ *   RQ_TRANSFORM_EVAL      torchvision Resize(resize) + CenterCrop(size), on PIL images: the short side becomes resize, the long side
+ *                          int(resize * long / short); crop offset int(round((side - size) / 2.0)) (round half to even); an image smaller than the
+ *                          crop is padded with zeros as torchvision does
+ *   RQ_TRANSFORM_CROP      RandomResizedCrop(size): area 0.08…1, ratio 3/4…4/3 (log-uniform), 10 tries, then the
+ *                          central crop; + horizontal flip with probability 1/2
+ *   RQ_TRANSFORM_PAD_CROP  for small images: short side resized to size when it differs (then centre-cropped square), pad 4 with zeros,
+ *                          random crop, flip
+ *   RQ_TRANSFORM_FLIP      as EVAL, then the flip
+ *
+ * Random choices come from the stream given, so a sample depends on (seed, epoch, index) only. */
+#ifndef RQ_RUNTIME_IMAGE_TRANSFORM_H
+#define RQ_RUNTIME_IMAGE_TRANSFORM_H
+
+#include "runtime/base/random.h"
+#include "runtime/image/jpeg.h"
+#include "runtime/image/resize.h"
+
+typedef enum rq_transform_kind {
+    RQ_TRANSFORM_EVAL,
+    RQ_TRANSFORM_CROP,
+    RQ_TRANSFORM_PAD_CROP,
+    RQ_TRANSFORM_FLIP,
+} rq_transform_kind;
+
+typedef struct rq_transform {
+    rq_transform_kind kind;
+    int resize; /* EVAL, FLIP: short side before the crop */
+    int size;   /* side of the result */
+} rq_transform;
+
+/* Everything that turning a file into a sample needs; one per thread. Zero-initialise. */
+typedef struct rq_sampler {
+    rq_jpeg_decoder *decoder;
+    rq_image image;
+    rq_image resized;
+    rq_resizer resizer;
+    uint8_t *file; /* the file's bytes */
+    size_t file_capacity_bytes;
+} rq_sampler;
+void rq_sampler_deinit(rq_sampler *sampler);
+
+/* Read, decode, transform one file into dst [size, size, 3].
+ * Training kinds may decode at a DCT-reduced size when the crop still has at least the output's pixels; EVAL and FLIP never do.
+ * Errors: RQ_ERR_IO, RQ_ERR_IMAGE, RQ_ERR_NOMEM; the message starts with the path. */
+RQ_NODISCARD rq_status rq_sample_file(rq_sampler *sampler, const char *path,
+                                      const rq_transform *transform, rq_random *random,
+                                      uint8_t *dst, rq_error *err);
+
+#endif
