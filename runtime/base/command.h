@@ -1,7 +1,9 @@
-/* A command of the program: one row in cli/main.c's table. The code stands in the room that the command belongs to.
+/* A command of the program: one row in cli/main.c's table. The code stands in the room that the
+ * command belongs to.
  *
- * run() parses argv (argv[0] is the command's name) and does the work. It prints results to stdout and nothing else
- * there. Errors go to *err, whose code decides the exit status (RQ_ERR_USAGE 2, RQ_ERR_GATE 3, others 1); the program prints them. */
+ * run() parses argv (argv[0] is the command's name) and does the work. It prints results to stdout
+ * and nothing else there. Errors go to *err, whose code decides the exit status (RQ_ERR_USAGE 2,
+ * RQ_ERR_GATE 3, others 1); the program prints them. */
 #ifndef RQ_RUNTIME_BASE_COMMAND_H
 #define RQ_RUNTIME_BASE_COMMAND_H
 
@@ -13,12 +15,14 @@ typedef struct rq_command {
     rq_status (*run)(const struct rq_command *self, int argc, char **argv, rq_error *err);
 } rq_command;
 
-/* Parse argv into fields, or print the help and set *done when --help was asked. The first line of every run(). */
+/* Parse argv into fields, or print the help and set *done when --help was asked. The first line of
+ * every run(). */
 RQ_NODISCARD rq_status rq_command_options(const rq_command *self, const rq_option *table,
                                           size_t n_options, int argc, char **argv, void *fields,
                                           bool *done, rq_error *err);
 
-/* The command line as one string, shell-quoted, for model files: "repqat convert a.bin b.bin". Caller frees with rq_free; NULL without memory. */
+/* The command line as one string, shell-quoted, for model files: "repqat convert a.bin b.bin".
+ * Caller frees with rq_free; NULL without memory. */
 char *rq_command_line(int argc, char **argv);
 
 #endif

@@ -1,5 +1,6 @@
-/* Messages of the libraries. Libraries never print: they hand one line to the sink that the program set; without a
- * sink nothing happens. Not for errors (see status.h): for progress and for warnings that do not stop the work. */
+/* Messages of the libraries. Libraries never print: they hand one line to the sink that the program
+ * set; without a sink nothing happens. Not for errors (see status.h): for progress and for warnings
+ * that do not stop the work. */
 #ifndef RQ_RUNTIME_BASE_LOG_H
 #define RQ_RUNTIME_BASE_LOG_H
 

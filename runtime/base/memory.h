@@ -1,8 +1,9 @@
 /* The project's one allocator, and arenas on top of it.
  *
- * All memory of the libraries comes from rq_alloc, so that a test can count requests or make the n-th one fail
- * (rq_alloc_test). An arena is a growing list of blocks freed as a whole: one per model, per session, per trainer.
- * Under AddressSanitizer each arena request is a block of its own, so that overruns inside an arena are seen. */
+ * All memory of the libraries comes from rq_alloc, so that a test can count requests or make the
+ * n-th one fail (rq_alloc_test). An arena is a growing list of blocks freed as a whole: one per
+ * model, per session, per trainer. Under AddressSanitizer each arena request is a block of its own,
+ * so that overruns inside an arena are seen. */
 #ifndef RQ_RUNTIME_BASE_MEMORY_H
 #define RQ_RUNTIME_BASE_MEMORY_H
 
@@ -12,16 +13,16 @@
 
 enum { RQ_ALIGNMENT = 64 }; /* bytes; every allocation starts on a cache line */
 
-/* size_bytes of zeroed memory, 64-byte aligned; NULL when there is none (size 0 gives a valid pointer).
- * Free with rq_free. Thread-safe. */
+/* size_bytes of zeroed memory, 64-byte aligned; NULL when there is none (size 0 gives a valid
+ * pointer). Free with rq_free. Thread-safe. */
 void *rq_alloc(size_t size_bytes);
 void rq_free(void *memory); /* NULL is fine */
 
 /* rq_alloc of n elements of elem_size bytes with overflow check, reporting through err. */
 RQ_NODISCARD rq_status rq_alloc_array(void **out, size_t n, size_t elem_size, rq_error *err);
 
-/* For tests: the number of rq_alloc calls so far, and a countdown: with fail_after = n >= 0 the n-th next call
- * (0 = the very next) and all later ones return NULL; a negative value ends that. */
+/* For tests: the number of rq_alloc calls so far, and a countdown: with fail_after = n >= 0 the
+ * n-th next call (0 = the very next) and all later ones return NULL; a negative value ends that. */
 size_t rq_alloc_count(void);
 void rq_alloc_test_fail_after(long n);
 
@@ -33,7 +34,10 @@ typedef struct rq_arena {
     size_t total_bytes;     /* requested so far, padding included */
 } rq_arena;
 
-#define RQ_ARENA_INIT {NULL, 0}
+#define RQ_ARENA_INIT                                                                              \
+    {                                                                                              \
+        NULL, 0                                                                                    \
+    }
 
 /* Zeroed, 64-byte aligned memory that lives until rq_arena_deinit; NULL when there is none. */
 void *rq_arena_alloc(rq_arena *arena, size_t size_bytes);

@@ -1,6 +1,7 @@
 /* Command-line options from one table per command: the table produces both the parser and --help.
  *
- * A command declares a struct of plain fields and a table that names, for each option, the field it fills:
+ * A command declares a struct of plain fields and a table that names, for each option, the field it
+ * fills:
  *
  *     typedef struct { const char *dir; int64_t batch; bool verbose; } eval_options;
  *     static const rq_option table[] = {
@@ -37,47 +38,68 @@ typedef struct rq_option_rest {
 
 typedef struct rq_option {
     rq_option_kind kind;
-    const char *name;  /* long name without dashes, or the positional's name */
-    char letter;       /* short flag, 0 for none */
-    bool required;     /* an option that must be given */
-    size_t offset;     /* of the field in the command's struct */
-    const char *value; /* what the help calls the value ("N", "FILE"); NULL for flags and positionals */
-    double min, max;   /* INT and FLOAT */
+    const char *name; /* long name without dashes, or the positional's name */
+    char letter;      /* short flag, 0 for none */
+    bool required;    /* an option that must be given */
+    size_t offset;    /* of the field in the command's struct */
+    const char
+        *value; /* what the help calls the value ("N", "FILE"); NULL for flags and positionals */
+    double min, max;            /* INT and FLOAT */
     const char *const *choices; /* CHOICE */
     const char *help;
 } rq_option;
 
 #define RQ_OPTION_FLAG(name_, letter_, type, field, help_)                                         \
-    {.kind = RQ_OPT_FLAG, .name = (name_), .letter = (letter_), .offset = offsetof(type, field),   \
-     .help = (help_)}
+    {                                                                                              \
+        .kind = RQ_OPT_FLAG, .name = (name_), .letter = (letter_),                                 \
+        .offset = offsetof(type, field), .help = (help_)                                           \
+    }
 #define RQ_OPTION_INT(name_, letter_, type, field, value_, min_, max_, help_)                      \
-    {.kind = RQ_OPT_INT, .name = (name_), .letter = (letter_), .offset = offsetof(type, field),    \
-     .value = (value_), .min = (min_), .max = (max_), .help = (help_)}
+    {                                                                                              \
+        .kind = RQ_OPT_INT, .name = (name_), .letter = (letter_), .offset = offsetof(type, field), \
+        .value = (value_), .min = (min_), .max = (max_), .help = (help_)                           \
+    }
 #define RQ_OPTION_FLOAT(name_, letter_, type, field, value_, min_, max_, help_)                    \
-    {.kind = RQ_OPT_FLOAT, .name = (name_), .letter = (letter_), .offset = offsetof(type, field),  \
-     .value = (value_), .min = (min_), .max = (max_), .help = (help_)}
+    {                                                                                              \
+        .kind = RQ_OPT_FLOAT, .name = (name_), .letter = (letter_),                                \
+        .offset = offsetof(type, field), .value = (value_), .min = (min_), .max = (max_),          \
+        .help = (help_)                                                                            \
+    }
 #define RQ_OPTION_STRING(name_, letter_, type, field, value_, help_)                               \
-    {.kind = RQ_OPT_STRING, .name = (name_), .letter = (letter_), .offset = offsetof(type, field), \
-     .value = (value_), .help = (help_)}
+    {                                                                                              \
+        .kind = RQ_OPT_STRING, .name = (name_), .letter = (letter_),                               \
+        .offset = offsetof(type, field), .value = (value_), .help = (help_)                        \
+    }
 #define RQ_OPTION_REQUIRED(name_, letter_, type, field, value_, help_)                             \
-    {.kind = RQ_OPT_STRING, .name = (name_), .letter = (letter_), .required = true,                \
-     .offset = offsetof(type, field), .value = (value_), .help = (help_)}
+    {                                                                                              \
+        .kind = RQ_OPT_STRING, .name = (name_), .letter = (letter_), .required = true,             \
+        .offset = offsetof(type, field), .value = (value_), .help = (help_)                        \
+    }
 #define RQ_OPTION_CHOICE(name_, letter_, type, field, choices_, help_)                             \
-    {.kind = RQ_OPT_CHOICE, .name = (name_), .letter = (letter_), .offset = offsetof(type, field), \
-     .value = NULL, .choices = (choices_), .help = (help_)}
+    {                                                                                              \
+        .kind = RQ_OPT_CHOICE, .name = (name_), .letter = (letter_),                               \
+        .offset = offsetof(type, field), .value = NULL, .choices = (choices_), .help = (help_)     \
+    }
 #define RQ_POSITIONAL(name_, type, field, help_)                                                   \
-    {.kind = RQ_OPT_POSITIONAL, .name = (name_), .offset = offsetof(type, field), .help = (help_)}
+    {                                                                                              \
+        .kind = RQ_OPT_POSITIONAL, .name = (name_), .offset = offsetof(type, field),               \
+        .help = (help_)                                                                            \
+    }
 #define RQ_REST(name_, type, field, help_)                                                         \
-    {.kind = RQ_OPT_REST, .name = (name_), .offset = offsetof(type, field), .help = (help_)}
+    {                                                                                              \
+        .kind = RQ_OPT_REST, .name = (name_), .offset = offsetof(type, field), .help = (help_)     \
+    }
 
-/* Fill *fields from argv[1…argc-1] (argv[0] is the command). Accepts --name VALUE, --name=VALUE, -xVALUE, -x VALUE, options after
- * positionals, and -- as the end of options; an unambiguous prefix of a name is NOT accepted. Numbers are parsed
- * whole: "12abc", "", "1e999" and values out of range are errors that name the option and its range.
- * Errors: RQ_ERR_USAGE. fields may then be partly filled. */
+/* Fill *fields from argv[1…argc-1] (argv[0] is the command). Accepts --name VALUE, --name=VALUE,
+ * -xVALUE, -x VALUE, options after positionals, and -- as the end of options; an unambiguous prefix
+ * of a name is NOT accepted. Numbers are parsed whole: "12abc", "", "1e999" and values out of range
+ * are errors that name the option and its range. Errors: RQ_ERR_USAGE. fields may then be partly
+ * filled. */
 RQ_NODISCARD rq_status rq_options_parse(const rq_option *table, size_t n_options, int argc,
                                         char **argv, void *fields, rq_error *err);
 
-/* Usage line, summary and one line per option, from the same table; defaults are read from fields. */
+/* Usage line, summary and one line per option, from the same table; defaults are read from fields.
+ */
 void rq_options_help(const rq_option *table, size_t n_options, const char *command,
                      const char *summary, const void *fields, FILE *out);
 

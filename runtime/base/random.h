@@ -1,8 +1,8 @@
 /* Seeded random numbers that are the same on every machine and at any number of threads.
  *
- * splitmix64 (Steele, Lea, Flood 2014): a 64-bit counter through a mixing function. Streams are independent
- * because their seeds are hashed: rq_random_stream(seed, epoch, sample) gives each sample of each epoch a stream of
- * its own, whichever thread draws from it. */
+ * splitmix64 (Steele, Lea, Flood 2014): a 64-bit counter through a mixing function. Streams are
+ * independent because their seeds are hashed: rq_random_stream(seed, epoch, sample) gives each
+ * sample of each epoch a stream of its own, whichever thread draws from it. */
 #ifndef RQ_RUNTIME_BASE_RANDOM_H
 #define RQ_RUNTIME_BASE_RANDOM_H
 

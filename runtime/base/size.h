@@ -1,5 +1,5 @@
-/* Checked size arithmetic: the only way in which sizes that come from a file, an image or an option are combined.
- * Each returns false on overflow and then leaves *out untouched. */
+/* Checked size arithmetic: the only way in which sizes that come from a file, an image or an option
+ * are combined. Each returns false on overflow and then leaves *out untouched. */
 #ifndef RQ_RUNTIME_BASE_SIZE_H
 #define RQ_RUNTIME_BASE_SIZE_H
 
@@ -25,7 +25,8 @@ static inline bool rq_mul_size(size_t a, size_t b, size_t *out)
     return true;
 }
 
-/* Product of rank dimensions (1 for rank 0). False for a negative dimension or on overflow of size_t. */
+/* Product of rank dimensions (1 for rank 0). False for a negative dimension or on overflow of
+ * size_t. */
 static inline bool rq_dims_elems(const int64_t *dims, int rank, size_t *out)
 {
     size_t elems = 1;

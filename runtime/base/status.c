@@ -53,12 +53,14 @@ void rq_error_prefix(rq_error *err, const char *format, ...)
     char prefixed[sizeof err->text];
     va_list args;
     va_start(args, format);
-    int n = vsnprintf(prefixed, sizeof prefixed, format, args);
+    const int length = vsnprintf(prefixed, sizeof prefixed, format, args);
     va_end(args);
-    if (n < 0)
+    if (length < 0)
         return;
-    if ((size_t)n < sizeof prefixed)
-        (void)snprintf(prefixed + n, sizeof prefixed - (size_t)n, ": %s", err->text);
+    const size_t used = (size_t)length < sizeof prefixed ? (size_t)length : sizeof prefixed - 1;
+    const size_t room = sizeof prefixed - used; /* a message that is too long is cut */
+    if (snprintf(prefixed + used, room, ": %s", err->text) < 0)
+        return;
     memcpy(err->text, prefixed, sizeof prefixed);
     flatten(err->text);
 }

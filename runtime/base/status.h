@@ -1,14 +1,14 @@
 /* Status codes and caller-owned errors.
  *
- * Every function that can fail returns an rq_status (0 = ok) and takes, as its last parameter, an optional
- * rq_error that the caller owns. The function that finds the fault writes the message, with the values and the
- * rule that was broken; callers above may add a prefix (a path, a layer's name) but never replace it. Nothing is
- * allocated to report an error, and nothing is global. */
+ * Every function that can fail returns an rq_status (0 = ok) and takes, as its last parameter, an
+ * optional rq_error that the caller owns. The function that finds the fault writes the message,
+ * with the values and the rule that was broken; callers above may add a prefix (a path, a layer's
+ * name) but never replace it. Nothing is allocated to report an error, and nothing is global. */
 #ifndef RQ_RUNTIME_BASE_STATUS_H
 #define RQ_RUNTIME_BASE_STATUS_H
 
-#define RQ_NODISCARD             __attribute__((warn_unused_result))
-#define RQ_PRINTF(format, first) __attribute__((format(printf, format, first)))
+#define RQ_NODISCARD            __attribute__((warn_unused_result))
+#define RQ_PRINTF(index, first) __attribute__((format(printf, index, first)))
 
 /* One list: code, value, text. Values never change. */
 #define RQ_STATUS_LIST(X)                                                                          \
@@ -35,15 +35,20 @@ typedef struct rq_error {
     char text[512]; /* one line, no newline at the end; longer messages are cut */
 } rq_error;
 
-#define RQ_ERROR_INIT {RQ_OK, ""}
+#define RQ_ERROR_INIT                                                                              \
+    {                                                                                              \
+        RQ_OK, ""                                                                                  \
+    }
 
 /* The fixed text of a code ("bad file"). Never NULL. */
 const char *rq_status_text(rq_status code);
 
-/* Write the message into err (which may be NULL) and return code: `return rq_fail(err, RQ_ERR_FILE, "…")`. */
+/* Write the message into err (which may be NULL) and return code: `return rq_fail(err, RQ_ERR_FILE,
+ * "…")`. */
 rq_status rq_fail(rq_error *err, rq_status code, const char *format, ...) RQ_PRINTF(3, 4);
 
-/* The same for a failed system call on a path: "PATH: cannot ACTION: strerror(errno)", RQ_ERR_IO. */
+/* The same for a failed system call on a path: "PATH: cannot ACTION: strerror(errno)", RQ_ERR_IO.
+ */
 rq_status rq_fail_errno(rq_error *err, const char *path, const char *action);
 
 /* Put "prefix: " before the message that err (may be NULL) already holds. */

@@ -1,0 +1,287 @@
+/* Mapped reading and atomic writing of whole files; relies on rename() replacing its target
+ * atomically (POSIX). */
+#include "runtime/base/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <zlib.h>
+
+#include "runtime/base/memory.h"
+
+rq_status rq_mapping_open(rq_mapping *out, const char *path, rq_error *err)
+{
+    rq_status status = RQ_OK;
+    rq_mapping mapping = {NULL, 0};
+    struct stat info;
+    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe must not block here */
+    if (fd < 0 || fstat(fd, &info) != 0) {
+        status = rq_fail_errno(err, path, "open");
+        goto out;
+    }
+    if (!S_ISREG(info.st_mode)) {
+        status = rq_fail(err, RQ_ERR_IO, "%s: is %s", path,
+                         S_ISDIR(info.st_mode) ? "a folder, not a file" : "not a regular file");
+        goto out;
+    }
+    mapping.size_bytes = (size_t)info.st_size;
+    if (mapping.size_bytes > 0) {
+        void *data = mmap(NULL, mapping.size_bytes, PROT_READ, MAP_PRIVATE, fd, 0);
+        if (data == MAP_FAILED) {
+            status = rq_fail_errno(err, path, "map");
+            goto out;
+        }
+        mapping.data = data;
+    }
+    *out = mapping;
+out:
+    if (fd >= 0)
+        (void)close(fd);
+    return status;
+}
+
+void rq_mapping_close(rq_mapping *mapping)
+{
+    if (mapping->data)
+        (void)munmap((void *)(uintptr_t)mapping->data, mapping->size_bytes);
+    *mapping = (rq_mapping){NULL, 0};
+}
+
+enum { BUFFER_BYTES = 1 << 16, MAX_NAME_TRIES = 1000 };
+
+struct rq_writer {
+    rq_arena arena;        /* the three paths */
+    const char *path;      /* as given, for messages */
+    const char *target;    /* what is replaced; NULL when written in place */
+    const char *temporary; /* exists while not NULL */
+    int fd;
+    bool failed;
+    size_t used_bytes;
+    unsigned char buffer[BUFFER_BYTES];
+};
+
+/* Up to and including the last slash; 0 where there is none. */
+static int folder_length(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? (int)(slash - path + 1) : 0;
+}
+
+/* A new file in the target's folder. The name is short and fixed in length, so that it is valid
+ * wherever the target's is; open() rather than mkostemp() because it applies the umask. */
+static rq_status create_temporary(rq_writer *writer, rq_error *err)
+{
+    const int folder = folder_length(writer->target);
+    for (int i = 0; i < MAX_NAME_TRIES; i++) {
+        const char *name = rq_arena_printf(&writer->arena, "%.*s.repqat-%ld-%d.tmp", folder,
+                                           writer->target, (long)getpid(), i);
+        if (!name)
+            return rq_fail(err, RQ_ERR_NOMEM, "%s: out of memory", writer->path);
+        writer->fd = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        if (writer->fd >= 0) {
+            writer->temporary = name;
+            return RQ_OK;
+        }
+        if (errno != EEXIST)
+            break;
+    }
+    return rq_fail_errno(err, writer->path, "create a file in its folder");
+}
+
+/* The regular file at path will be replaced, wherever links lead to it. */
+static rq_status open_replacing(rq_writer *writer, const struct stat *info, rq_error *err)
+{
+    if (access(writer->path, W_OK) != 0)
+        return rq_fail_errno(err, writer->path, "replace");
+    char resolved[PATH_MAX];
+    if (!realpath(writer->path, resolved))
+        return rq_fail_errno(err, writer->path, "resolve");
+    writer->target = rq_arena_strdup(&writer->arena, resolved);
+    if (!writer->target)
+        return rq_fail(err, RQ_ERR_NOMEM, "%s: out of memory", writer->path);
+    const rq_status status = create_temporary(writer, err);
+    if (status)
+        return status;
+    return fchmod(writer->fd, info->st_mode & 0777) == 0
+               ? RQ_OK
+               : rq_fail_errno(err, writer->path, "set the permissions");
+}
+
+static rq_status open_new(rq_writer *writer, rq_error *err)
+{
+    struct stat info;
+    if (lstat(writer->path, &info) == 0)
+        return rq_fail(err, RQ_ERR_IO, "%s: is a symbolic link to a file that is missing",
+                       writer->path);
+    const char *name = writer->path + folder_length(writer->path);
+    if (*name == '\0')
+        return rq_fail(err, RQ_ERR_IO, "%s: is not a file name", writer->path);
+    writer->target = writer->path;
+    return create_temporary(writer, err);
+}
+
+static rq_status open_in_place(rq_writer *writer, rq_error *err)
+{
+    writer->fd = open(writer->path, O_WRONLY | O_CLOEXEC);
+    return writer->fd >= 0 ? RQ_OK : rq_fail_errno(err, writer->path, "open for writing");
+}
+
+rq_status rq_writer_open(rq_writer **out, const char *path, rq_error *err)
+{
+    rq_writer *writer = rq_alloc(sizeof *writer);
+    if (!writer)
+        return rq_fail(err, RQ_ERR_NOMEM, "%s: out of memory", path);
+    rq_status status;
+    struct stat info;
+    writer->fd = -1;
+    writer->path = rq_arena_strdup(&writer->arena, path);
+    if (!writer->path)
+        status = rq_fail(err, RQ_ERR_NOMEM, "%s: out of memory", path);
+    else if (stat(path, &info) != 0)
+        status =
+            errno == ENOENT ? open_new(writer, err) : rq_fail_errno(err, path, "open for writing");
+    else if (S_ISDIR(info.st_mode))
+        status = rq_fail(err, RQ_ERR_IO, "%s: is a folder, not a file", path);
+    else if (S_ISREG(info.st_mode))
+        status = open_replacing(writer, &info, err);
+    else
+        status = open_in_place(writer, err);
+    if (status)
+        rq_writer_abort(writer);
+    else
+        *out = writer;
+    return status;
+}
+
+static rq_status write_all(rq_writer *writer, const unsigned char *data, size_t size_bytes,
+                           rq_error *err)
+{
+    while (size_bytes > 0) {
+        const ssize_t n = write(writer->fd, data, size_bytes);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0) {
+            writer->failed = true;
+            return rq_fail_errno(err, writer->path, "write");
+        }
+        data += n;
+        size_bytes -= (size_t)n;
+    }
+    return RQ_OK;
+}
+
+static rq_status flush(rq_writer *writer, rq_error *err)
+{
+    const size_t size_bytes = writer->used_bytes;
+    writer->used_bytes = 0;
+    return write_all(writer, writer->buffer, size_bytes, err);
+}
+
+rq_status rq_writer_write(rq_writer *writer, const void *data, size_t size_bytes, rq_error *err)
+{
+    if (size_bytes <= BUFFER_BYTES - writer->used_bytes) {
+        if (size_bytes > 0)
+            memcpy(writer->buffer + writer->used_bytes, data, size_bytes);
+        writer->used_bytes += size_bytes;
+        return RQ_OK;
+    }
+    const rq_status status = flush(writer, err);
+    if (status)
+        return status;
+    if (size_bytes >= BUFFER_BYTES)
+        return write_all(writer, data, size_bytes, err);
+    memcpy(writer->buffer, data, size_bytes);
+    writer->used_bytes = size_bytes;
+    return RQ_OK;
+}
+
+/* Make the rename last: fsync the folder. Where folders cannot be opened or synchronised there is
+ * nothing to do. */
+static rq_status sync_folder(const rq_writer *writer, rq_error *err)
+{
+    char folder[PATH_MAX];
+    const int length = folder_length(writer->target);
+    (void)snprintf(folder, sizeof folder, "%.*s", length ? length : 1,
+                   length ? writer->target : ".");
+    const int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return RQ_OK;
+    rq_status status = RQ_OK;
+    if (fsync(fd) != 0 && errno != EINVAL && errno != ENOTSUP)
+        status = rq_fail_errno(err, writer->path, "synchronise its folder");
+    (void)close(fd);
+    return status;
+}
+
+static rq_status close_fd(rq_writer *writer, rq_error *err)
+{
+    const int fd = writer->fd;
+    writer->fd = -1;
+    return close(fd) == 0 ? RQ_OK : rq_fail_errno(err, writer->path, "write");
+}
+
+rq_status rq_writer_commit(rq_writer *writer, rq_error *err)
+{
+    rq_status status = RQ_OK;
+    if (writer->failed) {
+        status = rq_fail(err, RQ_ERR_IO, "%s: an earlier write failed", writer->path);
+        goto out;
+    }
+    status = flush(writer, err);
+    if (status)
+        goto out;
+    if (writer->target && fsync(writer->fd) != 0) {
+        status = rq_fail_errno(err, writer->path, "write");
+        goto out;
+    }
+    status = close_fd(writer, err);
+    if (status || !writer->target)
+        goto out;
+    if (rename(writer->temporary, writer->target) != 0) {
+        status = rq_fail_errno(err, writer->path, "replace");
+        goto out;
+    }
+    writer->temporary = NULL;
+    status = sync_folder(writer, err);
+out:
+    rq_writer_abort(writer);
+    return status;
+}
+
+void rq_writer_abort(rq_writer *writer)
+{
+    if (!writer)
+        return;
+    if (writer->fd >= 0)
+        (void)close(writer->fd);
+    if (writer->temporary)
+        (void)unlink(writer->temporary);
+    rq_arena_deinit(&writer->arena);
+    rq_free(writer);
+}
+
+rq_status rq_writer_probe(const char *path, rq_error *err)
+{
+    struct stat info;
+    if (stat(path, &info) == 0 && !S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode))
+        return access(path, W_OK) == 0 ? RQ_OK : rq_fail_errno(err, path, "open for writing");
+    rq_writer *writer = NULL;
+    const rq_status status = rq_writer_open(&writer, path, err);
+    if (!status)
+        rq_writer_abort(writer);
+    return status;
+}
+
+void rq_file_id(const rq_mapping *mapping, char *out)
+{
+    const uLong crc = crc32_z(crc32_z(0, NULL, 0), mapping->data, mapping->size_bytes);
+    (void)snprintf(out, RQ_FILE_ID_SIZE, "crc32:%08lx:%zu", crc, mapping->size_bytes);
+}
