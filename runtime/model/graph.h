@@ -1,12 +1,14 @@
 /* The graph: few explicit operators over named parameters.
  *
- * Nodes stand in topological order; node i produces value i, and node 0 is the input (the image). A node names its
- * parameters through slots. Node names are PyTorch module paths ("stage1.0.rbr_dense.conv"), parameter names are
- * PyTorch state_dict keys ("stage1.0.rbr_dense.conv.weight"). The last node is the model's output, [N, classes].
+ * Nodes stand in topological order; node i produces value i, and node 0 is the input (the image). A
+ * node names its parameters through slots. Node names are PyTorch module paths
+ * ("stage1.0.rbr_dense.conv"), parameter names are PyTorch state_dict keys
+ * ("stage1.0.rbr_dense.conv.weight"). The last node is the model's output, [N, classes].
  *
- * Activations are [N, H, W, C]. One operator is one row: the list below names all of them, and each room has one
- * table with a row per operator (shape rule: model/ops.c; kernels: session/; gradient: qat/; integer lowering:
- * export/). A table is built from the same list, so an operator without a row does not compile.
+ * Activations are [N, H, W, C]. One operator is one row: the list below names all of them, and each
+ * room has one table with a row per operator (shape rule: model/ops.c; kernels: session/; gradient:
+ * qat/; integer lowering: export/). A table is built from the same list, so an operator without a
+ * row does not compile.
  *
  * The graph owns everything that it points to, in its arena. */
 #ifndef RQ_RUNTIME_MODEL_GRAPH_H
@@ -20,23 +22,30 @@
 #include "runtime/base/status.h"
 #include "runtime/model/tensor.h"
 
-/* code, name in files and tables.
- * Float operators:
- *   input            the image, normalised: x = (pixel / 255 - mean) / std
- *   conv             WEIGHT [OC, IC/G, KH, KW], optional BIAS [OC]; with WEIGHT_SCALE [OC] (form qat) its weights are fake-quantized
- *   batch_norm       WEIGHT (gamma) BIAS (beta) MEAN VAR [C], TRACKED s64 [] ; y = gamma * (x - mean) / sqrt(var + eps) + beta
- *   add              sum of 2 or 3 values of one shape
- *   relu             max(x, 0)
- *   global_avg_pool  [N, H, W, C] -> [N, 1, 1, C]
- *   linear           WEIGHT [OC, IC], BIAS [OC]; [N, 1, 1, IC] -> [N, 1, 1, OC]; WEIGHT_SCALE as for conv
- *   fake_quant       SCALE MIN MAX f32 [1]: y = scale * clamp(rne(x / scale), 0, 255); form qat only
- * Integer operators (form int8; u8 values are real = scale * q; the rule is written in session/integer.h):
- *   quantize         f32 -> u8 by SCALE [1]
- *   dequantize       u8 -> f32 by SCALE [1]
- *   qconv            u8 -> u8; WEIGHT s8, BIAS s32, MULTIPLIER f32 [OC], ACC_MAX s64 [OC, 2]. On the input node it reads the pixels
- *                    themselves; the border is then padded with ZERO_POINT u8 [IC]
- *   qglobal_avg_pool u8 -> u8; SCALE f32 [2]: of the input and of the output
- *   qlinear          u8 -> f32 logits; slots as qconv */
+/* Operators: code, name in files and tables.
+ *
+ * Float:
+ *   input             the image, normalised: x = (pixel / 255 - mean) / std
+ *   conv              WEIGHT [OC, IC/G, KH, KW], optional BIAS [OC]; with WEIGHT_SCALE [OC] (form
+ *                     qat) its weights are fake-quantized
+ *   batch_norm        WEIGHT (gamma), BIAS (beta), MEAN, VAR [C], optional TRACKED s64 [];
+ *                     y = gamma * (x - mean) / sqrt(var + eps) + beta
+ *   add               sum of 2 or 3 values of one shape
+ *   relu              max(x, 0)
+ *   global_avg_pool   [N, H, W, C] -> [N, 1, 1, C]
+ *   linear            WEIGHT [OC, IC], BIAS [OC]; [N, 1, 1, IC] -> [N, 1, 1, OC]; WEIGHT_SCALE
+ *                     as for conv
+ *   fake_quant        SCALE, MIN, MAX f32 [1]: y = scale * clamp(rne(x / scale), 0, 255); form
+ *                     qat only
+ *
+ * Integer (form int8; u8 values are real = scale * q; the rule is written in session/integer.h):
+ *   quantize          f32 -> u8 by SCALE [1]
+ *   dequantize        u8 -> f32 by SCALE [1]
+ *   qconv             u8 -> u8; WEIGHT s8, BIAS s32 [OC], MULTIPLIER f32 [OC], ACC_MAX s64 [OC, 2].
+ *                     On the input node it reads the pixels themselves; the border is then padded
+ *                     with ZERO_POINT u8 [IC]
+ *   qglobal_avg_pool  u8 -> u8; SCALE f32 [2]: of the input and of the output
+ *   qlinear           u8 -> f32 logits; slots as qconv, without ZERO_POINT */
 #define RQ_OP_LIST(X)                                                                              \
     X(INPUT, input)                                                                                \
     X(CONV, conv)                                                                                  \
@@ -56,12 +65,13 @@ typedef enum rq_op {
 #define X(code, name) RQ_OP_##code,
     RQ_OP_LIST(X)
 #undef X
-    RQ_N_OPS
+        RQ_N_OPS
 } rq_op;
 
 const char *rq_op_name(rq_op op);
 
-/* Parameter slots: code, name in files. WEIGHT and BIAS are what training changes; the rest are buffers. */
+/* Parameter slots: code, name in files. WEIGHT and BIAS are what training changes; the rest are
+ * buffers. */
 #define RQ_SLOT_LIST(X)                                                                            \
     X(WEIGHT, weight)                                                                              \
     X(BIAS, bias)                                                                                  \
@@ -80,16 +90,18 @@ typedef enum rq_slot {
 #define X(code, name) RQ_SLOT_##code,
     RQ_SLOT_LIST(X)
 #undef X
-    RQ_N_SLOTS
+        RQ_N_SLOTS
 } rq_slot;
 
 const char *rq_slot_name(rq_slot slot);
 
 enum {
     RQ_MAX_INPUTS = 3,
-    RQ_MAX_NODES = 1 << 16,  /* limits for files */
-    RQ_MAX_SIDE = 1 << 14,   /* kernel, stride, padding, image side */
+    RQ_MAX_NODES = 1 << 12, /* limits for files */
+    RQ_MAX_PARAMS = 1 << 14,
+    RQ_MAX_SIDE = 1 << 14, /* kernel, stride, padding, image side */
     RQ_MAX_CHANNELS = 1 << 20,
+    RQ_MAX_IMAGE_ELEMS = 1 << 28, /* of one value, for one image */
 };
 
 /* Convolution geometry; square unless said otherwise is not assumed. groups divides IC and OC. */
@@ -132,23 +144,34 @@ static inline size_t rq_shape_elems(const rq_shape *shape)
     return (size_t)(shape->n * shape->h * shape->w * shape->c);
 }
 
-#define RQ_GRAPH_INIT {RQ_ARENA_INIT, NULL, 0, 0, NULL, 0, 0}
+#define RQ_GRAPH_INIT                                                                              \
+    {                                                                                              \
+        RQ_ARENA_INIT, NULL, 0, 0, NULL, 0, 0                                                      \
+    }
 void rq_graph_deinit(rq_graph *graph); /* a zeroed graph is fine */
 
-/* Append a node with n_inputs inputs; its slots are all -1. *out (may be NULL) receives its index; further fields are set through
- * graph->nodes[*out]. name is copied. Errors: RQ_ERR_MODEL (an input is not an earlier node), RQ_ERR_NOMEM. */
+/* Append a node with n_inputs inputs; its slots are all -1. *out (may be NULL) receives its index;
+ * further fields are set through graph->nodes[*out]. name is copied. Errors: RQ_ERR_MODEL (an input
+ * is not an earlier node, the name is empty or taken), RQ_ERR_NOMEM. */
 RQ_NODISCARD rq_status rq_graph_add_node(rq_graph *graph, rq_op op, const char *name, int n_inputs,
                                          const int *inputs, int *out, rq_error *err);
 
-/* Create a zeroed parameter "node_name.slot_name" (a name already taken is an error) in a slot of a node.
- * Errors: RQ_ERR_MODEL, RQ_ERR_NOMEM. */
+/* Create a zeroed parameter "node_name.slot_name" (a name already taken is an error) in a slot of a
+ * node. Errors: RQ_ERR_MODEL, RQ_ERR_NOMEM. */
 RQ_NODISCARD rq_status rq_graph_add_param(rq_graph *graph, int node, rq_slot slot, rq_dtype dtype,
                                           int rank, const int64_t *dims, rq_error *err);
 
-/* The same with the values of source (same graph or another; copied) and the given full name (NULL = default). */
+/* The same with the values of source (same graph or another; copied) and the given full name (NULL
+ * = default). */
 RQ_NODISCARD rq_status rq_graph_copy_param(rq_graph *graph, int node, rq_slot slot,
                                            const char *name, const rq_tensor *source,
                                            rq_error *err);
+
+/* Append a copy of node i of another graph, attributes and parameters (same names) included,
+ * reading the given inputs of this graph (as many as node i has). Errors: RQ_ERR_MODEL,
+ * RQ_ERR_NOMEM. */
+RQ_NODISCARD rq_status rq_graph_copy_node(rq_graph *graph, const rq_graph *source, int i,
+                                          const int *inputs, int *out, rq_error *err);
 
 /* The tensor in a slot, NULL when absent. */
 rq_tensor *rq_graph_tensor(const rq_graph *graph, int node, rq_slot slot);
@@ -157,12 +180,14 @@ rq_tensor *rq_graph_tensor(const rq_graph *graph, int node, rq_slot slot);
 int rq_graph_find_node(const rq_graph *graph, const char *name);
 int rq_graph_find_param(const rq_graph *graph, const char *name);
 
-/* How many nodes read value i (users[i]); users has n_nodes entries. The output counts as read once. */
+/* How many nodes read value i (users[i]); users has n_nodes entries. The output counts as read
+ * once. */
 void rq_graph_count_users(const rq_graph *graph, int *users);
 
-/* Shapes of all values for an input of n images of h x w pixels, 3 channels; shapes has n_nodes entries.
- * Checks every rule of every operator: ranks and sizes of parameters, dtypes, groups, that sizes stay positive and
- * below the limits. Errors: RQ_ERR_MODEL with the node's name and the rule broken. */
+/* Shapes of all values for an input of n images of h x w pixels, 3 channels; shapes has n_nodes
+ * entries. Checks every rule of every operator: number of inputs, ranks and sizes of parameters,
+ * dtypes, groups, that sizes stay positive and below the limits. Errors: RQ_ERR_MODEL with the
+ * node's name and the rule broken. */
 RQ_NODISCARD rq_status rq_graph_shapes(const rq_graph *graph, int64_t n, int64_t h, int64_t w,
                                        rq_shape *shapes, rq_error *err);
 

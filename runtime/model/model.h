@@ -16,20 +16,25 @@ typedef enum rq_form {
 #define X(code, name) RQ_FORM_##code,
     RQ_FORM_LIST(X)
 #undef X
-    RQ_N_FORMS
+        RQ_N_FORMS
 } rq_form;
 
 const char *rq_form_name(rq_form form);
 
-/* Evaluation preprocessing: short side to resize (bilinear, antialiased, PIL), centre crop of crop pixels, RGB, then
- * (pixel / 255 - mean) / std. */
+/* Evaluation preprocessing: short side to resize (bilinear, antialiased, PIL), centre crop of crop
+ * pixels, RGB, then (pixel / 255 - mean) / std. */
 typedef struct rq_preprocess {
     int resize, crop; /* pixels */
     float mean[3], std[3];
 } rq_preprocess;
 
 #define RQ_PREPROCESS_IMAGENET                                                                     \
-    {256, 224, {0.485f, 0.456f, 0.406f}, {0.229f, 0.224f, 0.225f}}
+    {                                                                                              \
+        256, 224, {0.485f, 0.456f, 0.406f},                                                        \
+        {                                                                                          \
+            0.229f, 0.224f, 0.225f                                                                 \
+        }                                                                                          \
+    }
 
 typedef struct rq_model {
     rq_graph graph;
@@ -41,25 +46,31 @@ typedef struct rq_model {
     const char *command; /* command line that made it, or NULL */
     uint64_t seed;
     const char *parent; /* rq_file_id of the file it was made from, or NULL */
-    bool isa_proof;     /* form int8: no pair of u8*s8 products can saturate 16 bits (see session/integer.h) */
+    bool isa_proof;     /* form int8: no pair of u8*s8 products can saturate 16 bits (see
+                           session/integer.h) */
 } rq_model;
 
 /* All strings and arrays live in the graph's arena. */
-#define RQ_MODEL_INIT {.graph = RQ_GRAPH_INIT, .preprocess = RQ_PREPROCESS_IMAGENET}
+#define RQ_MODEL_INIT                                                                              \
+    {                                                                                              \
+        .graph = RQ_GRAPH_INIT, .preprocess = RQ_PREPROCESS_IMAGENET                               \
+    }
 void rq_model_deinit(rq_model *model);
 
-/* Copy form, arch, classes, preprocessing, seed and parent (not the graph) into *out's arena: what every pass starts with. */
+/* Copy form, arch, classes, preprocessing, seed and parent (not the graph) into *out's arena: what
+ * every pass starts with. */
 RQ_NODISCARD rq_status rq_model_copy_info(rq_model *out, const rq_model *source, rq_error *err);
 
-/* Read a .bin model file (format: modelfile.h). *out is initialised by the call and owned by the caller.
- * Errors: RQ_ERR_IO, RQ_ERR_FILE (the rule broken and the byte offset), RQ_ERR_MODEL, RQ_ERR_NOMEM; the message starts with the path. */
+/* Read a .bin model file (format: modelfile.h). *out is initialised by the call and owned by the
+ * caller. Errors: RQ_ERR_IO, RQ_ERR_FILE (the rule broken and the byte offset), RQ_ERR_MODEL,
+ * RQ_ERR_NOMEM; the message starts with the path. */
 RQ_NODISCARD rq_status rq_model_load(rq_model *out, const char *path, rq_error *err);
 
 /* Write atomically. Errors: RQ_ERR_IO, RQ_ERR_NOMEM; the previous file is then untouched. */
 RQ_NODISCARD rq_status rq_model_save(const rq_model *model, const char *path, rq_error *err);
 
-/* Refuse a model of another form: "PATH: form is train, this command takes deploy (make one with: repqat convert …)".
- * allowed: bit set of 1u << rq_form. */
+/* Refuse a model of another form: "PATH: form is train, this command takes deploy (make one with:
+ * repqat convert …)". allowed: bit set of 1u << rq_form. */
 RQ_NODISCARD rq_status rq_model_require_form(const rq_model *model, const char *path,
                                              unsigned allowed, rq_error *err);
 

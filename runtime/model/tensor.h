@@ -1,5 +1,6 @@
-/* A tensor is a view: element type, dimensions, pointer. Row-major, dense. Parameters keep PyTorch's layout ([OC, IC/G, KH, KW] for
- * convolutions, [OC, IC] for linear); activations are [N, H, W, C] everywhere. */
+/* A tensor is a view: element type, dimensions, pointer. Row-major, dense. Parameters keep
+ * PyTorch's layout ([OC, IC/G, KH, KW] for convolutions, [OC, IC] for linear); activations are [N,
+ * H, W, C] everywhere. */
 #ifndef RQ_RUNTIME_MODEL_TENSOR_H
 #define RQ_RUNTIME_MODEL_TENSOR_H
 
@@ -20,7 +21,7 @@ typedef enum rq_dtype {
 #define X(code, name, size) code,
     RQ_DTYPE_LIST(X)
 #undef X
-    RQ_N_DTYPES
+        RQ_N_DTYPES
 } rq_dtype;
 
 size_t rq_dtype_size(rq_dtype dtype);      /* bytes per element */

@@ -1,0 +1,215 @@
+/* Building, searching and copying graphs. What operators mean is in ops.c. */
+#include "runtime/model/graph.h"
+
+#include <string.h>
+
+#include "runtime/base/size.h"
+
+const char *rq_slot_name(rq_slot slot)
+{
+    static const char *const names[RQ_N_SLOTS] = {
+#define X(code, name) [RQ_SLOT_##code] = #name,
+        RQ_SLOT_LIST(X)
+#undef X
+    };
+    return names[slot];
+}
+
+void rq_graph_deinit(rq_graph *graph)
+{
+    rq_arena_deinit(&graph->arena);
+    *graph = (rq_graph)RQ_GRAPH_INIT;
+}
+
+/* Make room for one more element; the old array stays in the arena until the graph goes. */
+static rq_status grow(rq_arena *arena, void **items, int *cap, int n, size_t elem_size,
+                      rq_error *err)
+{
+    if (n < *cap)
+        return RQ_OK;
+    const int new_cap = *cap ? 2 * *cap : 32;
+    void *grown;
+    const rq_status status = rq_arena_array(arena, &grown, (size_t)new_cap, elem_size, err);
+    if (status)
+        return status;
+    if (n > 0)
+        memcpy(grown, *items, (size_t)n * elem_size);
+    *items = grown;
+    *cap = new_cap;
+    return RQ_OK;
+}
+
+static rq_status check_new_node(const rq_graph *graph, const char *name, int n_inputs,
+                                const int *inputs, rq_error *err)
+{
+    if (!*name)
+        return rq_fail(err, RQ_ERR_MODEL, "node %d has an empty name", graph->n_nodes);
+    if (graph->n_nodes >= RQ_MAX_NODES)
+        return rq_fail(err, RQ_ERR_MODEL, "%s: more than %d nodes", name, RQ_MAX_NODES);
+    if (rq_graph_find_node(graph, name) >= 0)
+        return rq_fail(err, RQ_ERR_MODEL, "%s: two nodes have this name", name);
+    if (n_inputs < 0 || n_inputs > RQ_MAX_INPUTS)
+        return rq_fail(err, RQ_ERR_MODEL, "%s: %d inputs, the limit is %d", name, n_inputs,
+                       RQ_MAX_INPUTS);
+    for (int i = 0; i < n_inputs; i++)
+        if (inputs[i] < 0 || inputs[i] >= graph->n_nodes)
+            return rq_fail(err, RQ_ERR_MODEL, "%s: input %d is node %d, not an earlier node", name,
+                           i, inputs[i]);
+    return RQ_OK;
+}
+
+rq_status rq_graph_add_node(rq_graph *graph, rq_op op, const char *name, int n_inputs,
+                            const int *inputs, int *out, rq_error *err)
+{
+    rq_status status = check_new_node(graph, name, n_inputs, inputs, err);
+    if (status)
+        return status;
+    void *nodes = graph->nodes;
+    status = grow(&graph->arena, &nodes, &graph->cap_nodes, graph->n_nodes, sizeof(rq_node), err);
+    if (status)
+        return status;
+    graph->nodes = nodes;
+    rq_node *node = &graph->nodes[graph->n_nodes];
+    *node = (rq_node){.op = op, .n_inputs = n_inputs};
+    node->name = rq_arena_strdup(&graph->arena, name);
+    if (!node->name)
+        return rq_fail(err, RQ_ERR_NOMEM, "%s: out of memory", name);
+    for (int i = 0; i < n_inputs; i++)
+        node->input[i] = inputs[i];
+    for (int slot = 0; slot < RQ_N_SLOTS; slot++)
+        node->slot[slot] = -1;
+    if (out)
+        *out = graph->n_nodes;
+    graph->n_nodes++;
+    return RQ_OK;
+}
+
+static rq_status tensor_bytes(const char *name, const rq_tensor *tensor, size_t *size_bytes,
+                              rq_error *err)
+{
+    size_t elems;
+    if (tensor->rank < 0 || tensor->rank > RQ_MAX_RANK)
+        return rq_fail(err, RQ_ERR_MODEL, "%s: rank %d, the limit is %d", name, tensor->rank,
+                       RQ_MAX_RANK);
+    if (!rq_dims_elems(tensor->dim, tensor->rank, &elems) ||
+        !rq_mul_size(elems, rq_dtype_size(tensor->dtype), size_bytes))
+        return rq_fail(err, RQ_ERR_MODEL, "%s: the size is negative or too large", name);
+    return RQ_OK;
+}
+
+/* Append a parameter of *shape's type and size with values from shape->data (NULL = zeros). */
+static rq_status append_param(rq_graph *graph, int node, rq_slot slot, const char *name,
+                              const rq_tensor *shape, rq_error *err)
+{
+    rq_tensor tensor = *shape;
+    char *copied_name =
+        name ? rq_arena_strdup(&graph->arena, name)
+             : rq_arena_printf(&graph->arena, "%s.%s", graph->nodes[node].name, rq_slot_name(slot));
+    if (!copied_name)
+        return rq_fail(err, RQ_ERR_NOMEM, "%s: out of memory", graph->nodes[node].name);
+    if (graph->nodes[node].slot[slot] >= 0 || rq_graph_find_param(graph, copied_name) >= 0)
+        return rq_fail(err, RQ_ERR_MODEL, "%s: this parameter exists already", copied_name);
+    if (graph->n_params >= RQ_MAX_PARAMS)
+        return rq_fail(err, RQ_ERR_MODEL, "%s: more than %d parameters", copied_name,
+                       RQ_MAX_PARAMS);
+    size_t size_bytes = 0;
+    rq_status status = tensor_bytes(copied_name, &tensor, &size_bytes, err);
+    if (status)
+        return status;
+    tensor.data = rq_arena_alloc(&graph->arena, size_bytes);
+    if (!tensor.data)
+        return rq_fail(err, RQ_ERR_NOMEM, "%s: out of memory (%zu bytes)", copied_name, size_bytes);
+    if (shape->data && size_bytes > 0)
+        memcpy(tensor.data, shape->data, size_bytes);
+
+    void *params = graph->params;
+    status =
+        grow(&graph->arena, &params, &graph->cap_params, graph->n_params, sizeof(rq_param), err);
+    if (status)
+        return status;
+    graph->params = params;
+    graph->params[graph->n_params] = (rq_param){copied_name, tensor};
+    graph->nodes[node].slot[slot] = graph->n_params++;
+    return RQ_OK;
+}
+
+rq_status rq_graph_add_param(rq_graph *graph, int node, rq_slot slot, rq_dtype dtype, int rank,
+                             const int64_t *dims, rq_error *err)
+{
+    rq_tensor shape = {.dtype = dtype, .rank = rank};
+    for (int i = 0; i < rank && i < RQ_MAX_RANK; i++)
+        shape.dim[i] = dims[i];
+    return append_param(graph, node, slot, NULL, &shape, err);
+}
+
+rq_status rq_graph_copy_param(rq_graph *graph, int node, rq_slot slot, const char *name,
+                              const rq_tensor *source, rq_error *err)
+{
+    return append_param(graph, node, slot, name, source, err);
+}
+
+rq_tensor *rq_graph_tensor(const rq_graph *graph, int node, rq_slot slot)
+{
+    const int param = graph->nodes[node].slot[slot];
+    return param < 0 ? NULL : &graph->params[param].tensor;
+}
+
+int rq_graph_find_node(const rq_graph *graph, const char *name)
+{
+    for (int i = 0; i < graph->n_nodes; i++)
+        if (strcmp(graph->nodes[i].name, name) == 0)
+            return i;
+    return -1;
+}
+
+int rq_graph_find_param(const rq_graph *graph, const char *name)
+{
+    for (int i = 0; i < graph->n_params; i++)
+        if (strcmp(graph->params[i].name, name) == 0)
+            return i;
+    return -1;
+}
+
+void rq_graph_count_users(const rq_graph *graph, int *users)
+{
+    for (int i = 0; i < graph->n_nodes; i++)
+        users[i] = 0;
+    for (int i = 0; i < graph->n_nodes; i++)
+        for (int k = 0; k < graph->nodes[i].n_inputs; k++)
+            users[graph->nodes[i].input[k]]++;
+    if (graph->n_nodes > 0)
+        users[graph->n_nodes - 1]++;
+}
+
+rq_status rq_graph_copy_node(rq_graph *graph, const rq_graph *source, int i, const int *inputs,
+                             int *out, rq_error *err)
+{
+    const rq_node *node = &source->nodes[i];
+    int copy;
+    rq_status status =
+        rq_graph_add_node(graph, node->op, node->name, node->n_inputs, inputs, &copy, err);
+    if (status)
+        return status;
+    graph->nodes[copy].conv = node->conv;
+    graph->nodes[copy].eps = node->eps;
+    for (int slot = 0; slot < RQ_N_SLOTS && !status; slot++)
+        if (node->slot[slot] >= 0) {
+            const rq_param *param = &source->params[node->slot[slot]];
+            status =
+                rq_graph_copy_param(graph, copy, (rq_slot)slot, param->name, &param->tensor, err);
+        }
+    if (!status && out)
+        *out = copy;
+    return status;
+}
+
+rq_status rq_graph_clone(rq_graph *out, const rq_graph *source, rq_error *err)
+{
+    *out = (rq_graph)RQ_GRAPH_INIT;
+    rq_status status = RQ_OK;
+    for (int i = 0; i < source->n_nodes && !status; i++)
+        status = rq_graph_copy_node(out, source, i, source->nodes[i].input, NULL, err);
+    if (status)
+        rq_graph_deinit(out);
+    return status;
+}

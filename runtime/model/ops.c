@@ -1,0 +1,408 @@
+/* The shape rule of every operator, one row each: how many inputs of which type, which parameters,
+ * and a function that checks their sizes and gives the shape of the value. */
+#include <assert.h>
+#include <math.h>
+
+#include "runtime/base/size.h"
+#include "runtime/model/graph.h"
+
+/* What a shape function sees: the node with its inputs' shapes; out arrives as a copy of the first
+ * input's. */
+typedef struct op_context {
+    const rq_graph *graph;
+    const rq_node *node;
+    int index;
+    const rq_shape *inputs[RQ_MAX_INPUTS];
+    rq_error *err;
+} op_context;
+
+typedef rq_status shape_function(const op_context *context, rq_shape *out);
+
+typedef struct slot_rule {
+    rq_slot slot;
+    bool required;
+    rq_dtype dtype;
+    int rank;
+} slot_rule;
+
+enum { MAX_SLOT_RULES = 6 };
+
+typedef struct op_rule {
+    int min_inputs, max_inputs;
+    rq_dtype in, out;
+    int n_slots;
+    slot_rule slots[MAX_SLOT_RULES];
+    shape_function *shape; /* NULL: the shape of the first input */
+} op_rule;
+
+/* ---- pieces of rules ---- */
+
+/* Dimension i of the parameter in a slot must be want; an absent parameter is fine here. */
+static rq_status check_dim(const op_context *context, rq_slot slot, int i, int64_t want)
+{
+    const rq_tensor *tensor = rq_graph_tensor(context->graph, context->index, slot);
+    if (!tensor || tensor->dim[i] == want)
+        return RQ_OK;
+    return rq_fail(context->err, RQ_ERR_MODEL, "%s: %s has %lld in dimension %d, it must have %lld",
+                   context->node->name, rq_slot_name(slot), (long long)tensor->dim[i], i,
+                   (long long)want);
+}
+
+/* The parameters in these slots hold one number for each of n channels. */
+static rq_status check_vectors(const op_context *context, const rq_slot *slots, size_t n_slots,
+                               int64_t n)
+{
+    rq_status status = RQ_OK;
+    for (size_t i = 0; i < n_slots && !status; i++)
+        status = check_dim(context, slots[i], 0, n);
+    return status;
+}
+
+#define CHECK_VECTORS(context, n, ...)                                                             \
+    check_vectors((context), (const rq_slot[]){__VA_ARGS__},                                       \
+                  sizeof((const rq_slot[]){__VA_ARGS__}) / sizeof(rq_slot), (n))
+
+static rq_status check_attribute(const op_context *context, const char *what, int value, int min)
+{
+    if (value >= min && value <= RQ_MAX_SIDE)
+        return RQ_OK;
+    return rq_fail(context->err, RQ_ERR_MODEL, "%s: %s %d is not in %d..%d", context->node->name,
+                   what, value, min, RQ_MAX_SIDE);
+}
+
+static rq_status check_geometry(const op_context *context)
+{
+    const rq_conv_attr *conv = &context->node->conv;
+    rq_status status = RQ_OK;
+    for (int i = 0; i < 2 && !status; i++) {
+        status = check_attribute(context, "kernel", conv->kernel[i], 1);
+        if (!status)
+            status = check_attribute(context, "stride", conv->stride[i], 1);
+        if (!status)
+            status = check_attribute(context, "padding", conv->pad[i], 0);
+        if (!status)
+            status = check_attribute(context, "dilation", conv->dilation[i], 1);
+    }
+    return status;
+}
+
+/* ---- shape functions ---- */
+
+static rq_status shape_input(const op_context *context, rq_shape *out)
+{
+    (void)out; /* filled by rq_graph_shapes */
+    if (context->index != 0)
+        return rq_fail(context->err, RQ_ERR_MODEL, "%s: only the first node can be the input",
+                       context->node->name);
+    return RQ_OK;
+}
+
+/* Channels and parameters of conv and qconv: weight [OC, IC/G, KH, KW]. */
+static rq_status check_conv_channels(const op_context *context, int64_t ic, int64_t *oc)
+{
+    const rq_node *node = context->node;
+    const int groups = node->conv.groups;
+    *oc = rq_graph_tensor(context->graph, context->index, RQ_SLOT_WEIGHT)->dim[0];
+    if (groups < 1 || ic % groups != 0 || *oc % groups != 0)
+        return rq_fail(context->err, RQ_ERR_MODEL,
+                       "%s: %d groups do not divide %lld input and %lld output channels",
+                       node->name, groups, (long long)ic, (long long)*oc);
+    rq_status status = check_dim(context, RQ_SLOT_WEIGHT, 1, ic / groups);
+    for (int i = 0; i < 2 && !status; i++)
+        status = check_dim(context, RQ_SLOT_WEIGHT, 2 + i, node->conv.kernel[i]);
+    return status;
+}
+
+static rq_status shape_conv(const op_context *context, rq_shape *out)
+{
+    const rq_conv_attr *conv = &context->node->conv;
+    int64_t oc = 0;
+    rq_status status = check_geometry(context);
+    if (!status)
+        status = check_conv_channels(context, out->c, &oc);
+    if (!status)
+        status = CHECK_VECTORS(context, oc, RQ_SLOT_BIAS, RQ_SLOT_WEIGHT_SCALE, RQ_SLOT_MULTIPLIER,
+                               RQ_SLOT_ACC_MAX);
+    if (status)
+        return status;
+    int64_t *sides[2] = {&out->h, &out->w};
+    for (int i = 0; i < 2; i++) {
+        const int64_t reach = (int64_t)conv->dilation[i] * (conv->kernel[i] - 1) + 1;
+        const int64_t padded = *sides[i] + 2 * (int64_t)conv->pad[i];
+        if (padded < reach)
+            return rq_fail(context->err, RQ_ERR_MODEL,
+                           "%s: the kernel reaches over %lld pixels, the padded input has %lld",
+                           context->node->name, (long long)reach, (long long)padded);
+        *sides[i] = (padded - reach) / conv->stride[i] + 1;
+    }
+    out->c = oc;
+    return RQ_OK;
+}
+
+static rq_status shape_qconv(const op_context *context, rq_shape *out)
+{
+    const bool pixels = context->node->input[0] == 0;
+    const bool has_zero_point = context->node->slot[RQ_SLOT_ZERO_POINT] >= 0;
+    if (pixels != has_zero_point)
+        return rq_fail(context->err, RQ_ERR_MODEL,
+                       "%s: zero_point belongs to a qconv that reads the input, and only there",
+                       context->node->name);
+    rq_status status = check_dim(context, RQ_SLOT_ZERO_POINT, 0, out->c);
+    if (!status)
+        status = check_dim(context, RQ_SLOT_ACC_MAX, 1, 2);
+    return status ? status : shape_conv(context, out);
+}
+
+static rq_status shape_batch_norm(const op_context *context, rq_shape *out)
+{
+    const float eps = context->node->eps;
+    if (!(eps > 0.0f) || !isfinite(eps))
+        return rq_fail(context->err, RQ_ERR_MODEL, "%s: eps %g must be positive and finite",
+                       context->node->name, (double)eps);
+    return CHECK_VECTORS(context, out->c, RQ_SLOT_WEIGHT, RQ_SLOT_BIAS, RQ_SLOT_MEAN, RQ_SLOT_VAR);
+}
+
+static rq_status shape_add(const op_context *context, rq_shape *out)
+{
+    for (int i = 1; i < context->node->n_inputs; i++) {
+        const rq_shape *other = context->inputs[i];
+        if (other->h != out->h || other->w != out->w || other->c != out->c)
+            return rq_fail(context->err, RQ_ERR_MODEL,
+                           "%s: input %d is %lldx%lldx%lld (HxWxC), input 0 is %lldx%lldx%lld",
+                           context->node->name, i, (long long)other->h, (long long)other->w,
+                           (long long)other->c, (long long)out->h, (long long)out->w,
+                           (long long)out->c);
+    }
+    return RQ_OK;
+}
+
+static rq_status shape_pool(const op_context *context, rq_shape *out)
+{
+    (void)context;
+    out->h = out->w = 1;
+    return RQ_OK;
+}
+
+static rq_status shape_qpool(const op_context *context, rq_shape *out)
+{
+    const rq_status status = check_dim(context, RQ_SLOT_SCALE, 0, 2);
+    return status ? status : shape_pool(context, out);
+}
+
+static rq_status shape_linear(const op_context *context, rq_shape *out)
+{
+    if (out->h != 1 || out->w != 1)
+        return rq_fail(context->err, RQ_ERR_MODEL,
+                       "%s: the input is %lldx%lld pixels, a linear layer takes 1x1",
+                       context->node->name, (long long)out->h, (long long)out->w);
+    const int64_t ic = out->c;
+    out->c = rq_graph_tensor(context->graph, context->index, RQ_SLOT_WEIGHT)->dim[0];
+    rq_status status = check_dim(context, RQ_SLOT_WEIGHT, 1, ic);
+    if (!status)
+        status = CHECK_VECTORS(context, out->c, RQ_SLOT_BIAS, RQ_SLOT_WEIGHT_SCALE,
+                               RQ_SLOT_MULTIPLIER, RQ_SLOT_ACC_MAX);
+    return status ? status : check_dim(context, RQ_SLOT_ACC_MAX, 1, 2);
+}
+
+static rq_status shape_one_scale(const op_context *context, rq_shape *out)
+{
+    (void)out;
+    return CHECK_VECTORS(context, 1, RQ_SLOT_SCALE, RQ_SLOT_MIN, RQ_SLOT_MAX);
+}
+
+/* ---- the rows ---- */
+
+#define REQUIRED(slot, dtype, rank)                                                                \
+    {                                                                                              \
+        RQ_SLOT_##slot, true, (dtype), (rank)                                                      \
+    }
+#define OPTIONAL(slot, dtype, rank)                                                                \
+    {                                                                                              \
+        RQ_SLOT_##slot, false, (dtype), (rank)                                                     \
+    }
+
+static const op_rule rule_input = {0, 0, RQ_F32, RQ_F32, 0, {{0}}, shape_input};
+static const op_rule rule_conv = {
+    1,
+    1,
+    RQ_F32,
+    RQ_F32,
+    3,
+    {REQUIRED(WEIGHT, RQ_F32, 4), OPTIONAL(BIAS, RQ_F32, 1), OPTIONAL(WEIGHT_SCALE, RQ_F32, 1)},
+    shape_conv};
+static const op_rule rule_batch_norm = {1,
+                                        1,
+                                        RQ_F32,
+                                        RQ_F32,
+                                        5,
+                                        {REQUIRED(WEIGHT, RQ_F32, 1), REQUIRED(BIAS, RQ_F32, 1),
+                                         REQUIRED(MEAN, RQ_F32, 1), REQUIRED(VAR, RQ_F32, 1),
+                                         OPTIONAL(TRACKED, RQ_S64, 0)},
+                                        shape_batch_norm};
+static const op_rule rule_add = {2, 3, RQ_F32, RQ_F32, 0, {{0}}, shape_add};
+static const op_rule rule_relu = {1, 1, RQ_F32, RQ_F32, 0, {{0}}, NULL};
+static const op_rule rule_global_avg_pool = {1, 1, RQ_F32, RQ_F32, 0, {{0}}, shape_pool};
+static const op_rule rule_linear = {
+    1,
+    1,
+    RQ_F32,
+    RQ_F32,
+    3,
+    {REQUIRED(WEIGHT, RQ_F32, 2), REQUIRED(BIAS, RQ_F32, 1), OPTIONAL(WEIGHT_SCALE, RQ_F32, 1)},
+    shape_linear};
+static const op_rule rule_fake_quant = {
+    1,
+    1,
+    RQ_F32,
+    RQ_F32,
+    3,
+    {REQUIRED(SCALE, RQ_F32, 1), REQUIRED(MIN, RQ_F32, 1), REQUIRED(MAX, RQ_F32, 1)},
+    shape_one_scale};
+static const op_rule rule_quantize = {
+    1, 1, RQ_F32, RQ_U8, 1, {REQUIRED(SCALE, RQ_F32, 1)}, shape_one_scale};
+static const op_rule rule_dequantize = {
+    1, 1, RQ_U8, RQ_F32, 1, {REQUIRED(SCALE, RQ_F32, 1)}, shape_one_scale};
+static const op_rule rule_qconv = {1,
+                                   1,
+                                   RQ_U8,
+                                   RQ_U8,
+                                   5,
+                                   {REQUIRED(WEIGHT, RQ_S8, 4), REQUIRED(BIAS, RQ_S32, 1),
+                                    REQUIRED(MULTIPLIER, RQ_F32, 1), REQUIRED(ACC_MAX, RQ_S64, 2),
+                                    OPTIONAL(ZERO_POINT, RQ_U8, 1)},
+                                   shape_qconv};
+static const op_rule rule_qglobal_avg_pool = {
+    1, 1, RQ_U8, RQ_U8, 1, {REQUIRED(SCALE, RQ_F32, 1)}, shape_qpool};
+static const op_rule rule_qlinear = {1,
+                                     1,
+                                     RQ_U8,
+                                     RQ_F32,
+                                     4,
+                                     {REQUIRED(WEIGHT, RQ_S8, 2), REQUIRED(BIAS, RQ_S32, 1),
+                                      REQUIRED(MULTIPLIER, RQ_F32, 1),
+                                      REQUIRED(ACC_MAX, RQ_S64, 2)},
+                                     shape_linear};
+
+static const struct {
+    const char *name;
+    const op_rule *rule;
+} op_table[RQ_N_OPS] = {
+#define X(code, name) [RQ_OP_##code] = {#name, &rule_##name},
+    RQ_OP_LIST(X)
+#undef X
+};
+
+const char *rq_op_name(rq_op op)
+{
+    return op_table[op].name;
+}
+
+/* ---- the checks that all operators share ---- */
+
+static rq_status check_inputs(const op_context *context, const op_rule *rule,
+                              const rq_shape *shapes)
+{
+    const rq_node *node = context->node;
+    if (node->n_inputs < rule->min_inputs || node->n_inputs > rule->max_inputs)
+        return rq_fail(context->err, RQ_ERR_MODEL, "%s: %s takes %d to %d inputs, this has %d",
+                       node->name, rq_op_name(node->op), rule->min_inputs, rule->max_inputs,
+                       node->n_inputs);
+    for (int i = 0; i < node->n_inputs; i++) {
+        if (node->input[i] < 0 || node->input[i] >= context->index)
+            return rq_fail(context->err, RQ_ERR_MODEL, "%s: input %d is not an earlier node",
+                           node->name, i);
+        const bool pixels = node->op == RQ_OP_QCONV && node->input[i] == 0;
+        const rq_dtype have = shapes[node->input[i]].dtype;
+        if (have != rule->in && !pixels)
+            return rq_fail(context->err, RQ_ERR_MODEL, "%s: %s takes %s, %s gives %s", node->name,
+                           rq_op_name(node->op), rq_dtype_name(rule->in),
+                           context->graph->nodes[node->input[i]].name, rq_dtype_name(have));
+    }
+    return RQ_OK;
+}
+
+static const slot_rule *find_slot_rule(const op_rule *rule, rq_slot slot)
+{
+    for (int i = 0; i < rule->n_slots; i++)
+        if (rule->slots[i].slot == slot)
+            return &rule->slots[i];
+    return NULL;
+}
+
+static rq_status check_slot(const op_context *context, const op_rule *rule, rq_slot slot)
+{
+    const rq_node *node = context->node;
+    const slot_rule *expected = find_slot_rule(rule, slot);
+    const int param = node->slot[slot];
+    if (param < 0)
+        return expected && expected->required
+                   ? rq_fail(context->err, RQ_ERR_MODEL, "%s: %s is missing", node->name,
+                             rq_slot_name(slot))
+                   : RQ_OK;
+    if (!expected)
+        return rq_fail(context->err, RQ_ERR_MODEL, "%s: %s has no %s", node->name,
+                       rq_op_name(node->op), rq_slot_name(slot));
+    if (param >= context->graph->n_params)
+        return rq_fail(context->err, RQ_ERR_MODEL, "%s: %s is parameter %d of %d", node->name,
+                       rq_slot_name(slot), param, context->graph->n_params);
+    const rq_tensor *tensor = &context->graph->params[param].tensor;
+    if (tensor->dtype != expected->dtype)
+        return rq_fail(context->err, RQ_ERR_MODEL, "%s: %s is %s, it must be %s", node->name,
+                       rq_slot_name(slot), rq_dtype_name(tensor->dtype),
+                       rq_dtype_name(expected->dtype));
+    if (tensor->rank != expected->rank)
+        return rq_fail(context->err, RQ_ERR_MODEL, "%s: %s has %d dimensions, it must have %d",
+                       node->name, rq_slot_name(slot), tensor->rank, expected->rank);
+    return RQ_OK;
+}
+
+static rq_status check_limits(const op_context *context, const rq_shape *shape)
+{
+    const int64_t image[3] = {shape->h, shape->w, shape->c};
+    size_t elems = 0, total = 0;
+    if (shape->n < 1 || shape->h < 1 || shape->w < 1 || shape->c < 1 || shape->h > RQ_MAX_SIDE ||
+        shape->w > RQ_MAX_SIDE || shape->c > RQ_MAX_CHANNELS || !rq_dims_elems(image, 3, &elems) ||
+        elems > RQ_MAX_IMAGE_ELEMS || !rq_mul_size(elems, (size_t)shape->n, &total) ||
+        total > PTRDIFF_MAX / sizeof(double))
+        return rq_fail(context->err, RQ_ERR_MODEL,
+                       "%s: the value %lldx%lldx%lldx%lld (NxHxWxC) is empty or beyond the limits",
+                       context->node->name, (long long)shape->n, (long long)shape->h,
+                       (long long)shape->w, (long long)shape->c);
+    return RQ_OK;
+}
+
+static rq_status node_shape(const op_context *context, const rq_shape *shapes, rq_shape *out)
+{
+    const op_rule *rule = op_table[context->node->op].rule;
+    rq_status status = check_inputs(context, rule, shapes);
+    for (int slot = 0; slot < RQ_N_SLOTS && !status; slot++)
+        status = check_slot(context, rule, (rq_slot)slot);
+    if (status)
+        return status;
+    op_context with_inputs = *context;
+    for (int i = 0; i < context->node->n_inputs; i++)
+        with_inputs.inputs[i] = &shapes[context->node->input[i]];
+    if (context->node->n_inputs > 0)
+        *out = *with_inputs.inputs[0];
+    out->dtype = rule->out;
+    if (rule->shape)
+        status = rule->shape(&with_inputs, out);
+    return status ? status : check_limits(context, out);
+}
+
+rq_status rq_graph_shapes(const rq_graph *graph, int64_t n, int64_t h, int64_t w, rq_shape *shapes,
+                          rq_error *err)
+{
+    if (graph->n_nodes == 0 || graph->nodes[0].op != RQ_OP_INPUT)
+        return rq_fail(err, RQ_ERR_MODEL, "the graph's first node must be its input");
+    shapes[0] = (rq_shape){n, h, w, 3, RQ_F32};
+    for (int i = 0; i < graph->n_nodes; i++) {
+        assert(graph->nodes[i].op < RQ_N_OPS);
+        const op_context context = {
+            .graph = graph, .node = &graph->nodes[i], .index = i, .err = err};
+        const rq_status status = node_shape(&context, shapes, &shapes[i]);
+        if (status)
+            return status;
+    }
+    return RQ_OK;
+}
