@@ -110,6 +110,12 @@ typedef struct rq_conv_attr {
     int groups;
 } rq_conv_attr;
 
+/* One convolution at one size: src [n, ih, iw, ic], wei [oc, ic/g, kh, kw], dst [n, oh, ow, oc]. */
+typedef struct rq_conv_shape {
+    int64_t n, ih, iw, ic, oh, ow, oc;
+    rq_conv_attr conv;
+} rq_conv_shape;
+
 typedef struct rq_node {
     rq_op op;
     const char *name;

@@ -1,0 +1,84 @@
+/* The only door to oneDNN (packaged 2.6: the v2 API). Everything that a convolution needs is made
+ * when it is created: primitives, packed weights, memory objects; running one allocates nothing of
+ * ours and creates no primitive.
+ *
+ * Activations are nhwc ([N, H, W, C]); weights come in PyTorch's layout ([OC, IC/G, KH, KW]) and
+ * are packed into what the kernels prefer by *_set_weights, once per change. The number of threads
+ * is OpenMP's at creation (omp_set_num_threads). An object may be used by one thread at a time. */
+#ifndef RQ_RUNTIME_DNN_DNN_H
+#define RQ_RUNTIME_DNN_DNN_H
+
+#include <stdbool.h>
+
+#include "runtime/model/graph.h"
+
+typedef struct rq_dnn rq_dnn; /* engine and stream; outlives all objects made with it */
+
+RQ_NODISCARD rq_status rq_dnn_create(rq_dnn **out, rq_error *err);
+void rq_dnn_destroy(rq_dnn *dnn); /* NULL is fine */
+
+/* How many oneDNN primitives this process has created, for the test that a step creates none. */
+size_t rq_dnn_primitive_count(void);
+
+/* May u8 x s8 kernels add pairs of products in saturating 16 bits on this CPU (no AVX512-VNNI, or
+ * hidden by ONEDNN_MAX_CPU_ISA)? Then weights must be proven safe or split
+ * (session/integer_conv.h). */
+bool rq_dnn_u8s8_may_saturate(void);
+
+/* The instruction set that oneDNN uses: "AVX512_CORE_VNNI". */
+const char *rq_dnn_isa_name(void);
+
+/* Inference: dst = conv(src, wei) + bias, in one of these types. */
+typedef enum rq_dnn_types {
+    RQ_DNN_F32,   /* f32 x f32 + f32 -> f32 */
+    RQ_DNN_U8_U8, /* u8 x s8 + s32 -> u8:  clamp(rne((f32(acc) + f32(bias)) * scale[oc]), 0, 255) */
+    RQ_DNN_U8_F32, /* u8 x s8 + s32 -> f32: (f32(acc) + f32(bias)) * scale[oc] */
+    RQ_DNN_U8_S32, /* u8 x s8 -> s32: acc; no bias */
+} rq_dnn_types;
+
+typedef struct rq_dnn_conv_options {
+    rq_dnn_types types;
+    bool bias;          /* set_weights gets one: f32 [OC], or s32 [OC] for U8_U8 and U8_F32 */
+    bool relu;          /* F32 only; U8_U8 clamps at 0 anyway */
+    const float *scale; /* [OC], read at creation; U8_U8 and U8_F32 */
+} rq_dnn_conv_options;
+
+typedef struct rq_dnn_conv rq_dnn_conv;
+
+/* Errors: RQ_ERR_UNSUPPORTED (oneDNN has no kernel for it; the message holds the problem),
+ * RQ_ERR_NOMEM. */
+RQ_NODISCARD rq_status rq_dnn_conv_create(rq_dnn_conv **out, rq_dnn *dnn,
+                                          const rq_conv_shape *shape,
+                                          const rq_dnn_conv_options *options, rq_error *err);
+void rq_dnn_conv_destroy(rq_dnn_conv *conv); /* NULL is fine */
+
+/* Pack weights (f32 or s8) and copy bias (NULL without one). */
+RQ_NODISCARD rq_status rq_dnn_conv_set_weights(rq_dnn_conv *conv, const void *wei, const void *bias,
+                                               rq_error *err);
+RQ_NODISCARD rq_status rq_dnn_conv_run(rq_dnn_conv *conv, const void *src, void *dst,
+                                       rq_error *err);
+
+/* Bytes of packed weights and bias that the object holds. */
+size_t rq_dnn_conv_bytes(const rq_dnn_conv *conv);
+
+/* Training in f32: forward, gradient of the source, gradient of weights and bias. */
+typedef struct rq_dnn_train_conv rq_dnn_train_conv;
+
+/* with_dsrc: backward_data will be called (not for the first layer). */
+RQ_NODISCARD rq_status rq_dnn_train_conv_create(rq_dnn_train_conv **out, rq_dnn *dnn,
+                                                const rq_conv_shape *shape, bool bias,
+                                                bool with_dsrc, rq_error *err);
+void rq_dnn_train_conv_destroy(rq_dnn_train_conv *conv); /* NULL is fine */
+
+RQ_NODISCARD rq_status rq_dnn_train_conv_set_weights(rq_dnn_train_conv *conv, const float *wei,
+                                                     const float *bias, rq_error *err);
+RQ_NODISCARD rq_status rq_dnn_train_conv_forward(rq_dnn_train_conv *conv, const float *src,
+                                                 float *dst, rq_error *err);
+RQ_NODISCARD rq_status rq_dnn_train_conv_backward_data(rq_dnn_train_conv *conv, const float *ddst,
+                                                       float *dsrc, rq_error *err);
+/* Overwrites dwei [OC, IC/G, KH, KW] and dbias [OC] (NULL without bias). */
+RQ_NODISCARD rq_status rq_dnn_train_conv_backward_weights(rq_dnn_train_conv *conv, const float *src,
+                                                          const float *ddst, float *dwei,
+                                                          float *dbias, rq_error *err);
+
+#endif
