@@ -1,9 +1,15 @@
-/* Scales: how real ranges become the numbers of the integer contract. The one place where these formulas stand;
- * training, calibration, lowering and the fake-quant session all call them.
+/* Scales: how real numbers become the numbers of the integer contract. The one place where these
+ * formulas stand; training, calibration, lowering and the fake-quant session all call them, so they
+ * agree bit for bit.
  *
- *   activations  u8 per tensor, real = s_x * q, q in 0..255 (all quantized activations are >= 0; zero point 0)
- *   weights      s8 per output channel, symmetric, real = s_w * q, q in -127..127
- *   output rule  q = clamp(rne((f32(acc) + f32(b)) * m), 0, 255), m = f32(s_x * s_w / s_y), b = rne(bias / (s_x * s_w)) as s32 */
+ *   activations  u8 per tensor, real = s_x * q, q in 0..255 (all quantized activations are >= 0;
+ * zero point 0) weights      s8 per output channel, symmetric, real = s_w * q, q in -127..127
+ *   output rule  q = clamp(rne((f32(acc) + f32(b)) * m), 0, 255)
+ *                m = f32(s_x * s_w / s_y), b = rne(bias / (s_x * s_w)) as s32
+ *   pixels       p in 0..255 stand for x = (p - z) / (255 * std[ic]), z the integer zero point of
+ * the channel; 1 / (255 * std[ic]) is folded into the weights, so s_x = 1
+ *
+ * rne is round half to even. Every f32 operation rounds once (no fused multiply-add). */
 #ifndef RQ_RUNTIME_MODEL_QUANT_H
 #define RQ_RUNTIME_MODEL_QUANT_H
 
@@ -13,18 +19,43 @@
 
 #include "runtime/base/status.h"
 
-#define RQ_SCALE_MIN 0x1p-40f /* no scale is smaller: a dead channel or tensor still has a valid one */
+struct rq_model;
 
-/* s_x of a range [0, max]: max / 255, computed in double, rounded to f32, at least RQ_SCALE_MIN. */
+#define RQ_SCALE_MIN                                                                               \
+    0x1p-40f /* no scale is smaller: a dead channel or tensor still has a valid one */
+#define RQ_PIXEL_SCALE 1.0f /* s_x of a layer that reads pixels */
+
+/* rne(x) for |x| <= 2^22: adding 1.5 * 2^23 leaves no bits for the fraction, and the addition
+ * itself rounds half to even. Unlike rintf it needs no SSE4.1 and vectorises. */
+static inline float rq_round(float x)
+{
+    return (x + 0x1.8p23f) - 0x1.8p23f;
+}
+
+/* rne(x) clamped to 0..255 (clamping first is the same: the bounds are integers). NaN gives 0. */
+static inline uint8_t rq_round_u8(float x)
+{
+    return (uint8_t)rq_round(x > 0.0f ? (x < 255.0f ? x : 255.0f) : 0.0f);
+}
+
+/* rne(x) clamped to -127..127. NaN gives -127. */
+static inline int8_t rq_round_s8(float x)
+{
+    return (int8_t)rq_round(x > -127.0f ? (x < 127.0f ? x : 127.0f) : -127.0f);
+}
+
+/* s_x of a range [0, max]: max / 255, computed in double, rounded to f32, at least RQ_SCALE_MIN.
+ * NaN stays NaN. */
 static inline float rq_activation_scale(float max)
 {
     const float scale = (float)((double)max / 255.0);
-    return scale > RQ_SCALE_MIN ? scale : RQ_SCALE_MIN;
+    return scale < RQ_SCALE_MIN ? RQ_SCALE_MIN : scale;
 }
 
-/* s_w of one output channel whose folded weights have the largest magnitude max_abs. Where the channel's folded bias
- * is so large beside its weights that it would leave f32's exact integers (|bias / (s_x * s_w)| > 2^23), the scale is
- * widened until it fits: such weights no longer matter beside the bias. Pass bias 0 where there is none yet. */
+/* s_w of one output channel whose folded weights have the largest magnitude max_abs: max_abs / 127.
+ * Where the folded bias is so large beside the weights that it would leave f32's exact integers
+ * (|bias / (s_x * s_w)| > 2^23), the scale is widened until it fits: such weights no longer matter
+ * beside the bias. Pass bias 0 where there is none yet. NaN stays NaN. */
 static inline float rq_weight_scale(float max_abs, double bias, double s_x)
 {
     double scale = (double)max_abs / 127.0;
@@ -32,20 +63,18 @@ static inline float rq_weight_scale(float max_abs, double bias, double s_x)
     if (for_bias > scale)
         scale = for_bias;
     const float rounded = (float)scale;
-    return rounded > RQ_SCALE_MIN ? rounded : RQ_SCALE_MIN;
+    return rounded < RQ_SCALE_MIN ? RQ_SCALE_MIN : rounded;
 }
 
 /* q of one value: clamp(rne(x / s)) as x * (1 / s) in f32, PyTorch's fake_quantize formula. */
 static inline int8_t rq_quantize_weight(float w, float inverse_scale)
 {
-    const float q = rintf(w * inverse_scale);
-    return (int8_t)(q < -127.0f ? -127.0f : q > 127.0f ? 127.0f : q);
+    return rq_round_s8(w * inverse_scale);
 }
 
 static inline uint8_t rq_quantize_activation(float x, float inverse_scale)
 {
-    const float q = rintf(x * inverse_scale);
-    return (uint8_t)(q > 0.0f ? (q < 255.0f ? q : 255.0f) : 0.0f);
+    return rq_round_u8(x * inverse_scale);
 }
 
 /* The output rule. acc is exact; each operation rounds to f32 once. */
@@ -57,8 +86,7 @@ static inline float rq_requantize_f32(int32_t acc, int32_t bias, float multiplie
 
 static inline uint8_t rq_requantize_u8(int32_t acc, int32_t bias, float multiplier)
 {
-    const float q = rintf(rq_requantize_f32(acc, bias, multiplier));
-    return (uint8_t)(q > 0.0f ? (q < 255.0f ? q : 255.0f) : 0.0f);
+    return rq_round_u8(rq_requantize_f32(acc, bias, multiplier));
 }
 
 static inline float rq_multiplier(float s_x, float s_w, float s_y)
@@ -66,18 +94,87 @@ static inline float rq_multiplier(float s_x, float s_w, float s_y)
     return (float)((double)s_x * (double)s_w / (double)s_y);
 }
 
-/* Integer bias in accumulator units. Errors: RQ_ERR_RANGE when |b| does not fit s32 with room for the accumulator (> 2^30) or
- * is not finite. */
+/* m of global average pooling over n_pixels: the mean of integers, moved from scale s_x to s_y. */
+static inline float rq_pool_multiplier(float s_x, float s_y, int64_t n_pixels)
+{
+    return (float)((double)s_x / ((double)s_y * (double)n_pixels));
+}
+
+/* Integer bias in accumulator units: rne(bias / (s_x * s_w)) in double.
+ * Errors: RQ_ERR_RANGE when it is not finite or leaves no room for the accumulator beside it (>
+ * 2^30). */
 RQ_NODISCARD rq_status rq_integer_bias(double bias, float s_x, float s_w, int32_t *out,
                                        rq_error *err);
 
-/* The first layer reads pixels 0..255. With normalisation x = (p / 255 - mean) / std, the integer zero point of a channel is
- * z = rne(255 * mean); in training and in integers x' = (p - z) / (255 * std) takes x's place, and the constant difference goes into the
- * bias once (x = x' + (z / 255 - mean) / std). */
+/* The zero point of a pixel channel, z = rne(255 * mean). Form qat and later use mean = f32(z /
+ * 255), which makes (p / 255 - mean) / std and (p - z) / (255 * std) the same number. */
 static inline uint8_t rq_pixel_zero_point(float mean)
 {
     const double z = rint(255.0 * (double)mean);
     return (uint8_t)(z < 0.0 ? 0.0 : z > 255.0 ? 255.0 : z);
 }
+
+/* The mean that has zero point z. */
+static inline float rq_pixel_mean(uint8_t z)
+{
+    return (float)((double)z / 255.0);
+}
+
+/* One layer as quantization sees it: a convolution or a linear layer, and the batch norm that
+ * follows it. Points into a model and owns nothing; it stays valid while the model's parameters do,
+ * so a trainer gathers it once and sees every update. Plain data: it may also be filled by hand. */
+typedef struct rq_layer_view {
+    const char *name;
+    int64_t oc, ic, taps; /* weights [oc, ic, taps]; ic of one group, taps = KH * KW (linear: 1) */
+    int64_t groups;
+    const float *weight;
+    const float *bias;                      /* [oc], or NULL */
+    const float *gamma, *beta, *mean, *var; /* [oc] of the batch norm, or all NULL */
+    float eps;
+    const float *std; /* [groups * ic], when the layer reads pixels; else NULL */
+} rq_layer_view;
+
+static inline size_t rq_layer_channel_size(const rq_layer_view *layer)
+{
+    return (size_t)(layer->ic * layer->taps);
+}
+
+/* Gather the layer at a conv or linear node with the batch norm that reads it, if one does. A layer
+ * with WEIGHT_SCALE whose input is the image reads pixels; one without reads the normalised image.
+ * The graph must have passed rq_graph_shapes. Errors: RQ_ERR_MODEL (another operator, a batch norm
+ * that is not the layer's only reader, var < 0, eps <= 0, std <= 0, a parameter that is not
+ * finite). */
+RQ_NODISCARD rq_status rq_layer_view_init(rq_layer_view *out, const struct rq_model *model,
+                                          int node, rq_error *err);
+
+/* t = gamma / sqrt(var + eps) in double; 1 without batch norm. */
+double rq_layer_bn_factor(const rq_layer_view *layer, int64_t oc);
+
+/* Bias after folding, in real units, in double: beta + (bias - mean) * t as (beta - mean * t) +
+ * bias * t. */
+double rq_layer_bias(const rq_layer_view *layer, int64_t oc);
+
+/* What the weights of (oc, ic) are multiplied by: t, or t / (255 * std[ic]) for pixels, in double,
+ * rounded to f32 once. ic counts within the group. */
+float rq_layer_factor(const rq_layer_view *layer, int64_t oc, int64_t ic);
+
+/* Folded weights of one channel, w * factor in f32. folded: rq_layer_channel_size floats. */
+void rq_layer_fold(const rq_layer_view *layer, int64_t oc, float *folded);
+
+/* s_w of every channel from the current weights: rq_weight_scale(max |folded|, bias, s_x). scale:
+ * [oc]. */
+void rq_layer_weight_scales(const rq_layer_view *layer, float s_x, float *scale);
+
+/* q = rq_quantize_weight(w * factor, 1 / s_w) of one channel, and of all channels ([oc, ic, taps]).
+ */
+void rq_layer_quantize_channel(const rq_layer_view *layer, int64_t oc, float s_w, int8_t *q);
+void rq_layer_quantize(const rq_layer_view *layer, const float *scale, int8_t *q);
+
+/* b of one channel for its quantized weights q: rq_integer_bias, for pixels minus sum z * q over
+ * the taps. zero_point: [groups * ic] for pixels, NULL otherwise. Errors: as rq_integer_bias, the
+ * name in front. */
+RQ_NODISCARD rq_status rq_layer_integer_bias(const rq_layer_view *layer, int64_t oc, float s_x,
+                                             float s_w, const int8_t *q, const uint8_t *zero_point,
+                                             int32_t *out, rq_error *err);
 
 #endif
