@@ -32,12 +32,15 @@ RQ_NODISCARD rq_status rq_arch_parse(rq_arch *out, const char *text, rq_error *e
 void rq_arch_describe(const rq_arch *arch, char *text, size_t size_bytes);
 
 /* Build the training form (three branches per block): parameters zeroed but BN weight, variance 1.
- * text becomes model->arch. Errors: RQ_ERR_USAGE, RQ_ERR_NOMEM. */
+ *
+ * text becomes model->arch. n_classes_override: 0 = as text says. Errors: RQ_ERR_USAGE,
+ * RQ_ERR_NOMEM. */
 RQ_NODISCARD rq_status rq_arch_build(rq_model *out, const char *text, int n_classes_override,
                                      rq_error *err);
 
 /* PyTorch's default initialisation, from seed: conv and linear weights (and the linear bias)
- * uniform in ±1/sqrt(fan_in), BN 1 and 0, mean 0, var 1. */
+ * uniform in ±1/sqrt(fan_in), BN 1 and 0, mean 0, var 1. A parameter's values depend on seed and
+ * its name only. Sets model->seed. */
 void rq_model_init_weights(rq_model *model, uint64_t seed);
 
 /* One known name per line. */
