@@ -1,0 +1,49 @@
+/* The passes over pixels and channels around the convolutions: each reads its input once and writes
+ * its output once, in parallel over rows of pixels, vectorised over channels. Sizes are in
+ * elements; src and dst do not overlap unless said. */
+#ifndef RQ_RUNTIME_SESSION_KERNELS_H
+#define RQ_RUNTIME_SESSION_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* dst[p, c] = factor[c] * src[p, c] + offset[c] over pixels x channels; dst may be src. */
+void rq_affine_f32(const float *src, const float *factor, const float *offset, float *dst,
+                   size_t pixels, size_t channels);
+
+/* The image normalised: dst f32 = factor[c] * src u8 + offset[c], 3 channels. */
+void rq_normalize_u8(const uint8_t *src, const float *factor, const float *offset, float *dst,
+                     size_t pixels);
+
+/* The image with a border: dst [n, h + 2 pad[0], w + 2 pad[1], 3] = src [n, h, w, 3] inside,
+ * zero_point[3] on the border; as u8, or as integer-valued f32. */
+void rq_pad_image_u8(const uint8_t *src, uint8_t *dst, size_t n, size_t h, size_t w,
+                     const int pad[2], const uint8_t *zero_point);
+void rq_pad_image_f32(const uint8_t *src, float *dst, size_t n, size_t h, size_t w,
+                      const int pad[2], const uint8_t *zero_point);
+
+/* dst = a + b (+ c when not NULL); dst may be a. */
+void rq_add_f32(const float *a, const float *b, const float *c, float *dst, size_t n);
+
+/* dst = max(src, 0); dst may be src. */
+void rq_relu_f32(const float *src, float *dst, size_t n);
+
+/* [n, pixels, channels] -> [n, channels]: the mean, summed in f32 per pixel row. */
+void rq_mean_f32(const float *src, float *dst, size_t n, size_t pixels, size_t channels);
+
+/* [n, pixels, channels] -> [n, channels]: the output rule over exact integer sums, bias 0. The f32
+ * version reads and writes integer-valued f32 (sums stay exact below 2^24: 65,793 pixels). */
+void rq_pool_u8(const uint8_t *src, uint8_t *dst, size_t n, size_t pixels, size_t channels,
+                float multiplier);
+void rq_pool_fake_f32(const float *src, float *dst, size_t n, size_t pixels, size_t channels,
+                      float multiplier);
+
+/* q = clamp(rne(x * inverse_scale), 0, 255), to u8 or integer-valued f32. */
+void rq_quantize_u8(const float *src, uint8_t *dst, size_t n, float inverse_scale);
+void rq_quantize_fake_f32(const float *src, float *dst, size_t n, float inverse_scale);
+
+/* x = scale * q. */
+void rq_dequantize_u8(const uint8_t *src, float *dst, size_t n, float scale);
+void rq_scale_f32(const float *src, float *dst, size_t n, float scale);
+
+#endif
