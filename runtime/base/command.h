@@ -15,8 +15,9 @@ typedef struct rq_command {
     rq_status (*run)(const struct rq_command *self, int argc, char **argv, rq_error *err);
 } rq_command;
 
-/* Parse argv into fields, or print the help and set *done when --help was asked. The first line of
- * every run(). */
+/* Parse argv into fields, or print the help to stdout and set *done when -h or --help is among the
+ * options (then fields still hold their defaults). The first line of every run(). Handles -q and
+ * -v, which all commands have, by setting the log's level. */
 RQ_NODISCARD rq_status rq_command_options(const rq_command *self, const rq_option *table,
                                           size_t n_options, int argc, char **argv, void *fields,
                                           bool *done, rq_error *err);

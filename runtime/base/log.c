@@ -6,6 +6,7 @@
 
 static rq_log_sink *log_sink;
 static void *log_context;
+static rq_log_level most_level = RQ_LOG_INFO;
 
 void rq_log_set_sink(rq_log_sink *sink, void *context)
 {
@@ -13,9 +14,14 @@ void rq_log_set_sink(rq_log_sink *sink, void *context)
     log_context = context;
 }
 
+void rq_log_set_level(rq_log_level most)
+{
+    most_level = most;
+}
+
 void rq_log(rq_log_level level, const char *format, ...)
 {
-    if (!log_sink)
+    if (!log_sink || level > most_level)
         return;
     char line[1024];
     va_list args;

@@ -3,14 +3,15 @@
  * A command declares a struct of plain fields and a table that names, for each option, the field it
  * fills:
  *
- *     typedef struct { const char *dir; int64_t batch; bool verbose; } eval_options;
+ *     typedef struct { const char *dir; int64_t batch; bool json; } eval_options;
  *     static const rq_option table[] = {
  *         RQ_POSITIONAL("DIR", eval_options, dir, "folder of images"),
  *         RQ_OPTION_INT("batch", 'b', eval_options, batch, "N", 1, 65536, "images per batch"),
- *         RQ_OPTION_FLAG("verbose", 'v', eval_options, verbose, "say more"),
+ *         RQ_OPTION_FLAG("json", 0, eval_options, json, "print one JSON object"),
  *     };
  *
- * Fields hold their default before parsing; help shows them. */
+ * Fields hold their default before parsing; help shows them. The names help, quiet and verbose and
+ * the letters h, q and v belong to all commands (see command.h). */
 #ifndef RQ_RUNTIME_BASE_OPTIONS_H
 #define RQ_RUNTIME_BASE_OPTIONS_H
 
@@ -27,7 +28,7 @@ typedef enum rq_option_kind {
     RQ_OPT_FLOAT,      /* double within [min, max], finite */
     RQ_OPT_STRING,     /* const char *, points into argv; NULL = not given */
     RQ_OPT_CHOICE,     /* int: index into choices (NULL-terminated list of words) */
-    RQ_OPT_POSITIONAL, /* const char *, required, in table order */
+    RQ_OPT_POSITIONAL, /* const char *, in table order; required unless its default is not NULL */
     RQ_OPT_REST,       /* rq_option_rest: one or more further positionals, last in the table */
 } rq_option_kind;
 
@@ -38,9 +39,9 @@ typedef struct rq_option_rest {
 
 typedef struct rq_option {
     rq_option_kind kind;
-    const char *name; /* long name without dashes, or the positional's name */
     char letter;      /* short flag, 0 for none */
-    bool required;    /* an option that must be given */
+    bool required;    /* STRING: must be given */
+    const char *name; /* long name without dashes, or the positional's name */
     size_t offset;    /* of the field in the command's struct */
     const char
         *value; /* what the help calls the value ("N", "FILE"); NULL for flags and positionals */
@@ -91,17 +92,36 @@ typedef struct rq_option {
     }
 
 /* Fill *fields from argv[1…argc-1] (argv[0] is the command). Accepts --name VALUE, --name=VALUE,
- * -xVALUE, -x VALUE, options after positionals, and -- as the end of options; an unambiguous prefix
- * of a name is NOT accepted. Numbers are parsed whole: "12abc", "", "1e999" and values out of range
- * are errors that name the option and its range. Errors: RQ_ERR_USAGE. fields may then be partly
- * filled. */
+ * -xVALUE, -x VALUE, several flags in one argument (-qv), options after positionals, and -- as the
+ * end of options; an unambiguous prefix of a name is NOT accepted. Numbers are parsed whole:
+ * "12abc", "", "1e999" and values out of range are errors that name the option and its range. The
+ * last one wins where an option is given twice. argv is reordered into an equivalent command line:
+ * options, then positionals. Errors: RQ_ERR_USAGE. fields may then be partly filled. */
 RQ_NODISCARD rq_status rq_options_parse(const rq_option *table, size_t n_options, int argc,
                                         char **argv, void *fields, rq_error *err);
 
-/* Usage line, summary and one line per option, from the same table; defaults are read from fields.
- */
+/* Usage line, summary and one entry per option, from the same table; defaults are read from fields.
+ * A default that is outside its option's range stands for "not given" and is not shown. */
 void rq_options_help(const rq_option *table, size_t n_options, const char *command,
                      const char *summary, const void *fields, FILE *out);
+
+/* The same over several tables, each with fields of its own: a command's options and those that all
+ * commands have. Only the first table may hold positionals; a letter or name is looked up in table
+ * order. */
+typedef struct rq_option_set {
+    const rq_option *table;
+    size_t n_options;
+    void *fields;
+} rq_option_set;
+
+RQ_NODISCARD rq_status rq_option_sets_parse(const rq_option_set *sets, size_t n_sets, int argc,
+                                            char **argv, rq_error *err);
+void rq_option_sets_help(const rq_option_set *sets, size_t n_sets, const char *command,
+                         const char *summary, FILE *out);
+
+/* The allowed range as text, for messages and help: "from 1 to 9", "at least 1", "at most 9", or ""
+ * without limits. A limit of an INT at or beyond 2^53 counts as none. */
+void rq_option_range(const rq_option *option, char *text, size_t size_bytes);
 
 /* A whole decimal integer or a finite float in [min, max]; false otherwise and *out untouched. */
 bool rq_parse_int(const char *text, int64_t min, int64_t max, int64_t *out);

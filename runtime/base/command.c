@@ -1,0 +1,90 @@
+/* What all commands share: the options that every one of them has, and their command line as text.
+ */
+#include "runtime/base/command.h"
+
+#include <string.h>
+
+#include "runtime/base/log.h"
+#include "runtime/base/memory.h"
+
+typedef struct common_options {
+    bool quiet, verbose, help;
+} common_options;
+
+static const rq_option common_table[] = {
+    RQ_OPTION_FLAG("quiet", 'q', common_options, quiet, "warnings and errors only"),
+    RQ_OPTION_FLAG("verbose", 'v', common_options, verbose, "say more about what is done"),
+    RQ_OPTION_FLAG("help", 'h', common_options, help, "print this text"),
+};
+
+/* Looked for before anything is parsed, so that the help shows the defaults. */
+static bool asks_for_help(int argc, char **argv)
+{
+    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
+            return true;
+    return false;
+}
+
+rq_status rq_command_options(const rq_command *self, const rq_option *table, size_t n_options,
+                             int argc, char **argv, void *fields, bool *done, rq_error *err)
+{
+    common_options common = {false, false, false};
+    const rq_option_set sets[] = {
+        {table, n_options, fields},
+        {common_table, sizeof common_table / sizeof common_table[0], &common},
+    };
+    rq_status status = RQ_OK;
+    *done = asks_for_help(argc, argv);
+    if (!*done) {
+        status = rq_option_sets_parse(sets, 2, argc, argv, err);
+        *done = !status && common.help; /* -qh */
+    }
+    if (*done) {
+        char name[128];
+        (void)snprintf(name, sizeof name, "repqat %s", self->name);
+        rq_option_sets_help(sets, 2, name, self->summary, stdout);
+    }
+    if (status || *done)
+        return status;
+    if (common.quiet && common.verbose)
+        return rq_fail(err, RQ_ERR_USAGE, "--quiet and --verbose exclude each other");
+    rq_log_set_level(common.quiet ? RQ_LOG_WARN : common.verbose ? RQ_LOG_DEBUG : RQ_LOG_INFO);
+    return RQ_OK;
+}
+
+/* Write word as the shell would take it back, quoted where it must be; at most 4 bytes per
+ * character, 2 quotes and the NUL. the end of what was written. */
+static char *quote(const char *word, char *out)
+{
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                                "_@%+=:,./-";
+    if (*word && word[strspn(word, plain)] == '\0')
+        return stpcpy(out, word);
+    *out++ = '\'';
+    for (; *word; word++) {
+        if (*word == '\'')
+            out = stpcpy(out, "'\\'"); /* end the quotes, escape this one, begin them again */
+        *out++ = *word;
+    }
+    *out++ = '\'';
+    *out = '\0';
+    return out;
+}
+
+char *rq_command_line(int argc, char **argv)
+{
+    static const char program[] = "repqat";
+    size_t size_bytes = sizeof program;
+    for (int i = 0; i < argc; i++)
+        size_bytes += 1 + 4 * strlen(argv[i]) + 2;
+    char *text = rq_alloc(size_bytes);
+    if (!text)
+        return NULL;
+    char *end = stpcpy(text, program);
+    for (int i = 0; i < argc; i++) {
+        *end++ = ' ';
+        end = quote(argv[i], end);
+    }
+    return text;
+}
