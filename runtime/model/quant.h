@@ -35,13 +35,17 @@ static inline float rq_round(float x)
 /* rne(x) clamped to 0..255 (clamping first is the same: the bounds are integers). NaN gives 0. */
 static inline uint8_t rq_round_u8(float x)
 {
-    return (uint8_t)rq_round(x > 0.0f ? (x < 255.0f ? x : 255.0f) : 0.0f);
+    x = x > 0.0f ? x : 0.0f;
+    x = x < 255.0f ? x : 255.0f;
+    return (uint8_t)rq_round(x);
 }
 
 /* rne(x) clamped to -127..127. NaN gives -127. */
 static inline int8_t rq_round_s8(float x)
 {
-    return (int8_t)rq_round(x > -127.0f ? (x < 127.0f ? x : 127.0f) : -127.0f);
+    x = x > -127.0f ? x : -127.0f;
+    x = x < 127.0f ? x : 127.0f;
+    return (int8_t)rq_round(x);
 }
 
 /* s_x of a range [0, max]: max / 255, computed in double, rounded to f32, at least RQ_SCALE_MIN.

@@ -1,51 +1,74 @@
-/* The integer reference: scalar kernels that define what an INT8 model computes, and a walk over a whole graph with them.
- * Slow, obvious, independent of oneDNN; every other execution of an int8 model must give these bytes.
+/* The integer reference: what an int8 model computes, written as scalar kernels and a walk over a
+ * whole graph with them. Slow, obvious, independent of oneDNN; every other execution of an int8
+ * model must give the same bytes.
  *
- * Rules (notation: model/quant.h):
- *   qconv, u8 input     acc = sum over taps inside the image of x * w; taps outside count as 0
- *   qconv, pixel input  (its input node is the graph's input) the image is first extended by the padding with ZERO_POINT[ic],
- *                       then acc = sum of x * w over all taps; the zero points' share is in BIAS: b = rne(bias / (s_x * s_w)) - sum z * w
- *                       out u8: q = rq_requantize_u8(acc, BIAS[oc], MULTIPLIER[oc])
- *   quantize            q = rq_quantize_activation(x, 1 / SCALE)
- *   dequantize          x = SCALE * q
- *   qglobal_avg_pool    acc = sum over H x W; q = rq_requantize_u8(acc, 0, f32(SCALE[0] / (SCALE[1] * H * W))), the quotient in double
- *   qlinear             logits f32: rq_requantize_f32(acc, BIAS[oc], MULTIPLIER[oc]) (MULTIPLIER = s_x * s_w)
- * Float operators of an int8 graph (layers left in float) run in plain loops, accumulating in f32… they are compared with a
- * tolerance, not bit for bit.
+ * The rule, operator by operator (functions and notation: model/quant.h). acc is an exact s32.
  *
- * ACC_MAX s64 [OC, 2]: the largest |acc| and |acc + b| that any u8 input can give. <= 2^24 keeps f32 exact; > 2^31 - 1 is refused.
- * isa_proof: for every pair of taps that oneDNN adds in 16 bits (neighbours 2i, 2i+1 along IC within a group at one kernel position; the
- * kernels may also pair other taps, so the proof takes every pair of one channel's weights of one sign): |w_a + w_b| <= 128. */
+ *   qconv             acc[oc] = sum of x * w over the taps of oc's group, taps being rows and
+ * columns o * stride - pad + k * dilation of the input. Taps outside the image count as x = 0. q =
+ * rq_requantize_u8(acc, BIAS[oc], MULTIPLIER[oc]) qconv on pixels   (its input is the graph's
+ * input) x is the pixel 0..255 itself, and taps outside the image count as x = ZERO_POINT[ic]; the
+ * zero points' share is in the bias: BIAS[oc] = rne(bias / s_w) - sum over all taps of
+ * ZERO_POINT[ic] * w qlinear           acc[oc] = sum of x * w; the logit is f32:
+ * rq_requantize_f32(acc, BIAS, MULTIPLIER) qglobal_avg_pool  acc = sum of x over H x W; q =
+ * rq_requantize_u8(acc, 0, m), m = rq_pool_multiplier(SCALE[0], SCALE[1], H * W) quantize q =
+ * rq_quantize_activation(x, 1 / SCALE), the quotient in f32 dequantize        x = SCALE * q in f32
+ *
+ * Layers that were left in float stand in the same graph as float operators:
+ *
+ *   input             x = (p / 255 - mean) / std in f32, padded with 0 like every float value
+ *   conv, linear, global_avg_pool, batch_norm, add, relu: sums in double, rounded to f32 once per
+ * value
+ *
+ * Other executions sum floats in another order, so float values are compared with a tolerance, and
+ * what is quantized from them may be off by one step. In a graph without float operators every
+ * value is exact.
+ *
+ * Proofs that are stored with a model:
+ *   ACC_MAX s64 [OC, 2]  the largest |acc| and |acc + b| that any u8 input can give. Up to 2^24 the
+ * additions of the rule are exact in f32; above 2^31 - 1 a model is refused. isa_proof x86 kernels
+ * without VNNI add two products u8 * s8 in saturating 16 bits. Which taps they pair is the kernel's
+ * choice, so the proof takes every pair: for any two weights of one sign in one output channel |w_a
+ * + w_b| <= 128, hence |sum| <= 255 * 128 < 2^15. */
 #ifndef RQ_RUNTIME_SESSION_INTEGER_H
 #define RQ_RUNTIME_SESSION_INTEGER_H
 
 #include "runtime/model/model.h"
 
-/* Called after each node with its value: u8 or f32, [N, H, W, C]. */
+#define RQ_ACC_EXACT ((int64_t)1 << 24) /* integers up to here are exact in f32 */
+enum { RQ_PAIR_MAX = 128 };             /* the largest safe |w_a + w_b| */
+
+/* Called after each node with its value: u8 or f32 by shape->dtype, [N, H, W, C]. */
 typedef void rq_value_observer(void *context, int node, const void *value, const rq_shape *shape);
 
-/* Run an int8-form graph on pixels u8 [n, h, w, 3] with the scalar kernels; logits f32 [n, classes].
- * observer may be NULL. Errors: RQ_ERR_MODEL, RQ_ERR_NOMEM. */
+/* Run a model of form int8 on pixels u8 [n, h, w, 3]; logits f32 [n, n_classes]. observer may be
+ * NULL. Errors: RQ_ERR_MODEL (rq_graph_shapes, rq_integer_check, an operator of training, an output
+ * that is not n_classes floats per image), RQ_ERR_RANGE, RQ_ERR_NOMEM. */
 RQ_NODISCARD rq_status rq_integer_run_ref(const rq_model *model, const uint8_t *pixels, int64_t n,
                                           int64_t h, int64_t w, float *logits,
                                           rq_value_observer *observer, void *context,
                                           rq_error *err);
 
-/* One convolution. src u8 [n, ih, iw, ic]; wei s8 [oc, ic/g, kh, kw]; bias s32 [oc]; multiplier f32 [oc]; zero_point u8 [ic] or NULL;
- * dst u8 [n, oh, ow, oc]. */
-typedef struct rq_qconv_shape {
-    int64_t n, ih, iw, ic, oh, ow, oc;
-    rq_conv_attr conv;
-} rq_qconv_shape;
-void rq_qconv_ref(const rq_qconv_shape *shape, const uint8_t *src, const int8_t *wei,
+/* Does an int8 model that passed rq_graph_shapes keep what the rule takes for granted? Weights in
+ * -127..127, scales and multipliers positive and finite, accumulators within s32, ACC_MAX and
+ * isa_proof as its weights say. To be called once on every model that came from a file. Errors:
+ * RQ_ERR_MODEL with the node, RQ_ERR_RANGE for an accumulator beyond s32. */
+RQ_NODISCARD rq_status rq_integer_check(const rq_model *model, rq_error *err);
+
+/* One convolution. src u8 [n, ih, iw, ic]; wei s8 [oc, ic/g, kh, kw]; bias s32 [oc]; multiplier f32
+ * [oc]; zero_point u8 [ic] for pixels, else NULL; dst u8 [n, oh, ow, oc]. */
+void rq_qconv_ref(const rq_conv_shape *shape, const uint8_t *src, const int8_t *wei,
                   const int32_t *bias, const float *multiplier, const uint8_t *zero_point,
                   uint8_t *dst);
 
-/* Largest |acc| over all inputs of one output channel's n_taps weights: 255 * max(sum of positive, -sum of negative). Pixel inputs
- * too (x is 0..255 there as well). */
+/* Largest |acc| that one output channel's weights allow over all u8 inputs: 255 * max(sum of the
+ * positive, -sum of the negative). Pixels too are 0..255. The second is the largest |acc + bias|.
+ */
 int64_t rq_acc_bound(const int8_t *weights, size_t n_taps);
+int64_t rq_acc_bias_bound(const int8_t *weights, size_t n_taps, int32_t bias);
 
-/* Can any two of these weights of one sign sum to more than 128 in magnitude? */
+/* Is the sum of any two of these weights that have the same sign at most RQ_PAIR_MAX in magnitude?
+ */
 bool rq_saturation_free(const int8_t *weights, size_t n_taps);
 
 #endif
