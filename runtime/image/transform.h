@@ -1,12 +1,12 @@
 /* From a decoded photograph to the pixels of one sample, u8 [size, size, 3] RGB.
  *
- *   RQ_TRANSFORM_EVAL      torchvision Resize(resize) + CenterCrop(size), on PIL images: the short side becomes resize, the long side
- *                          int(resize * long / short); crop offset int(round((side - size) / 2.0)) (round half to even); an image smaller than the
- *                          crop is padded with zeros as torchvision does
+ *   RQ_TRANSFORM_EVAL      torchvision Resize(resize) + CenterCrop(size), on PIL images: the short side becomes resize, the
+ *                          long side int(resize * long / short); crop offset int(round((side - size) / 2.0)) (round half to
+ *                          even); an image smaller than the crop is padded with zeros as torchvision does
  *   RQ_TRANSFORM_CROP      RandomResizedCrop(size): area 0.08…1, ratio 3/4…4/3 (log-uniform), 10 tries, then the
  *                          central crop; + horizontal flip with probability 1/2
- *   RQ_TRANSFORM_PAD_CROP  for small images: short side resized to size when it differs (then centre-cropped square), pad 4 with zeros,
- *                          random crop, flip
+ *   RQ_TRANSFORM_PAD_CROP  for small images: short side resized to size when it differs (then centre-cropped square), pad 4
+ *                          with zeros, random crop, flip
  *   RQ_TRANSFORM_FLIP      as EVAL, then the flip
  *
  * Random choices come from the stream given, so a sample depends on (seed, epoch, index) only. */
@@ -24,28 +24,45 @@ typedef enum rq_transform_kind {
     RQ_TRANSFORM_FLIP,
 } rq_transform_kind;
 
+enum { RQ_TRANSFORM_PAD = 4 };
+
 typedef struct rq_transform {
     rq_transform_kind kind;
-    int resize; /* EVAL, FLIP: short side before the crop */
-    int size;   /* side of the result */
+    int resize; /* EVAL, FLIP: short side before the crop, 1…RQ_MAX_IMAGE_SIDE */
+    int size;   /* side of the result, 1…RQ_MAX_IMAGE_SIDE */
 } rq_transform;
+
+/* Errors: RQ_ERR_ARG (sides outside their ranges, unknown kind). */
+RQ_NODISCARD rq_status rq_transform_check(const rq_transform *transform, rq_error *err);
 
 /* Everything that turning a file into a sample needs; one per thread. Zero-initialise. */
 typedef struct rq_sampler {
-    rq_jpeg_decoder *decoder;
+    rq_jpeg_decoder *decoder; /* made at first use */
     rq_image image;
-    rq_image resized;
     rq_resizer resizer;
     uint8_t *file; /* the file's bytes */
     size_t file_capacity_bytes;
 } rq_sampler;
 void rq_sampler_deinit(rq_sampler *sampler);
 
-/* Read, decode, transform one file into dst [size, size, 3].
- * Training kinds may decode at a DCT-reduced size when the crop still has at least the output's pixels; EVAL and FLIP never do.
- * Errors: RQ_ERR_IO, RQ_ERR_IMAGE, RQ_ERR_NOMEM; the message starts with the path. */
+/* Transform the JPEG in data into dst [size, size, 3].
+ * CROP and PAD_CROP decode at 1/2, 1/4 or 1/8 (the DCT's own downscaling, cheaper) while what they keep of the image still
+ * has at least size pixels in both directions there. EVAL and FLIP never do: it would break the contract of at most one
+ * level from PIL. Errors: RQ_ERR_IMAGE, RQ_ERR_ARG, RQ_ERR_NOMEM. */
+RQ_NODISCARD rq_status rq_sample_memory(rq_sampler *sampler, const uint8_t *data, size_t size_bytes,
+                                        const rq_transform *transform, rq_random *random,
+                                        uint8_t *dst, rq_error *err);
+
+/* The same for a file. random may be NULL for EVAL. Errors: also RQ_ERR_IO; the message starts with the path. */
 RQ_NODISCARD rq_status rq_sample_file(rq_sampler *sampler, const char *path,
                                       const rq_transform *transform, rq_random *random,
                                       uint8_t *dst, rq_error *err);
+
+/* What RandomResizedCrop picks of a w x h image: pixels [x, x + *crop_w) x [y, y + *crop_h). At most 10 draws of (area, ratio), then x
+ * and y. Source: torchvision 0.14, RandomResizedCrop.get_params. */
+typedef struct rq_crop {
+    int x, y, w, h;
+} rq_crop;
+rq_crop rq_random_resized_crop(rq_random *random, int w, int h);
 
 #endif

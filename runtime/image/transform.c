@@ -1,0 +1,279 @@
+/* Each transform is a choice (which part of the photograph, resized to what, and which pixels of
+ * that), made before anything is decoded; carrying it out is the same for all. */
+#include "runtime/image/transform.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "runtime/base/memory.h"
+
+enum { MAX_FILE_BYTES = 1 << 30 };
+
+/* One direction of the result: side pixels beginning at position `at` (which may be negative) of a
+ * row of `resized` pixels, of which only [from, to) is shown and the rest is black. */
+typedef struct span {
+    int resized;
+    int from, to;
+    int at;
+} span;
+
+typedef struct choice {
+    rq_crop source; /* of the photograph */
+    span x, y;      /* of the source resized */
+    bool flip;
+} choice;
+
+rq_status rq_transform_check(const rq_transform *transform, rq_error *err)
+{
+    const int kind = (int)transform->kind;
+    if (kind < RQ_TRANSFORM_EVAL || kind > RQ_TRANSFORM_FLIP)
+        return rq_fail(err, RQ_ERR_ARG, "no transform has the number %d", kind);
+    const bool resizes = kind == RQ_TRANSFORM_EVAL || kind == RQ_TRANSFORM_FLIP;
+    if (transform->size < 1 || transform->size > RQ_MAX_IMAGE_SIDE)
+        return rq_fail(err, RQ_ERR_ARG, "an image size of %d; 1…%d are possible", transform->size,
+                       RQ_MAX_IMAGE_SIDE);
+    if (resizes && (transform->resize < 1 || transform->resize > RQ_MAX_IMAGE_SIDE))
+        return rq_fail(err, RQ_ERR_ARG, "a resize to %d; 1…%d are possible", transform->resize,
+                       RQ_MAX_IMAGE_SIDE);
+    return RQ_OK;
+}
+
+void rq_sampler_deinit(rq_sampler *sampler)
+{
+    rq_jpeg_decoder_destroy(sampler->decoder);
+    rq_image_deinit(&sampler->image);
+    rq_resizer_deinit(&sampler->resizer);
+    rq_free(sampler->file);
+    *sampler = (rq_sampler){0};
+}
+
+/* torchvision's RandomResizedCrop.get_params */
+rq_crop rq_random_resized_crop(rq_random *random, int w, int h)
+{
+    const double min_area = 0.08, min_ratio = 3.0 / 4.0, max_ratio = 4.0 / 3.0;
+    const double area = (double)w * h;
+    for (int tries = 0; tries < 10; tries++) {
+        const double target = area * (min_area + (1.0 - min_area) * rq_random_unit(random));
+        const double span_log = log(max_ratio) - log(min_ratio);
+        const double ratio = exp(log(min_ratio) + span_log * rq_random_unit(random));
+        const int crop_w = (int)rint(sqrt(target * ratio));
+        const int crop_h = (int)rint(sqrt(target / ratio));
+        if (crop_w < 1 || crop_w > w || crop_h < 1 || crop_h > h)
+            continue;
+        const int x = (int)rq_random_below(random, (uint64_t)(w - crop_w) + 1);
+        const int y = (int)rq_random_below(random, (uint64_t)(h - crop_h) + 1);
+        return (rq_crop){x, y, crop_w, crop_h};
+    }
+    rq_crop crop = {0, 0, w, h};
+    if ((double)w / h < min_ratio)
+        crop.h = (int)rint(w / min_ratio);
+    else if ((double)w / h > max_ratio)
+        crop.w = (int)rint(h * max_ratio);
+    crop.x = (w - crop.w) / 2;
+    crop.y = (h - crop.h) / 2;
+    return crop;
+}
+
+/* The short side becomes short_to, the other one follows, rounded down. */
+static void resized_sides(int w, int h, int short_to, int *out_w, int *out_h)
+{
+    const int shorter = w < h ? w : h, longer = w < h ? h : w;
+    const int long_to = (int)((int64_t)short_to * longer / shorter);
+    *out_w = w <= h ? short_to : long_to;
+    *out_h = w <= h ? long_to : short_to;
+}
+
+/* torchvision's CenterCrop: round((side - size) / 2) to even, or padding with the odd pixel behind.
+ */
+static span centre_span(int side, int size)
+{
+    const int rest = side - size;
+    const int at = rest >= 0 ? rest / 2 + ((rest & 1) & (rest / 2)) : -(-rest / 2);
+    return (span){.resized = side, .from = 0, .to = side, .at = at};
+}
+
+/* A random crop of the centred square with a black border around it; the side is at least size. */
+static span padded_span(int side, int size, rq_random *random)
+{
+    span out = centre_span(side, size);
+    out.from = out.at;
+    out.to = out.at + size;
+    out.at += (int)rq_random_below(random, 2 * RQ_TRANSFORM_PAD + 1) - RQ_TRANSFORM_PAD;
+    return out;
+}
+
+static choice choose(const rq_transform *transform, int w, int h, rq_random *random)
+{
+    const int size = transform->size;
+    choice out = {.source = {0, 0, w, h}};
+    int out_w, out_h;
+    switch (transform->kind) {
+    case RQ_TRANSFORM_EVAL:
+    case RQ_TRANSFORM_FLIP:
+        resized_sides(w, h, transform->resize, &out_w, &out_h);
+        out.x = centre_span(out_w, size);
+        out.y = centre_span(out_h, size);
+        break;
+    case RQ_TRANSFORM_CROP:
+        out.source = rq_random_resized_crop(random, w, h);
+        out.x = out.y = centre_span(size, size);
+        break;
+    case RQ_TRANSFORM_PAD_CROP:
+        resized_sides(w, h, size, &out_w, &out_h);
+        out.x = padded_span(out_w, size, random);
+        out.y = padded_span(out_h, size, random);
+        break;
+    }
+    if (transform->kind != RQ_TRANSFORM_EVAL)
+        out.flip = rq_random_unit(random) < 0.5;
+    return out;
+}
+
+/* By how much the decoder may shrink the photograph. */
+static int scale_denominator(const rq_transform *transform, const rq_crop *source)
+{
+    if (transform->kind == RQ_TRANSFORM_EVAL || transform->kind == RQ_TRANSFORM_FLIP)
+        return 1;
+    const int enough = source->w < source->h ? source->w : source->h;
+    int denominator = 8;
+    while (denominator > 1 && enough / denominator < transform->size)
+        denominator /= 2;
+    return denominator;
+}
+
+static int max_int(int a, int b)
+{
+    return a > b ? a : b;
+}
+
+static int min_int(int a, int b)
+{
+    return a < b ? a : b;
+}
+
+/* Resize the source's part of the decoded image, and of that what the spans show. */
+static rq_status render(rq_sampler *sampler, const choice *chosen, int denominator, int size,
+                        uint8_t *dst, rq_error *err)
+{
+    const rq_image *image = &sampler->image;
+    const span *x = &chosen->x, *y = &chosen->y;
+    const int left = max_int(x->at, x->from), right = min_int(x->at + size, x->to);
+    const int top = max_int(y->at, y->from), bottom = min_int(y->at + size, y->to);
+    if (right - left < size || bottom - top < size)
+        memset(dst, 0, (size_t)size * (size_t)size * 3);
+    if (right <= left || bottom <= top)
+        return RQ_OK;
+    /* The source as whole pixels of the decoded image, so that nothing around it is seen, and as a
+     * box in these. */
+    const rq_crop *source = &chosen->source;
+    const int x0 = source->x / denominator;
+    const int y0 = source->y / denominator;
+    const int x1 = (source->x + source->w + denominator - 1) / denominator;
+    const int y1 = (source->y + source->h + denominator - 1) / denominator;
+    const rq_box box = {(double)source->x / denominator - x0, (double)source->y / denominator - y0,
+                        (double)(source->x + source->w) / denominator - x0,
+                        (double)(source->y + source->h) / denominator - y0};
+    const size_t stride = (size_t)image->w * 3;
+    const uint8_t *pixels = image->pixels + (size_t)y0 * stride + (size_t)x0 * 3;
+    uint8_t *shown = dst + ((size_t)(top - y->at) * (size_t)size + (size_t)(left - x->at)) * 3;
+    return rq_resize(&sampler->resizer, pixels, x1 - x0, y1 - y0, stride, box, x->resized,
+                     y->resized, left, top, right - left, bottom - top, shown, (size_t)size * 3,
+                     err);
+}
+
+static void flip_rows(uint8_t *pixels, int size)
+{
+    for (int y = 0; y < size; y++) {
+        uint8_t *left = pixels + (size_t)y * (size_t)size * 3;
+        uint8_t *right = left + (size_t)(size - 1) * 3;
+        for (; left < right; left += 3, right -= 3) {
+            for (int c = 0; c < 3; c++) {
+                const uint8_t level = left[c];
+                left[c] = right[c];
+                right[c] = level;
+            }
+        }
+    }
+}
+
+rq_status rq_sample_memory(rq_sampler *sampler, const uint8_t *data, size_t size_bytes,
+                           const rq_transform *transform, rq_random *random, uint8_t *dst,
+                           rq_error *err)
+{
+    int w, h;
+    rq_status status;
+    if ((status = rq_transform_check(transform, err)) ||
+        (!sampler->decoder && (status = rq_jpeg_decoder_create(&sampler->decoder, err))) ||
+        (status = rq_jpeg_size(sampler->decoder, data, size_bytes, &w, &h, err)))
+        return status;
+    const choice chosen = choose(transform, w, h, random);
+    const int denominator = scale_denominator(transform, &chosen.source);
+    if ((status = rq_jpeg_decode(sampler->decoder, data, size_bytes, denominator, &sampler->image,
+                                 err)) ||
+        (status = render(sampler, &chosen, denominator, transform->size, dst, err)))
+        return status;
+    if (chosen.flip)
+        flip_rows(dst, transform->size);
+    return RQ_OK;
+}
+
+/* Read a whole file into sampler->file. */
+static rq_status read_file(rq_sampler *sampler, const char *path, size_t *size_bytes, rq_error *err)
+{
+    rq_status status = RQ_OK;
+    struct stat info;
+    const int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe must not hang us */
+    if (file < 0)
+        return rq_fail_errno(err, path, "open");
+    if (fstat(file, &info) != 0) {
+        status = rq_fail_errno(err, path, "read");
+        goto out;
+    }
+    if (!S_ISREG(info.st_mode) || info.st_size > MAX_FILE_BYTES) {
+        status = rq_fail(err, RQ_ERR_IO, "%s: %s", path,
+                         S_ISREG(info.st_mode) ? "larger than 1 GiB" : "not a regular file");
+        goto out;
+    }
+    const size_t expected = (size_t)info.st_size;
+    if (expected > sampler->file_capacity_bytes) {
+        rq_free(sampler->file);
+        sampler->file = rq_alloc(expected);
+        sampler->file_capacity_bytes = sampler->file ? expected : 0;
+        if (!sampler->file) {
+            status = rq_fail(err, RQ_ERR_NOMEM, "%s: out of memory (%zu bytes)", path, expected);
+            goto out;
+        }
+    }
+    *size_bytes = 0;
+    while (*size_bytes < expected) {
+        const ssize_t n = read(file, sampler->file + *size_bytes, expected - *size_bytes);
+        if (n < 0 && errno != EINTR) {
+            status = rq_fail_errno(err, path, "read");
+            goto out;
+        }
+        if (n == 0)
+            break; /* cut short meanwhile: what there is decides */
+        *size_bytes += n > 0 ? (size_t)n : 0;
+    }
+out:
+    (void)close(file);
+    return status;
+}
+
+rq_status rq_sample_file(rq_sampler *sampler, const char *path, const rq_transform *transform,
+                         rq_random *random, uint8_t *dst, rq_error *err)
+{
+    size_t size_bytes = 0;
+    rq_status status = read_file(sampler, path, &size_bytes, err);
+    if (status != RQ_OK)
+        return status;
+    status = rq_sample_memory(sampler, sampler->file, size_bytes, transform, random, dst, err);
+    if (status != RQ_OK)
+        rq_error_prefix(err, "%s", path);
+    return status;
+}
