@@ -1,0 +1,15 @@
+/* The program's commands, in the order in which --help lists them. One line here adds a command:
+ * X(name) names the rq_command_<name> that its room defines, and the build makes a link of that
+ * name beside the program. */
+#ifndef RQ_CLI_COMMANDS_H
+#define RQ_CLI_COMMANDS_H
+
+#include "runtime/base/command.h"
+
+#define RQ_COMMAND_LIST(X)
+
+#define X(name) extern const rq_command rq_command_##name;
+RQ_COMMAND_LIST(X)
+#undef X
+
+#endif
