@@ -185,7 +185,7 @@ rq_status rq_graph_copy_node(rq_graph *graph, const rq_graph *source, int i, con
                              int *out, rq_error *err)
 {
     const rq_node *node = &source->nodes[i];
-    int copy;
+    int copy = 0;
     rq_status status =
         rq_graph_add_node(graph, node->op, node->name, node->n_inputs, inputs, &copy, err);
     if (status)

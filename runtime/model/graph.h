@@ -126,11 +126,6 @@ typedef struct rq_node {
     float eps;                /* batch_norm */
 } rq_node;
 
-typedef struct rq_param {
-    const char *name;
-    rq_tensor tensor;
-} rq_param;
-
 typedef struct rq_graph {
     rq_arena arena;
     rq_node *nodes;

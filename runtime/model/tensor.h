@@ -43,6 +43,12 @@ static inline size_t rq_tensor_elems(const rq_tensor *tensor)
     return elems;
 }
 
+/* A tensor and its name; who owns both is said where one is used. */
+typedef struct rq_param {
+    const char *name;
+    rq_tensor tensor;
+} rq_param;
+
 static inline float *rq_tensor_f32(const rq_tensor *tensor)
 {
     return tensor->data;
