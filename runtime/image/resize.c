@@ -9,7 +9,6 @@
 #include <string.h>
 
 #include "runtime/base/memory.h"
-#include "runtime/base/size.h"
 
 /* The loader resolves clones before a sanitizer's runtime is up, so sanitized builds go without. */
 #if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) &&      \
@@ -185,78 +184,63 @@ static void vertical_row(const uint8_t *src, size_t stride, const int32_t *coeff
     }
 }
 
-/* All that one call works with, carved from the resizer's memory. */
+/* All that one call works with, in the resizer's memory. */
 typedef struct plan {
     axis x, y;
     double *weights;   /* of one position */
     uint8_t *last_row; /* the source's last row with a byte behind it */
-    uint8_t *rows;     /* [n_rows, row_stride], after the horizontal pass */
+    uint8_t *rows;     /* [rows that the vertical pass needs, row_stride] */
     size_t row_stride;
-    size_t n_rows; /* most that the vertical pass can need, in whole steps */
 } plan;
 
-/* Take n * elem_size bytes of memory at *used (NULL: only count them), cache lines apart. */
-static bool carve(void *memory, size_t *used, size_t n, size_t elem_size, void **out)
-{
-    size_t size_bytes;
-    *out = memory ? (uint8_t *)memory + *used : NULL;
-    return rq_mul_size(n, elem_size, &size_bytes) &&
-           rq_add_size(size_bytes, 2 * RQ_ALIGNMENT - 1, &size_bytes) &&
-           rq_add_size(*used, size_bytes & ~(size_t)(RQ_ALIGNMENT - 1), used);
-}
+/* All sides are at most RQ_MAX_IMAGE_SIDE here, so that no product of two of them overflows. */
+_Static_assert(sizeof(size_t) >= 8, "sizes of image buffers need 64 bits");
 
-static bool carve_axis(axis *out, const axis_request *request, void *memory, size_t *used)
+static size_t padded(size_t size_bytes)
 {
-    void *first, *coeff;
-    size_t n_coeff;
-    out->n = request->n;
-    out->stride = max_taps(request);
-    if (!rq_mul_size((size_t)out->n, (size_t)out->stride, &n_coeff) ||
-        !carve(memory, used, (size_t)out->n, sizeof *out->first, &first) ||
-        !carve(memory, used, n_coeff, sizeof *out->coeff, &coeff))
-        return false;
-    out->first = first;
-    out->coeff = coeff;
-    return true;
-}
-
-static bool carve_plan(plan *out, const axis_request *x, const axis_request *y, void *memory,
-                       size_t *used)
-{
-    void *weights, *last_row, *rows;
-    *used = 0;
-    if (!carve_axis(&out->x, x, memory, used) || !carve_axis(&out->y, y, memory, used))
-        return false;
-    const int most_taps = out->x.stride > out->y.stride ? out->x.stride : out->y.stride;
-    const double most_rows = ceil((y->n - 1) * box_scale(y)) + 1 + out->y.stride;
-    const size_t n_rows = most_rows < y->src ? (size_t)most_rows : (size_t)y->src;
-    out->n_rows = (n_rows + ROWS - 1) / ROWS * ROWS;
-    out->row_stride = ((size_t)x->n * 3 + LANES) / LANES * LANES; /* a byte to spare */
-    if (!carve(memory, used, (size_t)most_taps, sizeof *out->weights, &weights) ||
-        !carve(memory, used, (size_t)x->src * 3 + 1, 1, &last_row) ||
-        !carve(memory, used, out->n_rows, out->row_stride, &rows))
-        return false;
-    out->weights = weights;
-    out->last_row = last_row;
-    out->rows = rows;
-    return true;
+    return (size_bytes + RQ_ALIGNMENT - 1) / RQ_ALIGNMENT * RQ_ALIGNMENT;
 }
 
 static rq_status make_plan(rq_resizer *resizer, const axis_request *x, const axis_request *y,
                            plan *out, rq_error *err)
 {
-    size_t size_bytes;
-    bool fits = carve_plan(out, x, y, NULL, &size_bytes);
-    if (fits && size_bytes > resizer->capacity_bytes) {
+    const int x_taps = max_taps(x), y_taps = max_taps(y);
+    const double most_rows = ceil((y->n - 1) * box_scale(y)) + 1 + y_taps;
+    const size_t n_rows = most_rows < y->src ? (size_t)most_rows : (size_t)y->src;
+    const size_t row_stride = ((size_t)x->n * 3 + LANES) / LANES * LANES; /* a byte to spare */
+    const size_t sizes[] = {
+        (size_t)x->n * sizeof(int32_t),
+        (size_t)x->n * (size_t)x_taps * sizeof(int32_t),
+        (size_t)y->n * sizeof(int32_t),
+        (size_t)y->n * (size_t)y_taps * sizeof(int32_t),
+        (size_t)(x_taps > y_taps ? x_taps : y_taps) * sizeof(double),
+        (size_t)x->src * 3 + 1,
+        (n_rows + ROWS - 1) / ROWS * ROWS * row_stride,
+    };
+    enum { N_PARTS = sizeof sizes / sizeof *sizes };
+    size_t total = 0;
+    for (int i = 0; i < N_PARTS; i++)
+        total += padded(sizes[i]);
+    if (total > resizer->capacity_bytes) {
         rq_resizer_deinit(resizer);
-        resizer->memory = rq_alloc(size_bytes);
-        resizer->capacity_bytes = resizer->memory ? size_bytes : 0;
-        fits = resizer->memory != NULL;
+        resizer->memory = rq_alloc(total);
+        resizer->capacity_bytes = resizer->memory ? total : 0;
     }
-    if (!fits)
+    if (!resizer->memory)
         return rq_fail(err, RQ_ERR_NOMEM, "out of memory (resizing %d x %d pixels)", x->src,
                        y->src);
-    (void)carve_plan(out, x, y, resizer->memory, &size_bytes);
+    void *parts[N_PARTS];
+    uint8_t *at = resizer->memory;
+    for (int i = 0; i < N_PARTS; i++) {
+        parts[i] = at;
+        at += padded(sizes[i]);
+    }
+    out->x = (axis){.first = parts[0], .coeff = parts[1], .n = x->n, .stride = x_taps};
+    out->y = (axis){.first = parts[2], .coeff = parts[3], .n = y->n, .stride = y_taps};
+    out->weights = parts[4];
+    out->last_row = parts[5];
+    out->rows = parts[6];
+    out->row_stride = row_stride;
     axis_fill(&out->x, x, out->weights);
     axis_fill(&out->y, y, out->weights);
     return RQ_OK;
@@ -266,7 +250,8 @@ static rq_status make_plan(rq_resizer *resizer, const axis_request *x, const axi
 static bool is_possible(const axis_request *request)
 {
     return request->in0 >= 0.0F && request->in0 < request->in1 &&
-           request->in1 <= (float)request->src && request->win >= 0 && request->n >= 1 &&
+           request->in1 <= (float)request->src && request->src <= RQ_MAX_IMAGE_SIDE &&
+           request->win >= 0 && request->n >= 1 && request->n <= RQ_MAX_IMAGE_SIDE &&
            request->win <= request->out - request->n;
 }
 

@@ -22,7 +22,7 @@ void rq_resizer_deinit(rq_resizer *resizer);
 /* Resize the box of src ([src_h, src_w, 3], row stride src_stride bytes) to out_w x out_h and of that compute only the
  * window of win_w x win_h pixels at (win_x, win_y): what a centre crop keeps. Time and memory follow the window, not
  * out_w x out_h. dst: [win_h, win_w, 3], row stride dst_stride bytes; must not overlap src.
- * Errors: RQ_ERR_NOMEM, RQ_ERR_ARG (box or window empty or outside). */
+ * Errors: RQ_ERR_NOMEM, RQ_ERR_ARG (box or window empty or outside, sides over RQ_MAX_IMAGE_SIDE except out_w, out_h). */
 RQ_NODISCARD rq_status rq_resize(rq_resizer *resizer, const uint8_t *src, int src_w, int src_h,
                                  size_t src_stride, rq_box box, int out_w, int out_h, int win_x,
                                  int win_y, int win_w, int win_h, uint8_t *dst, size_t dst_stride,

@@ -1,0 +1,319 @@
+/* The threaded loader: a plan under one mutex, a ring of batches, one condition for the workers and
+ * one for the caller. */
+#include "runtime/image/loader.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+
+#include "runtime/base/log.h"
+#include "runtime/base/size.h"
+
+enum { MIN_SLOTS = 3 };
+
+/* The sample streams are numbered by dataset index; this one shuffles. */
+#define SHUFFLE_STREAM UINT64_MAX
+
+typedef struct worker {
+    rq_loader *loader;
+    rq_sampler sampler;
+    pthread_t thread;
+} worker;
+
+struct rq_loader {
+    const rq_dataset *dataset;
+    rq_loader_options options;
+    rq_arena arena;   /* the arrays below */
+    size_t batch;     /* options.batch */
+    size_t n_samples; /* per epoch */
+    size_t sample_bytes;
+
+    /* The ring: batch b is in slot b % n_slots. Each array has n_slots * batch elements. */
+    size_t n_slots;
+    uint8_t *pixels;
+    int32_t *labels;
+    uint32_t *index;
+    rq_error *errors;
+
+    /* The plan, under lock. Samples are numbered by their position in the epoch. */
+    pthread_mutex_t lock;
+    pthread_cond_t work; /* the plan offers samples, or stop */
+    pthread_cond_t done; /* a slot is full, or no worker is busy */
+    uint64_t epoch;
+    uint32_t *order;   /* [n_images] dataset index of each sample */
+    size_t next, end;  /* samples not yet taken */
+    size_t oldest;     /* batch the caller has or waits for; from it on, n_slots may be filled */
+    size_t *n_missing; /* [n_slots] samples that a slot still waits for */
+    int n_busy;        /* workers at a sample */
+    bool stop;
+
+    /* The caller's alone. */
+    bool is_held; /* the oldest batch has been handed out */
+    bool *is_bad; /* [n_images] met and logged */
+    size_t n_skipped;
+
+    worker *workers; /* [options.workers] */
+    int n_started;
+};
+
+static size_t batch_size(const rq_loader *loader, size_t b)
+{
+    const size_t first = b * loader->batch;
+    const size_t left = first < loader->end ? loader->end - first : 0;
+    return left < loader->batch ? left : loader->batch;
+}
+
+/* Without the lock: the element belongs to this worker until it reports. */
+static void load_sample(rq_loader *loader, rq_sampler *sampler, size_t sample)
+{
+    const size_t slot = sample / loader->batch % loader->n_slots;
+    const size_t i = slot * loader->batch + sample % loader->batch;
+    const uint32_t index = loader->order[sample];
+    uint8_t *pixels = loader->pixels + i * loader->sample_bytes;
+    rq_random random = rq_random_stream(loader->options.seed, loader->epoch, index);
+    rq_error *err = &loader->errors[i];
+    err->code = rq_sample_file(sampler, loader->dataset->paths[index], &loader->options.transform,
+                               &random, pixels, err);
+    loader->index[i] = index;
+    loader->labels[i] = err->code == RQ_OK ? loader->dataset->labels[index] : RQ_LABEL_IGNORE;
+    if (err->code != RQ_OK)
+        memset(pixels, 0, loader->sample_bytes);
+}
+
+static bool has_work(const rq_loader *loader)
+{
+    return loader->next < loader->end &&
+           loader->next / loader->batch < loader->oldest + loader->n_slots;
+}
+
+static void *run_worker(void *argument)
+{
+    worker *self = argument;
+    rq_loader *loader = self->loader;
+    (void)pthread_mutex_lock(&loader->lock);
+    for (;;) {
+        while (!loader->stop && !has_work(loader))
+            (void)pthread_cond_wait(&loader->work, &loader->lock);
+        if (loader->stop)
+            break;
+        const size_t sample = loader->next++;
+        loader->n_busy++;
+        (void)pthread_mutex_unlock(&loader->lock);
+        load_sample(loader, &self->sampler, sample);
+        (void)pthread_mutex_lock(&loader->lock);
+        loader->n_busy--;
+        size_t *n_missing = &loader->n_missing[sample / loader->batch % loader->n_slots];
+        if (--*n_missing == 0 || loader->n_busy == 0)
+            (void)pthread_cond_signal(&loader->done);
+    }
+    (void)pthread_mutex_unlock(&loader->lock);
+    return NULL;
+}
+
+static rq_status check_options(const rq_dataset *dataset, const rq_loader_options *options,
+                               rq_error *err)
+{
+    if (dataset->n_images == 0 || dataset->n_images > UINT32_MAX)
+        return rq_fail(err, RQ_ERR_ARG, "cannot load from a dataset of %zu images",
+                       dataset->n_images);
+    if (options->batch < 1)
+        return rq_fail(err, RQ_ERR_ARG, "a batch of %d images; at least 1 is needed",
+                       options->batch);
+    if (options->workers < 1 || options->workers > RQ_LOADER_MAX_WORKERS)
+        return rq_fail(err, RQ_ERR_ARG, "%d loading threads; 1…%d are possible", options->workers,
+                       RQ_LOADER_MAX_WORKERS);
+    return rq_transform_check(&options->transform, err);
+}
+
+/* All arrays; the products that are not checked are smaller than one that is. */
+static rq_status allocate(rq_loader *loader, rq_error *err)
+{
+    const size_t n_images = loader->dataset->n_images;
+    const size_t size = (size_t)loader->options.transform.size;
+    const size_t n_workers = (size_t)loader->options.workers;
+    rq_arena *arena = &loader->arena;
+    size_t n, pixel_bytes, error_bytes;
+    loader->n_slots = 2 * n_workers / loader->batch + 1;
+    loader->n_slots = loader->n_slots < MIN_SLOTS ? MIN_SLOTS : loader->n_slots;
+    loader->sample_bytes = size * size * 3;
+    if (!rq_mul_size(loader->n_slots, loader->batch, &n) ||
+        !rq_mul_size(n, loader->sample_bytes, &pixel_bytes) ||
+        !rq_mul_size(n, sizeof *loader->errors, &error_bytes))
+        goto no_memory;
+    loader->pixels = rq_arena_alloc(arena, pixel_bytes);
+    loader->errors = rq_arena_alloc(arena, error_bytes);
+    loader->labels = rq_arena_alloc(arena, n * sizeof *loader->labels);
+    loader->index = rq_arena_alloc(arena, n * sizeof *loader->index);
+    loader->n_missing = rq_arena_alloc(arena, loader->n_slots * sizeof *loader->n_missing);
+    loader->order = rq_arena_alloc(arena, n_images * sizeof *loader->order);
+    loader->is_bad = rq_arena_alloc(arena, n_images * sizeof *loader->is_bad);
+    loader->workers = rq_arena_alloc(arena, n_workers * sizeof *loader->workers);
+    if (loader->pixels && loader->errors && loader->labels && loader->index && loader->n_missing &&
+        loader->order && loader->is_bad && loader->workers)
+        return RQ_OK;
+no_memory:
+    return rq_fail(err, RQ_ERR_NOMEM,
+                   "out of memory (loading batches of %zu images of %zu x %zu pixels)",
+                   loader->batch, size, size);
+}
+
+/* Signals are for the program's own threads. */
+static rq_status start_workers(rq_loader *loader, rq_error *err)
+{
+    rq_status status = RQ_OK;
+    sigset_t all, before;
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_BLOCK, &all, &before);
+    while (status == RQ_OK && loader->n_started < loader->options.workers) {
+        worker *self = &loader->workers[loader->n_started];
+        self->loader = loader;
+        status = rq_jpeg_decoder_create(&self->sampler.decoder, err);
+        const int failure = status ? 0 : pthread_create(&self->thread, NULL, run_worker, self);
+        if (failure)
+            status = rq_fail(err, RQ_ERR_NOMEM, "cannot start loading thread %d of %d: %s",
+                             loader->n_started + 1, loader->options.workers, strerror(failure));
+        if (status == RQ_OK)
+            loader->n_started++;
+    }
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return status;
+}
+
+rq_status rq_loader_create(rq_loader **out, const rq_dataset *dataset,
+                           const rq_loader_options *options, rq_error *err)
+{
+    rq_status status = check_options(dataset, options, err);
+    if (status != RQ_OK)
+        return status;
+    rq_loader *loader = rq_alloc(sizeof *loader);
+    if (!loader)
+        return rq_fail(err, RQ_ERR_NOMEM, "out of memory (loader)");
+    loader->dataset = dataset;
+    loader->options = *options;
+    loader->batch = (size_t)options->batch;
+    const size_t n_images = dataset->n_images;
+    const bool drops = options->drop_last && n_images >= loader->batch;
+    loader->n_samples = drops ? n_images - n_images % loader->batch : n_images;
+    (void)pthread_mutex_init(&loader->lock, NULL);
+    (void)pthread_cond_init(&loader->work, NULL);
+    (void)pthread_cond_init(&loader->done, NULL);
+    status = allocate(loader, err);
+    if (status == RQ_OK)
+        status = start_workers(loader, err);
+    if (status == RQ_OK)
+        *out = loader;
+    else
+        rq_loader_destroy(loader);
+    return status;
+}
+
+void rq_loader_destroy(rq_loader *loader)
+{
+    if (!loader)
+        return;
+    (void)pthread_mutex_lock(&loader->lock);
+    loader->stop = true;
+    (void)pthread_cond_broadcast(&loader->work);
+    (void)pthread_mutex_unlock(&loader->lock);
+    for (int i = 0; i < loader->n_started; i++)
+        (void)pthread_join(loader->workers[i].thread, NULL);
+    for (int i = 0; loader->workers && i < loader->options.workers; i++)
+        rq_sampler_deinit(&loader->workers[i].sampler);
+    (void)pthread_cond_destroy(&loader->done);
+    (void)pthread_cond_destroy(&loader->work);
+    (void)pthread_mutex_destroy(&loader->lock);
+    rq_arena_deinit(&loader->arena);
+    rq_free(loader);
+}
+
+void rq_loader_start(rq_loader *loader, uint64_t epoch, size_t start_batch)
+{
+    const size_t n_images = loader->dataset->n_images;
+    const size_t n_batches = rq_loader_n_batches(loader);
+    (void)pthread_mutex_lock(&loader->lock);
+    loader->next = loader->end; /* nobody takes another sample of the old epoch */
+    while (loader->n_busy > 0)
+        (void)pthread_cond_wait(&loader->done, &loader->lock);
+    for (size_t i = 0; i < n_images; i++)
+        loader->order[i] = (uint32_t)i;
+    if (loader->options.shuffle) {
+        rq_random random = rq_random_stream(loader->options.seed, epoch, SHUFFLE_STREAM);
+        rq_random_shuffle(&random, loader->order, n_images);
+    }
+    loader->epoch = epoch;
+    loader->oldest = start_batch < n_batches ? start_batch : n_batches;
+    loader->next = loader->oldest * loader->batch;
+    loader->end = loader->n_samples;
+    loader->is_held = false;
+    for (size_t b = loader->oldest; b < loader->oldest + loader->n_slots; b++)
+        loader->n_missing[b % loader->n_slots] = batch_size(loader, b);
+    (void)pthread_cond_broadcast(&loader->work);
+    (void)pthread_mutex_unlock(&loader->lock);
+}
+
+size_t rq_loader_n_batches(const rq_loader *loader)
+{
+    return (loader->n_samples + loader->batch - 1) / loader->batch;
+}
+
+/* Give the held batch's slot back, then wait for the next one; its size, 0 at the end of the epoch.
+ */
+static size_t await_batch(rq_loader *loader)
+{
+    (void)pthread_mutex_lock(&loader->lock);
+    if (loader->is_held) {
+        loader->n_missing[loader->oldest % loader->n_slots] =
+            batch_size(loader, loader->oldest + loader->n_slots);
+        loader->oldest++;
+        loader->is_held = false;
+        (void)pthread_cond_broadcast(&loader->work);
+    }
+    const size_t n = batch_size(loader, loader->oldest);
+    while (n > 0 && loader->n_missing[loader->oldest % loader->n_slots] > 0)
+        (void)pthread_cond_wait(&loader->done, &loader->lock);
+    (void)pthread_mutex_unlock(&loader->lock);
+    return n;
+}
+
+/* What the workers reported for the batch at ring position first, in sample order. */
+static rq_status report_bad(rq_loader *loader, size_t first, size_t n, rq_error *err)
+{
+    for (size_t i = first; i < first + n; i++) {
+        const rq_error *found = &loader->errors[i];
+        if (found->code == RQ_OK)
+            continue;
+        const bool is_image = found->code == RQ_ERR_IMAGE || found->code == RQ_ERR_IO;
+        if (loader->options.bad_images == RQ_BAD_FAIL || !is_image)
+            return rq_fail(err, found->code, "%s", found->text);
+        bool *is_bad = &loader->is_bad[loader->index[i]];
+        if (*is_bad)
+            continue;
+        *is_bad = true;
+        loader->n_skipped++;
+        rq_log(RQ_LOG_WARN, "skipped %s", found->text);
+    }
+    return RQ_OK;
+}
+
+rq_status rq_loader_next(rq_loader *loader, rq_batch *out, rq_error *err)
+{
+    *out = (rq_batch){0};
+    const size_t n = await_batch(loader);
+    if (n == 0)
+        return RQ_OK;
+    const size_t first = loader->oldest % loader->n_slots * loader->batch;
+    const rq_status status = report_bad(loader, first, n, err);
+    if (status != RQ_OK)
+        return status;
+    *out = (rq_batch){.pixels = loader->pixels + first * loader->sample_bytes,
+                      .labels = loader->labels + first,
+                      .index = loader->index + first,
+                      .n = (int)n};
+    loader->is_held = true;
+    return RQ_OK;
+}
+
+size_t rq_loader_n_skipped(const rq_loader *loader)
+{
+    return loader->n_skipped;
+}
