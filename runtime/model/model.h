@@ -66,7 +66,8 @@ RQ_NODISCARD rq_status rq_model_copy_info(rq_model *out, const rq_model *source,
  * RQ_ERR_NOMEM; the message starts with the path. */
 RQ_NODISCARD rq_status rq_model_load(rq_model *out, const char *path, rq_error *err);
 
-/* Write atomically. Errors: RQ_ERR_IO, RQ_ERR_NOMEM; the previous file is then untouched. */
+/* Write atomically. Errors: RQ_ERR_IO, RQ_ERR_NOMEM, RQ_ERR_MODEL (rq_model_load would refuse it);
+ * the previous file is then untouched. */
 RQ_NODISCARD rq_status rq_model_save(const rq_model *model, const char *path, rq_error *err);
 
 /* Refuse a model of another form: "PATH: form is train, this command takes deploy (make one with:

@@ -8,6 +8,7 @@
 #include "runtime/base/file.h"
 #include "runtime/base/memory.h"
 #include "runtime/model/checksum.h"
+#include "runtime/model/json_write.h"
 #include "runtime/model/tensorfile.h"
 
 enum { DATA_ALIGNMENT = 64 };
@@ -15,20 +16,6 @@ enum { DATA_ALIGNMENT = 64 };
 static size_t tensor_bytes(const rq_tensor *tensor)
 {
     return rq_tensor_elems(tensor) * rq_dtype_size(tensor->dtype);
-}
-
-/* text as a JSON string; what is not UTF-8 loses its bytes above ASCII. NULL without memory. */
-static json_t *json_text(const char *text)
-{
-    json_t *json = json_string(text);
-    if (json)
-        return json;
-    char *plain = rq_alloc(strlen(text) + 1);
-    for (size_t i = 0; plain && text[i]; i++)
-        plain[i] = (unsigned char)text[i] < 0x80 ? text[i] : '?';
-    json = plain ? json_string(plain) : NULL;
-    rq_free(plain);
-    return json;
 }
 
 /* Put value, which may be NULL for want of memory, under key. Takes the reference. */
@@ -43,24 +30,10 @@ static rq_status put(json_t *object, const char *key, json_t *value, rq_error *e
                : rq_fail(err, RQ_ERR_NOMEM, "'%.200s': out of memory or not UTF-8", key);
 }
 
-/* Compact JSON text, NUL-terminated, from rq_alloc. */
-static char *dump(const json_t *json, size_t padding, size_t *size_bytes)
-{
-    const size_t n = json_dumpb(json, NULL, 0, JSON_COMPACT);
-    char *text = n ? rq_alloc(n + padding + 1) : NULL;
-    if (!text || json_dumpb(json, text, n, JSON_COMPACT) != n) {
-        rq_free(text);
-        return NULL;
-    }
-    *size_bytes = n;
-    return text;
-}
-
 static rq_status put_crcs(json_t *metadata, const rq_param *tensors, int n, rq_error *err)
 {
     rq_status status = RQ_OK;
     char *text = NULL;
-    size_t size_bytes;
     json_t *crcs = json_object();
     if (!crcs)
         status = rq_fail(err, RQ_ERR_NOMEM, "out of memory");
@@ -70,7 +43,7 @@ static rq_status put_crcs(json_t *metadata, const rq_param *tensors, int n, rq_e
         status = put(crcs, tensors[i].name, json_string(digits), err);
     }
     if (!status) {
-        text = dump(crcs, 0, &size_bytes);
+        text = rq_json_dump(crcs);
         status = text ? put(metadata, "crc32", json_string(text), err)
                       : rq_fail(err, RQ_ERR_NOMEM, "out of memory");
     }
@@ -114,7 +87,7 @@ static rq_status build_header(json_t *header, const rq_param *tensors, int n_ten
     if (!status)
         status = put(metadata, "header_crc32", json_string("00000000"), err);
     for (int i = 0; i < n_pairs && !status; i++)
-        status = put(metadata, pairs[i].key, json_text(pairs[i].value), err);
+        status = put(metadata, pairs[i].key, rq_json_text(pairs[i].value), err);
     if (!status)
         status = put_crcs(metadata, tensors, n_tensors, err);
     return status ? status : put_tensors(header, tensors, n_tensors, err);
@@ -124,27 +97,34 @@ static rq_status build_header(json_t *header, const rq_param *tensors, int n_ten
 static rq_status finish_header(const json_t *header, unsigned char **out, size_t *size_bytes,
                                rq_error *err)
 {
-    size_t n = 0;
-    char *text = dump(header, 8 + DATA_ALIGNMENT, &n);
-    if (!text)
-        return rq_fail(err, RQ_ERR_NOMEM, "out of memory");
-    const size_t padded = (8 + n + DATA_ALIGNMENT - 1) / DATA_ALIGNMENT * DATA_ALIGNMENT - 8;
-    if (padded > RQ_TENSORFILE_MAX_HEADER) {
-        rq_free(text);
-        return rq_fail(err, RQ_ERR_ARG, "the header would have %zu bytes, the limit is %d", padded,
-                       RQ_TENSORFILE_MAX_HEADER);
+    rq_status status = RQ_OK;
+    char *text = rq_json_dump(header);
+    const size_t n = text ? strlen(text) : 0;
+    const size_t total = (8 + n + DATA_ALIGNMENT - 1) / DATA_ALIGNMENT * DATA_ALIGNMENT;
+    unsigned char *bytes = text ? rq_alloc(total) : NULL;
+    if (!bytes) {
+        status = rq_fail(err, RQ_ERR_NOMEM, "out of memory");
+        goto out;
     }
-    memmove(text + 8, text, n);
-    memset(text + 8 + n, ' ', padded - n);
-    unsigned char *bytes = (unsigned char *)text;
+    if (total - 8 > RQ_TENSORFILE_MAX_HEADER) {
+        status = rq_fail(err, RQ_ERR_ARG, "the header would have %zu bytes, the limit is %d",
+                         total - 8, RQ_TENSORFILE_MAX_HEADER);
+        goto out;
+    }
     for (int i = 0; i < 8; i++)
-        bytes[i] = (unsigned char)((uint64_t)padded >> (8 * i));
+        bytes[i] = (unsigned char)((uint64_t)(total - 8) >> (8 * i));
+    memcpy(bytes + 8, text, n);
+    memset(bytes + 8 + n, ' ', total - 8 - n);
     char digits[RQ_CRC_TEXT];
-    rq_crc_text(rq_crc_header(bytes, 8 + padded), digits);
-    memcpy(text + 8 + strlen(RQ_GUARD_PREFIX), digits, RQ_CRC_DIGITS);
+    rq_crc_text(rq_crc_header(bytes, total), digits);
+    memcpy(bytes + 8 + strlen(RQ_GUARD_PREFIX), digits, RQ_CRC_DIGITS);
     *out = bytes;
-    *size_bytes = 8 + padded;
-    return RQ_OK;
+    *size_bytes = total;
+    bytes = NULL;
+out:
+    rq_free(bytes);
+    rq_free(text);
+    return status;
 }
 
 static rq_status write_data(rq_writer *writer, const rq_param *tensors, int n, rq_error *err)

@@ -1,0 +1,48 @@
+/* Model files (.bin): a guarded safetensors file (tensorfile.h) whose metadata describe the model.
+ *
+ * Tensors: the graph's parameters, each used by exactly one node. Metadata, all strings, in this
+ * order behind header_crc32:
+ *
+ *   format         "repqat"
+ *   version        "1"; a change that a reader of version 1 cannot read raises it
+ *   form           train, deploy, withbn, qat or int8
+ *   arch           "RepVGG-A0" or a description (arch.h)
+ *   classes        decimal number
+ *   class_names    JSON array of that many strings; absent when unknown
+ *   preprocessing  JSON object: resize, crop (pixels), mean, std (3 numbers each, of pixel / 255),
+ *                  interpolation "bilinear", colour_order "RGB"
+ *   graph          JSON object, below
+ *   command        the command line that made the file; absent when unknown
+ *   seed           decimal number, u64
+ *   parent         rq_file_id of the file it was made from (file.h); absent when there is none
+ *   isa_proof      "true" or "false" (session/integer.h)
+ *   crc32          checksums of the tensors
+ *
+ * The graph: {"nodes": [NODE, ...]} in topological order, the input first, the output last. A node:
+ *
+ *   op      name of the operator (graph.h)
+ *   name    unique
+ *   inputs  names of earlier nodes
+ *   params  slot name -> tensor name; absent when there are none
+ *   conv, qconv: kernel, stride, pad, dilation ([height, width] each) and groups
+ *   batch_norm:  eps
+ *
+ * Other members are an error. All of it is checked on loading, rq_graph_shapes at the crop
+ * included; the output must be [N, classes] f32. Every file that we write is little-endian. */
+#ifndef RQ_RUNTIME_MODEL_MODELFILE_H
+#define RQ_RUNTIME_MODEL_MODELFILE_H
+
+#include "runtime/model/model.h"
+#include "runtime/model/tensorfile.h"
+
+/* rq_model_load and rq_model_save stand in model.h; below are their pieces. */
+
+/* Append the nodes that text describes to an empty graph, with copies of their tensors from file.
+ * Errors: RQ_ERR_FILE, RQ_ERR_MODEL, RQ_ERR_NOMEM. */
+RQ_NODISCARD rq_status rq_graph_read_json(rq_graph *graph, const char *text, rq_tensorfile *file,
+                                          rq_error *err);
+
+/* The text, allocated with rq_alloc; NULL without memory or when a name is not UTF-8. */
+char *rq_graph_write_json(const rq_graph *graph);
+
+#endif
