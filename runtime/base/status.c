@@ -26,7 +26,7 @@ static void flatten(char *text)
             *text = '?';
 }
 
-rq_status rq_fail(rq_error *err, rq_status code, const char *format, ...)
+rq_status rq_error_write_(rq_error *err, rq_status code, const char *format, ...)
 {
     if (err) {
         va_list args;
@@ -39,7 +39,7 @@ rq_status rq_fail(rq_error *err, rq_status code, const char *format, ...)
     return code;
 }
 
-rq_status rq_fail_errno(rq_error *err, const char *path, const char *action)
+rq_status rq_error_write_errno_(rq_error *err, const char *path, const char *action)
 {
     const int saved = errno;
     return rq_fail(err, saved == ENOMEM ? RQ_ERR_NOMEM : RQ_ERR_IO, "%s: cannot %s: %s", path,

@@ -43,15 +43,31 @@ typedef struct rq_error {
 /* The fixed text of a code ("bad file"). Never NULL. */
 const char *rq_status_text(rq_status code);
 
-/* Write the message into err (which may be NULL) and return code: `return rq_fail(err, RQ_ERR_FILE,
- * "…")`. */
-rq_status rq_fail(rq_error *err, rq_status code, const char *format, ...) RQ_PRINTF(3, 4);
+/* Write the message into err (which may be NULL) and give code: `return rq_fail(err, RQ_ERR_FILE,
+ * "…")`. A macro, so that compilers and analysers see that the result is the code given, hence not
+ * RQ_OK; code is evaluated twice. */
+#define rq_fail(err, code, ...) rq_status_of_((code), rq_error_write_((err), (code), __VA_ARGS__))
 
-/* The same for a failed system call on a path: "PATH: cannot ACTION: strerror(errno)", RQ_ERR_IO.
- */
-rq_status rq_fail_errno(rq_error *err, const char *path, const char *action);
+/* The same for a failed system call on a path: "PATH: cannot ACTION: strerror(errno)", RQ_ERR_IO
+ * (RQ_ERR_NOMEM for ENOMEM). */
+static inline rq_status rq_fail_errno(rq_error *err, const char *path, const char *action);
 
 /* Put "prefix: " before the message that err (may be NULL) already holds. */
 void rq_error_prefix(rq_error *err, const char *format, ...) RQ_PRINTF(2, 3);
+
+/* What rq_fail and rq_fail_errno are made of. */
+rq_status rq_error_write_(rq_error *err, rq_status code, const char *format, ...) RQ_PRINTF(3, 4);
+rq_status rq_error_write_errno_(rq_error *err, const char *path, const char *action);
+
+static inline rq_status rq_status_of_(rq_status code, rq_status written)
+{
+    (void)written;
+    return code;
+}
+
+static inline rq_status rq_fail_errno(rq_error *err, const char *path, const char *action)
+{
+    return rq_error_write_errno_(err, path, action) == RQ_ERR_NOMEM ? RQ_ERR_NOMEM : RQ_ERR_IO;
+}
 
 #endif
