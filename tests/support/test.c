@@ -53,8 +53,8 @@ void rq_assert_all_close_(const float *got, const float *want, size_t n, double 
     }
     print_error("%s: %zu of %zu differ; first [%zu] got %.9g want %.9g; worst [%zu] got %.9g want "
                 "%.9g (abs %g, rel %g)\n",
-                what, count, n, far, (double)got[far], (double)want[far], worst,
-                (double)got[worst], (double)want[worst], abs, rel);
+                what, count, n, far, (double)got[far], (double)want[far], worst, (double)got[worst],
+                (double)want[worst], abs, rel);
     _fail(file, line);
 }
 
