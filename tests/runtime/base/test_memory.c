@@ -1,0 +1,135 @@
+/* The allocator and its failure injection, arenas, checked sizes. */
+#include <stdint.h>
+#include <string.h>
+
+#include "runtime/base/memory.h"
+#include "runtime/base/size.h"
+#include "tests/support/test.h"
+
+static void assert_fresh(const void *memory, size_t size_bytes)
+{
+    assert_non_null(memory);
+    assert_int_equal((uintptr_t)memory % RQ_ALIGNMENT, 0);
+    const unsigned char *bytes = memory;
+    for (size_t i = 0; i < size_bytes; i++)
+        assert_int_equal(bytes[i], 0);
+}
+
+static void test_alloc__is_aligned_and_zeroed(void **state)
+{
+    (void)state;
+    static const size_t sizes[] = {0, 1, 63, 64, 65, 4097};
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        const size_t before = rq_alloc_count();
+        void *memory = rq_alloc(sizes[i]);
+        assert_int_equal(rq_alloc_count(), before + 1);
+        assert_fresh(memory, sizes[i]);
+        if (sizes[i])
+            memset(memory, 0xff, sizes[i]);
+        rq_free(memory);
+    }
+    rq_free(NULL);
+}
+
+static void test_alloc__impossible_sizes(void **state)
+{
+    (void)state;
+    rq_error err = RQ_ERROR_INIT;
+    void *memory = NULL;
+    assert_null(rq_alloc(SIZE_MAX));
+    assert_fails(rq_alloc_array(&memory, SIZE_MAX / 4, 8, &err), RQ_ERR_NOMEM, &err);
+    assert_says(&err, "elements of 8 bytes");
+    assert_null(memory);
+    rq_arena arena = RQ_ARENA_INIT;
+    assert_null(rq_arena_alloc(&arena, SIZE_MAX));
+    assert_fails(rq_arena_array(&arena, &memory, SIZE_MAX, 2, &err), RQ_ERR_NOMEM, &err);
+    assert_null(memory);
+    rq_arena_deinit(&arena);
+}
+
+static void test_alloc__fails_on_request(void **state)
+{
+    (void)state;
+    rq_alloc_test_fail_after(1);
+    void *first = rq_alloc(1), *second = rq_alloc(1), *third = rq_alloc(1);
+    rq_alloc_test_fail_after(-1);
+    void *fourth = rq_alloc(1);
+    assert_true(first && !second && !third && fourth);
+    rq_free(first);
+    rq_free(fourth);
+}
+
+static void test_arena__keeps_requests_apart(void **state)
+{
+    (void)state;
+    enum { N = 200 };
+    rq_arena arena = RQ_ARENA_INIT;
+    unsigned char *memory[N];
+    for (size_t i = 0; i < N; i++) {
+        const size_t size_bytes = i * i; /* beyond a block as well */
+        memory[i] = rq_arena_alloc(&arena, size_bytes);
+        assert_fresh(memory[i], size_bytes);
+        memset(memory[i], (int)i, size_bytes);
+    }
+    for (size_t i = 0; i < N; i++)
+        for (size_t k = 0; k < i * i; k++)
+            assert_int_equal(memory[i][k], i);
+    assert_true(arena.total_bytes >= N * (N - 1) * (2 * N - 1) / 6);
+    rq_arena_deinit(&arena);
+    assert_int_equal(arena.total_bytes, 0);
+    assert_non_null(rq_arena_alloc(&arena, 1)); /* usable again */
+    rq_arena_deinit(&arena);
+}
+
+static void test_arena__strings(void **state)
+{
+    (void)state;
+    rq_arena arena = RQ_ARENA_INIT;
+    assert_string_equal(rq_arena_strdup(&arena, "text"), "text");
+    assert_string_equal(rq_arena_printf(&arena, "%s.%d", "a", 7), "a.7");
+    rq_arena_deinit(&arena);
+}
+
+static void test_arena__without_memory(void **state)
+{
+    (void)state;
+    for (long n = 0; n < 2; n++) { /* the block's record, the block's data */
+        rq_arena arena = RQ_ARENA_INIT;
+        rq_alloc_test_fail_after(n);
+        void *memory = rq_arena_alloc(&arena, 100);
+        char *copy = rq_arena_strdup(&arena, "a"), *text = rq_arena_printf(&arena, "%d", 1);
+        rq_alloc_test_fail_after(-1);
+        assert_true(!memory && !copy && !text);
+        rq_arena_deinit(&arena);
+    }
+}
+
+static void test_size__refuses_overflow(void **state)
+{
+    (void)state;
+    size_t out = 42;
+    assert_false(rq_add_size(SIZE_MAX, 1, &out));
+    assert_false(rq_mul_size(SIZE_MAX / 2 + 1, 2, &out));
+    assert_false(rq_dims_elems((const int64_t[]){2, -1}, 2, &out));
+    assert_false(rq_dims_elems((const int64_t[]){INT64_MAX, 3}, 2, &out));
+    assert_int_equal(out, 42);
+    assert_true(rq_add_size(SIZE_MAX - 1, 1, &out) && out == SIZE_MAX);
+    assert_true(rq_mul_size(3, 5, &out) && out == 15);
+    assert_true(rq_dims_elems(NULL, 0, &out) && out == 1);
+    assert_true(rq_dims_elems((const int64_t[]){2, 0, 7}, 3, &out) && out == 0);
+    assert_true(rq_dims_elems((const int64_t[]){2, 3, 7}, 3, &out) && out == 42);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_alloc__is_aligned_and_zeroed),
+        cmocka_unit_test(test_alloc__impossible_sizes),
+        cmocka_unit_test(test_alloc__fails_on_request),
+        cmocka_unit_test(test_arena__keeps_requests_apart),
+        cmocka_unit_test(test_arena__strings),
+        cmocka_unit_test(test_arena__without_memory),
+        cmocka_unit_test(test_size__refuses_overflow),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
