@@ -389,10 +389,9 @@ size_t rq_dnn_conv_bytes(const rq_dnn_conv *conv)
 
 struct rq_dnn_train_conv {
     const rq_dnn *dnn;
-    bool has_bias;
-    kernel forward;          /* src, wei, dst, [bias] */
+    kernel forward;          /* src, wei, dst */
     kernel backward_data;    /* ddst, wei, dsrc */
-    kernel backward_weights; /* src, ddst, dwei, [dbias] */
+    kernel backward_weights; /* src, ddst, dwei */
     kernel pack_forward, pack_backward, unpack_gradient;
     void *wei_forward, *wei_backward, *dwei; /* packed */
 };
@@ -401,13 +400,12 @@ typedef struct train_pds {
     dnnl_primitive_desc_t forward, data, weights;
 } train_pds;
 
-static dnnl_status_t train_descs(train_pds *pds, const conv_mds *m, bool bias, bool with_dsrc,
+static dnnl_status_t train_descs(train_pds *pds, const conv_mds *m, bool with_dsrc,
                                  dnnl_engine_t engine)
 {
-    const dnnl_memory_desc_t *bias_md = bias ? &m->bias : NULL;
     dnnl_convolution_desc_t desc;
     dnnl_status_t status = dnnl_dilated_convolution_forward_desc_init(
-        &desc, dnnl_forward_training, dnnl_convolution_direct, &m->src, &m->wei, bias_md, &m->dst,
+        &desc, dnnl_forward_training, dnnl_convolution_direct, &m->src, &m->wei, NULL, &m->dst,
         m->strides, m->dilates, m->pad_l, m->pad_r);
     if (status == dnnl_success)
         status = dnnl_primitive_desc_create(&pds->forward, &desc, NULL, engine, NULL);
@@ -420,29 +418,27 @@ static dnnl_status_t train_descs(train_pds *pds, const conv_mds *m, bool bias, b
     }
     if (status == dnnl_success)
         status = dnnl_dilated_convolution_backward_weights_desc_init(
-            &desc, dnnl_convolution_direct, &m->src, &m->wei, bias_md, &m->dst, m->strides,
-            m->dilates, m->pad_l, m->pad_r);
+            &desc, dnnl_convolution_direct, &m->src, &m->wei, NULL, &m->dst, m->strides, m->dilates,
+            m->pad_l, m->pad_r);
     if (status == dnnl_success)
         status = dnnl_primitive_desc_create(&pds->weights, &desc, NULL, engine, pds->forward);
     return status;
 }
 
-static dnnl_status_t train_kernels(rq_dnn_train_conv *conv, const train_pds *pds, bool bias,
-                                   bool with_dsrc, const dnnl_memory_desc_t *plain)
+static dnnl_status_t train_kernels(rq_dnn_train_conv *conv, const train_pds *pds, bool with_dsrc,
+                                   const dnnl_memory_desc_t *plain)
 {
     const arg_spec forward[] = {{DNNL_ARG_SRC, dnnl_query_src_md, 0},
                                 {DNNL_ARG_WEIGHTS, dnnl_query_weights_md, 0},
-                                {DNNL_ARG_DST, dnnl_query_dst_md, 0},
-                                {DNNL_ARG_BIAS, dnnl_query_weights_md, 1}};
+                                {DNNL_ARG_DST, dnnl_query_dst_md, 0}};
     const arg_spec data[] = {{DNNL_ARG_DIFF_DST, dnnl_query_diff_dst_md, 0},
                              {DNNL_ARG_WEIGHTS, dnnl_query_weights_md, 0},
                              {DNNL_ARG_DIFF_SRC, dnnl_query_diff_src_md, 0}};
     const arg_spec weights[] = {{DNNL_ARG_SRC, dnnl_query_src_md, 0},
                                 {DNNL_ARG_DIFF_DST, dnnl_query_diff_dst_md, 0},
-                                {DNNL_ARG_DIFF_WEIGHTS, dnnl_query_diff_weights_md, 0},
-                                {DNNL_ARG_DIFF_BIAS, dnnl_query_diff_weights_md, 1}};
+                                {DNNL_ARG_DIFF_WEIGHTS, dnnl_query_diff_weights_md, 0}};
     const dnnl_engine_t engine = conv->dnn->engine;
-    dnnl_status_t status = kernel_init(&conv->forward, engine, pds->forward, forward, bias ? 4 : 3);
+    dnnl_status_t status = kernel_init(&conv->forward, engine, pds->forward, forward, 3);
     if (status == dnnl_success)
         status = reorder_init(&conv->pack_forward, engine, plain,
                               dnnl_primitive_desc_query_md(pds->forward, dnnl_query_weights_md, 0));
@@ -454,7 +450,7 @@ static dnnl_status_t train_kernels(rq_dnn_train_conv *conv, const train_pds *pds
                              dnnl_primitive_desc_query_md(pds->data, dnnl_query_weights_md, 0));
     }
     if (status == dnnl_success)
-        status = kernel_init(&conv->backward_weights, engine, pds->weights, weights, bias ? 4 : 3);
+        status = kernel_init(&conv->backward_weights, engine, pds->weights, weights, 3);
     if (status == dnnl_success)
         status = reorder_init(
             &conv->unpack_gradient, engine,
@@ -482,7 +478,7 @@ static rq_status train_buffers(rq_dnn_train_conv *conv, const train_pds *pds, bo
 }
 
 rq_status rq_dnn_train_conv_create(rq_dnn_train_conv **out, rq_dnn *dnn, const rq_conv_shape *shape,
-                                   bool bias, bool with_dsrc, rq_error *err)
+                                   bool with_dsrc, rq_error *err)
 {
     rq_status result = RQ_ERR_NOMEM;
     train_pds pds = {NULL, NULL, NULL};
@@ -491,12 +487,11 @@ rq_status rq_dnn_train_conv_create(rq_dnn_train_conv **out, rq_dnn *dnn, const r
     if (!conv)
         return rq_fail(err, RQ_ERR_NOMEM, "out of memory");
     conv->dnn = dnn;
-    conv->has_bias = bias;
     dnnl_status_t status = describe(&m, shape, dnnl_f32, dnnl_f32, dnnl_f32, dnnl_f32);
     if (status == dnnl_success)
-        status = train_descs(&pds, &m, bias, with_dsrc, dnn->engine);
+        status = train_descs(&pds, &m, with_dsrc, dnn->engine);
     if (status == dnnl_success)
-        status = train_kernels(conv, &pds, bias, with_dsrc, &m.wei_plain);
+        status = train_kernels(conv, &pds, with_dsrc, &m.wei_plain);
     if (status != dnnl_success) {
         result = conv_fail(err, status, shape, "training convolution");
         goto out;
@@ -530,8 +525,7 @@ void rq_dnn_train_conv_destroy(rq_dnn_train_conv *conv)
     rq_free(conv);
 }
 
-rq_status rq_dnn_train_conv_set_weights(rq_dnn_train_conv *conv, const float *wei,
-                                        const float *bias, rq_error *err)
+rq_status rq_dnn_train_conv_set_weights(rq_dnn_train_conv *conv, const float *wei, rq_error *err)
 {
     (void)kernel_set(&conv->pack_forward, 0, wei);
     rq_status status = kernel_run(&conv->pack_forward, conv->dnn, "packing weights", err);
@@ -539,8 +533,6 @@ rq_status rq_dnn_train_conv_set_weights(rq_dnn_train_conv *conv, const float *we
         (void)kernel_set(&conv->pack_backward, 0, wei);
         status = kernel_run(&conv->pack_backward, conv->dnn, "packing weights", err);
     }
-    if (conv->has_bias)
-        (void)kernel_set(&conv->forward, BIAS, bias);
     return status;
 }
 
@@ -561,13 +553,10 @@ rq_status rq_dnn_train_conv_backward_data(rq_dnn_train_conv *conv, const float *
 }
 
 rq_status rq_dnn_train_conv_backward_weights(rq_dnn_train_conv *conv, const float *src,
-                                             const float *ddst, float *dwei, float *dbias,
-                                             rq_error *err)
+                                             const float *ddst, float *dwei, rq_error *err)
 {
     (void)kernel_set(&conv->backward_weights, 0, src);
     (void)kernel_set(&conv->backward_weights, 1, ddst);
-    if (conv->has_bias)
-        (void)kernel_set(&conv->backward_weights, 3, dbias);
     rq_status status = kernel_run(&conv->backward_weights, conv->dnn, "gradient of weights", err);
     (void)kernel_set(&conv->unpack_gradient, 1, dwei);
     if (status == RQ_OK)

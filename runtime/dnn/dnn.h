@@ -61,24 +61,25 @@ RQ_NODISCARD rq_status rq_dnn_conv_run(rq_dnn_conv *conv, const void *src, void 
 /* Bytes of packed weights and bias that the object holds. */
 size_t rq_dnn_conv_bytes(const rq_dnn_conv *conv);
 
-/* Training in f32: forward, gradient of the source, gradient of weights and bias. */
+/* Training in f32: forward, gradient of the source, gradient of the weights. No bias: a bias is
+ * added (and its gradient summed) by the pass that follows the convolution anyway. */
 typedef struct rq_dnn_train_conv rq_dnn_train_conv;
 
 /* with_dsrc: backward_data will be called (not for the first layer). */
 RQ_NODISCARD rq_status rq_dnn_train_conv_create(rq_dnn_train_conv **out, rq_dnn *dnn,
-                                                const rq_conv_shape *shape, bool bias,
-                                                bool with_dsrc, rq_error *err);
+                                                const rq_conv_shape *shape, bool with_dsrc,
+                                                rq_error *err);
 void rq_dnn_train_conv_destroy(rq_dnn_train_conv *conv); /* NULL is fine */
 
 RQ_NODISCARD rq_status rq_dnn_train_conv_set_weights(rq_dnn_train_conv *conv, const float *wei,
-                                                     const float *bias, rq_error *err);
+                                                     rq_error *err);
 RQ_NODISCARD rq_status rq_dnn_train_conv_forward(rq_dnn_train_conv *conv, const float *src,
                                                  float *dst, rq_error *err);
 RQ_NODISCARD rq_status rq_dnn_train_conv_backward_data(rq_dnn_train_conv *conv, const float *ddst,
                                                        float *dsrc, rq_error *err);
-/* Overwrites dwei [OC, IC/G, KH, KW] and dbias [OC] (NULL without bias). */
+/* Overwrites dwei [OC, IC/G, KH, KW]. */
 RQ_NODISCARD rq_status rq_dnn_train_conv_backward_weights(rq_dnn_train_conv *conv, const float *src,
                                                           const float *ddst, float *dwei,
-                                                          float *dbias, rq_error *err);
+                                                          rq_error *err);
 
 #endif

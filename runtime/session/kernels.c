@@ -132,13 +132,13 @@ static void sum_pixels(const float *src, float *dst, size_t pixels, size_t chann
         accumulate_f32(src + p * channels, dst, channels);
 }
 
-void rq_mean_f32(const float *src, float *dst, size_t n, size_t pixels, size_t channels)
+void rq_pool_f32(const float *src, float *dst, size_t n, size_t pixels, size_t channels,
+                 float factor)
 {
-    const float share = (float)(1.0 / (double)pixels);
 #pragma omp parallel for schedule(static)
     for (size_t i = 0; i < n; i++) {
         sum_pixels(src + i * pixels * channels, dst + i * channels, pixels, channels);
-        scale_range(dst + i * channels, dst + i * channels, channels, share);
+        scale_range(dst + i * channels, dst + i * channels, channels, factor);
     }
 }
 

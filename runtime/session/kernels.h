@@ -28,8 +28,9 @@ void rq_add_f32(const float *a, const float *b, const float *c, float *dst, size
 /* dst = max(src, 0); dst may be src. */
 void rq_relu_f32(const float *src, float *dst, size_t n);
 
-/* [n, pixels, channels] -> [n, channels]: the mean, summed in f32 per pixel row. */
-void rq_mean_f32(const float *src, float *dst, size_t n, size_t pixels, size_t channels);
+/* [n, pixels, channels] -> [n, channels]: factor times the sum over pixels, summed in f32 pixel by pixel. */
+void rq_pool_f32(const float *src, float *dst, size_t n, size_t pixels, size_t channels,
+                 float factor);
 
 /* [n, pixels, channels] -> [n, channels]: the output rule over exact integer sums, bias 0. The f32
  * version reads and writes integer-valued f32 (sums stay exact below 2^24: 65,793 pixels). */

@@ -273,8 +273,9 @@ static rq_status row_relu(rq_session *s, int node, rq_error *err)
 static rq_status run_mean(rq_session *s, rq_step *step, rq_error *err)
 {
     (void)err;
-    rq_mean_f32(rq_plan_at(s, step->src[0]), rq_plan_at(s, step->dst), (size_t)step->in.n,
-                (size_t)(step->in.h * step->in.w), (size_t)step->in.c);
+    const int64_t pixels = step->in.h * step->in.w;
+    rq_pool_f32(rq_plan_at(s, step->src[0]), rq_plan_at(s, step->dst), (size_t)step->in.n,
+                (size_t)pixels, (size_t)step->in.c, (float)(1.0 / (double)pixels));
     return RQ_OK;
 }
 
@@ -531,7 +532,7 @@ static rq_status run_quantize(rq_session *s, rq_step *step, rq_error *err)
 
 static rq_status row_quantize(rq_session *s, int node, rq_error *err)
 {
-    int src;
+    int src = -1;
     rq_step *step;
     rq_status status = real_input(s, node, 0, &src, err);
     if (status == RQ_OK)
@@ -553,7 +554,7 @@ static rq_status run_dequantize(rq_session *s, rq_step *step, rq_error *err)
 
 static rq_status row_dequantize(rq_session *s, int node, rq_error *err)
 {
-    int src;
+    int src = -1;
     rq_step *step;
     rq_status status = u8_input(s, node, &src, err);
     if (status == RQ_OK)
@@ -596,7 +597,7 @@ static rq_status run_pool_u8(rq_session *s, rq_step *step, rq_error *err)
 
 static rq_status row_qglobal_avg_pool(rq_session *s, int node, rq_error *err)
 {
-    int src;
+    int src = -1;
     rq_step *step;
     rq_status status = u8_input(s, node, &src, err);
     if (status == RQ_OK)

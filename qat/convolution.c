@@ -1,0 +1,185 @@
+/* The convolution unit: float, or quantized with the batch norm behind it folded into its weights.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "qat/mix_kernels.h"
+#include "qat/units.h"
+#include "runtime/base/clock.h"
+
+/* A folding factor t near 0 (gamma near 0) would make 1 / t useless; the layer's output is then
+ * beta anyway. */
+#define FACTOR_MIN 1e-12
+
+static rq_conv_shape shape_of(const rq_trainer *trainer, int node)
+{
+    const rq_node *n = &trainer->model->graph.nodes[node];
+    const rq_shape *in = &trainer->shapes[n->input[0]], *out = &trainer->shapes[node];
+    rq_conv_shape shape = {in->n, in->h, in->w, in->c, out->h, out->w, out->c, n->conv};
+    if (n->op == RQ_OP_LINEAR)
+        shape.conv = (rq_conv_attr){{1, 1}, {1, 1}, {0, 0}, {1, 1}, 1};
+    return shape;
+}
+
+static rq_status quantized_buffers(rq_trainer *trainer, conv_unit *conv, size_t weights,
+                                   rq_error *err)
+{
+    const size_t oc = (size_t)conv->shape.oc;
+    const struct {
+        void **array;
+        size_t n, size;
+    } arrays[] = {
+        {(void **)&conv->folded, weights, sizeof(float)},
+        {(void **)&conv->q, weights, sizeof(float)},
+        {(void **)&conv->dq, weights, sizeof(float)},
+        {(void **)&conv->s_w, oc, sizeof(float)},
+        {(void **)&conv->channel_scale, oc, sizeof(float)},
+        {(void **)&conv->factor, oc, sizeof(double)},
+        {(void **)&conv->sigma, oc, sizeof(double)},
+        {(void **)&conv->du_dot_u, oc, sizeof(double)},
+    };
+    for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++) {
+        const rq_status status =
+            rq_arena_array(&trainer->arena, arrays[i].array, arrays[i].n, arrays[i].size, err);
+        if (status != RQ_OK)
+            return status;
+    }
+    return RQ_OK;
+}
+
+static double away_from_zero(double factor)
+{
+    return fabs(factor) > FACTOR_MIN ? factor : copysign(FACTOR_MIN, factor);
+}
+
+/* Fold, scale and quantize one output channel's weights; the channel's factor and scale of its sums
+ * follow. */
+static void quantize_channel(conv_unit *conv, int64_t oc)
+{
+    const size_t taps = rq_layer_channel_size(&conv->layer), at = (size_t)oc * taps;
+    rq_layer_fold(&conv->layer, oc, conv->folded + at);
+    const float inverse = 1.0f / conv->s_w[oc];
+    for (size_t i = at; i < at + taps; i++)
+        conv->q[i] = (float)rq_quantize_weight(conv->folded[i], inverse);
+    const rq_layer_view *layer = &conv->layer;
+    conv->factor[oc] = rq_layer_bn_factor(layer, oc);
+    conv->sigma[oc] = layer->gamma ? sqrt((double)layer->var[oc] + (double)layer->eps) : 1.0;
+    conv->channel_scale[oc] =
+        (float)((double)conv->s_x * (double)conv->s_w[oc] / away_from_zero(conv->factor[oc]));
+}
+
+static rq_status forward(rq_trainer *trainer, tr_unit *unit, rq_error *err)
+{
+    conv_unit *conv = unit->conv;
+    const double start = rq_clock();
+    const float *weight = conv->weight;
+    if (conv->quantized) {
+        conv->s_x = conv->layer.std ? 1.0f : unit->src[0]->scale;
+        rq_layer_weight_scales(&conv->layer, conv->s_x, conv->s_w);
+#pragma omp parallel for schedule(static)
+        for (int64_t oc = 0; oc < conv->shape.oc; oc++)
+            quantize_channel(conv, oc);
+        weight = conv->q;
+    } else {
+        unit->dst->scale = unit->src[0]->scale;
+    }
+    rq_status status = rq_dnn_train_conv_set_weights(conv->conv, weight, err);
+    const double packed = rq_clock();
+    trainer->profile.weights += packed - start;
+    if (status == RQ_OK)
+        status = rq_dnn_train_conv_forward(conv->conv, unit->src[0]->data, unit->dst->data, err);
+    trainer->profile.forward_conv += rq_clock() - packed;
+    return status;
+}
+
+/* From the gradient of the integers to that of the weights (straight through where the integer is
+ * inside its range), and what gamma receives through the folding factor t = gamma / sigma: sum
+ * dfolded * folded / t, less the 1 / t behind the convolution. */
+static void unfold_channel(conv_unit *conv, int64_t oc)
+{
+    const rq_layer_view *layer = &conv->layer;
+    const size_t taps = rq_layer_channel_size(layer), at = (size_t)oc * taps;
+    const float inverse = 1.0f / conv->s_w[oc];
+    const int64_t first = oc / (layer->oc / layer->groups) * layer->ic; /* of the group */
+    double dot = 0.0;
+    for (int64_t ic = 0; ic < layer->ic; ic++) {
+        const double t = conv->factor[oc]; /* as rq_layer_factor had it before var moved */
+        const float factor = (float)(layer->std ? t / (255.0 * (double)layer->std[first + ic]) : t);
+        for (int64_t k = 0; k < layer->taps; k++) {
+            const size_t i = at + (size_t)(ic * layer->taps + k);
+            const float q = rintf(conv->folded[i] * inverse);
+            const float dfolded = q >= -127.0f && q <= 127.0f ? conv->dq[i] * inverse : 0.0f;
+            dot += (double)dfolded * (double)conv->folded[i];
+            conv->dweight[i] = dfolded * factor;
+        }
+    }
+    if (conv->dgamma)
+        conv->dgamma[oc] += (float)((dot - conv->du_dot_u[oc]) / away_from_zero(conv->factor[oc]) /
+                                    conv->sigma[oc]);
+}
+
+/* Several readers of one convolution's output: add their gradients into the first. */
+static float *summed_gradient(const tr_value *value)
+{
+    const size_t n = rq_shape_elems(&value->shape);
+    for (int k = 1; k < value->n_readers; k++) {
+        enum { CHUNK = 16384 };
+#pragma omp parallel for schedule(static)
+        for (size_t i = 0; i < n; i += CHUNK)
+            mix_add(value->gradient[0] + i, value->gradient[k] + i, n - i < CHUNK ? n - i : CHUNK);
+    }
+    return value->gradient[0];
+}
+
+static rq_status backward(rq_trainer *trainer, tr_unit *unit, rq_error *err)
+{
+    conv_unit *conv = unit->conv;
+    const double start = rq_clock();
+    const float *ddst = summed_gradient(unit->dst);
+    rq_status status = rq_dnn_train_conv_backward_weights(
+        conv->conv, unit->src[0]->data, ddst, conv->quantized ? conv->dq : conv->dweight, err);
+    const double weights = rq_clock();
+    trainer->profile.backward_weights += weights - start;
+    if (status == RQ_OK && conv->quantized) {
+#pragma omp parallel for schedule(static)
+        for (int64_t oc = 0; oc < conv->shape.oc; oc++)
+            unfold_channel(conv, oc);
+    }
+    const double unfolded = rq_clock();
+    trainer->profile.weights += unfolded - weights;
+    if (status == RQ_OK && unit->dsrc[0])
+        status = rq_dnn_train_conv_backward_data(conv->conv, ddst, unit->dsrc[0], err);
+    trainer->profile.backward_data += rq_clock() - unfolded;
+    return status;
+}
+
+static void destroy(tr_unit *unit)
+{
+    rq_dnn_train_conv_destroy(unit->conv->conv);
+}
+
+rq_status tr_conv_create(rq_trainer *trainer, tr_unit *unit, int node, rq_error *err)
+{
+    const rq_graph *graph = &trainer->model->graph;
+    conv_unit *conv = unit->conv;
+    const rq_tensor *weight = rq_graph_tensor(graph, node, RQ_SLOT_WEIGHT);
+    const rq_tensor *scale = rq_graph_tensor(graph, node, RQ_SLOT_WEIGHT_SCALE);
+    conv->shape = shape_of(trainer, node);
+    conv->weight = weight->data;
+    conv->dweight = trainer->gradients[graph->nodes[node].slot[RQ_SLOT_WEIGHT]];
+    unit->forward = forward;
+    unit->backward = backward;
+    unit->destroy = destroy;
+    rq_status status = rq_dnn_train_conv_create(&conv->conv, trainer->dnn, &conv->shape,
+                                                unit->src[0]->needs_gradient, err);
+    if (status != RQ_OK || !scale)
+        return status;
+    conv->quantized = true;
+    conv->stored_scale = rq_tensor_f32(scale);
+    status = rq_layer_view_init(&conv->layer, trainer->model, node, err);
+    if (status == RQ_OK)
+        status = quantized_buffers(trainer, conv, rq_tensor_elems(weight), err);
+    unit->dst->channel_scale = conv->channel_scale;
+    unit->dst->quantized_conv = conv;
+    return status;
+}

@@ -1,0 +1,74 @@
+/* Softmax cross-entropy with label smoothing (Szegedy et al. 2016; torch.nn.CrossEntropyLoss), in
+ * double per row. */
+#include <math.h>
+
+#include "qat/units.h"
+#include "runtime/image/loader.h"
+
+/* The loss of one row and its gradient, not yet divided by the number of rows. */
+static double row_loss_and_gradient(const float *logits, size_t classes, size_t label,
+                                    double smoothing, double share, float *dlogits)
+{
+    double largest = (double)logits[0];
+    for (size_t k = 1; k < classes; k++)
+        largest = fmax(largest, (double)logits[k]);
+    double total = 0.0, sum_logits = 0.0;
+    for (size_t k = 0; k < classes; k++) {
+        total += exp((double)logits[k] - largest);
+        sum_logits += (double)logits[k];
+    }
+    const double log_total = log(total) + largest;
+    const double uniform = smoothing / (double)classes;
+    for (size_t k = 0; k < classes; k++) {
+        const double p = exp((double)logits[k] - log_total);
+        const double target = uniform + (k == label ? 1.0 - smoothing : 0.0);
+        dlogits[k] = (float)((p - target) * share);
+    }
+    return log_total - (1.0 - smoothing) * (double)logits[label] - uniform * sum_logits;
+}
+
+static int rank_of(const float *logits, size_t classes, size_t label)
+{
+    int above = 0;
+    for (size_t k = 0; k < classes; k++)
+        above += logits[k] > logits[label] || (logits[k] == logits[label] && k < label);
+    return above;
+}
+
+rq_status tr_loss(const float *logits, const int32_t *labels, size_t n, size_t classes,
+                  double smoothing, float *dlogits, double *row_loss, int *row_rank,
+                  rq_step_result *result, rq_error *err)
+{
+    *result = (rq_step_result){0};
+    for (size_t i = 0; i < n; i++) {
+        if (labels[i] != RQ_LABEL_IGNORE && (labels[i] < 0 || (size_t)labels[i] >= classes))
+            return rq_fail(err, RQ_ERR_RANGE, "label %d: the model has %zu classes", labels[i],
+                           classes);
+        result->n_counted += labels[i] != RQ_LABEL_IGNORE;
+    }
+    const double share = result->n_counted ? 1.0 / (double)result->n_counted : 0.0;
+#pragma omp parallel for schedule(static)
+    for (size_t i = 0; i < n; i++) {
+        const float *row = logits + i * classes;
+        float *drow = dlogits + i * classes;
+        if (labels[i] == RQ_LABEL_IGNORE) {
+            for (size_t k = 0; k < classes; k++)
+                drow[k] = 0.0f;
+            continue;
+        }
+        row_loss[i] =
+            row_loss_and_gradient(row, classes, (size_t)labels[i], smoothing, share, drow);
+        row_rank[i] = rank_of(row, classes, (size_t)labels[i]);
+    }
+    double loss = 0.0;
+    for (size_t i = 0; i < n; i++)
+        if (labels[i] != RQ_LABEL_IGNORE) {
+            loss += row_loss[i];
+            result->top1 += row_rank[i] < 1;
+            result->top5 += row_rank[i] < 5;
+        }
+    result->loss = loss * share;
+    if (!isfinite(result->loss))
+        return rq_fail(err, RQ_ERR_RANGE, "the loss is not finite");
+    return RQ_OK;
+}

@@ -1,0 +1,406 @@
+/* The mix unit: batch norms (or biases, or plain values), their sum, ReLU and fake quantization in
+ * as few passes over the activations as the mathematics allows: forward one pass for batch
+ * statistics and one to apply, backward one to reduce and one to write the gradients. */
+#include <math.h>
+#include <omp.h>
+#include <string.h>
+
+#include "qat/mix_kernels.h"
+#include "qat/units.h"
+#include "runtime/base/clock.h"
+
+enum { BLOCK = 64 }; /* pixels summed in f32 before they are added to the doubles */
+enum { N_SUMS = 4 }; /* sums per channel that a pass may need: dz, and dz * u of three terms */
+#define BN_MOMENTUM 0.1
+
+size_t tr_mix_scratch_bytes(size_t channels)
+{
+    return (size_t)omp_get_max_threads() * N_SUMS * channels * (sizeof(double) + sizeof(float));
+}
+
+/* Each thread's partial sums: N_SUMS x channels doubles, then as many floats for the running block.
+ */
+static double *thread_sums(const rq_trainer *trainer, size_t channels, int thread)
+{
+    const size_t stride = N_SUMS * channels * (sizeof(double) + sizeof(float));
+    return (double *)(void *)((unsigned char *)trainer->scratch + (size_t)thread * stride);
+}
+
+static float *thread_block_sums(const rq_trainer *trainer, size_t channels, int thread)
+{
+    return (float *)(void *)(thread_sums(trainer, channels, thread) + N_SUMS * channels);
+}
+
+static void flush_block(double *sums, float *block, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        sums[i] += (double)block[i];
+        block[i] = 0.0f;
+    }
+}
+
+/* The pixels of one thread: an even share, the same at every call. */
+static void my_share(size_t pixels, int thread, int n_threads, size_t *begin, size_t *end)
+{
+    *begin = pixels * (size_t)thread / (size_t)n_threads;
+    *end = pixels * ((size_t)thread + 1) / (size_t)n_threads;
+}
+
+/* Add up all threads' sums into thread 0's, in thread order. */
+static const double *total_sums(const rq_trainer *trainer, size_t channels, int n_threads)
+{
+    double *total = thread_sums(trainer, channels, 0);
+    for (int t = 1; t < n_threads; t++) {
+        const double *part = thread_sums(trainer, channels, t);
+        for (size_t i = 0; i < N_SUMS * channels; i++)
+            total[i] += part[i];
+    }
+    return total;
+}
+
+static double channel_scale(const tr_value *value, size_t c)
+{
+    return value->channel_scale ? (double)value->channel_scale[c] : (double)value->scale;
+}
+
+/* ---- forward
+ * -----------------------------------------------------------------------------------------------------
+ */
+
+/* Batch mean and variance of the numbers u, about a pivot (the first pixel's numbers). Returns sums
+ * [2, C]. */
+static const double *batch_moments(rq_trainer *trainer, const mix_unit *mix, const mix_term *term,
+                                   const float *u)
+{
+    const size_t channels = mix->channels;
+    int n_threads = 1;
+    memcpy(term->pivot, u, channels * sizeof *term->pivot);
+#pragma omp parallel
+    {
+        const int thread = omp_get_thread_num();
+        double *sums = thread_sums(trainer, channels, thread);
+        float *block = thread_block_sums(trainer, channels, thread);
+        memset(sums, 0, N_SUMS * channels * sizeof *sums);
+        memset(block, 0, N_SUMS * channels * sizeof *block);
+#pragma omp single
+        n_threads = omp_get_num_threads();
+        size_t begin, end;
+        my_share(mix->pixels, thread, n_threads, &begin, &end);
+        for (size_t p = begin; p < end; p += BLOCK) {
+            const size_t n = end - p < BLOCK ? end - p : BLOCK;
+            mix_moments(u + p * channels, term->pivot, block, block + channels, n, channels);
+            flush_block(sums, block, 2 * channels);
+        }
+    }
+    return total_sums(trainer, channels, n_threads);
+}
+
+/* mu and sigma of a batch norm in real units: of this batch (running statistics follow), or the
+ * running ones. */
+static void bn_statistics(rq_trainer *trainer, const mix_unit *mix, mix_term *term,
+                          const tr_value *src)
+{
+    const size_t channels = mix->channels;
+    const double n = (double)mix->pixels;
+    if (trainer->bn_frozen) {
+        for (size_t c = 0; c < channels; c++) {
+            term->mu[c] = (double)term->mean[c];
+            term->sigma[c] = sqrt((double)term->var[c] + term->eps);
+            term->pivot[c] = (float)(term->mu[c] / channel_scale(src, c));
+        }
+        return;
+    }
+    const double *sums = batch_moments(trainer, mix, term, src->data);
+    for (size_t c = 0; c < channels; c++) {
+        const double scale = channel_scale(src, c);
+        const double shift = sums[c] / n;
+        const double mean = ((double)term->pivot[c] + shift) * scale;
+        const double spread = sums[channels + c] / n - shift * shift;
+        const double var = (spread > 0.0 ? spread : 0.0) * scale * scale;
+        term->mu[c] = mean;
+        term->sigma[c] = sqrt(var + term->eps);
+        term->pivot[c] = (float)((double)term->pivot[c] + shift);
+        term->mean[c] = (float)((1.0 - BN_MOMENTUM) * (double)term->mean[c] + BN_MOMENTUM * mean);
+        const double unbiased = n > 1.0 ? var * n / (n - 1.0) : var;
+        term->var[c] = (float)((1.0 - BN_MOMENTUM) * (double)term->var[c] + BN_MOMENTUM * unbiased);
+    }
+    if (term->tracked)
+        (*term->tracked)++;
+}
+
+/* a and the terms' share of c. */
+static void fold_terms(rq_trainer *trainer, tr_unit *unit)
+{
+    mix_unit *mix = unit->mix;
+    memset(mix->c, 0, mix->channels * sizeof *mix->c);
+    for (int k = 0; k < mix->n_terms; k++) {
+        mix_term *term = &mix->terms[k];
+        const tr_value *src = unit->src[k];
+        if (term->kind == TERM_BN)
+            bn_statistics(trainer, mix, term, src);
+        for (size_t c = 0; c < mix->channels; c++) {
+            double a = channel_scale(src, c), offset = 0.0;
+            if (term->kind == TERM_BN) {
+                const double factor = (double)term->gamma[c] / term->sigma[c];
+                offset = (double)term->beta[c] - factor * term->mu[c];
+                a *= factor;
+            } else if (term->kind == TERM_BIAS) {
+                offset = (double)term->beta[c];
+            }
+            term->a[c] = (float)a;
+            mix->c[c] += (float)offset;
+        }
+    }
+}
+
+static mix_args args_of(const tr_unit *unit, size_t begin, size_t end)
+{
+    const mix_unit *mix = unit->mix;
+    mix_args args = {
+        .n_terms = mix->n_terms,
+        .c = mix->c,
+        .by_rule = mix->by_rule,
+        .rule_bias = mix->rule_bias,
+        .rule_multiplier = mix->rule_multiplier,
+        .relu = mix->relu,
+        .quantize = mix->quantize,
+        .inverse_scale = mix->quantize ? 1.0f / unit->dst->scale : 1.0f,
+        .pixels = end - begin,
+        .channels = mix->channels,
+    };
+    for (int k = 0; k < mix->n_terms; k++) {
+        args.u[k] = unit->src[k]->data + begin * mix->channels;
+        args.a[k] = mix->terms[k].a;
+    }
+    return args;
+}
+
+/* Let the range follow: m <- m + 0.01 (max - m), the first batch copied; scale = m / 255. */
+static void observe_range(const tr_unit *unit)
+{
+    const mix_unit *mix = unit->mix;
+    float largest = 0.0f;
+#pragma omp parallel reduction(max : largest)
+    {
+        size_t begin, end;
+        my_share(mix->pixels, omp_get_thread_num(), omp_get_num_threads(), &begin, &end);
+        if (begin < end) {
+            mix_args args = args_of(unit, begin, end);
+            args.by_rule = false;
+            largest = mix_max(&args);
+        }
+    }
+    if (!(largest > 0.0f))
+        largest = 0.0f;
+    *mix->range = *mix->range > 0.0f ? *mix->range + 0.01f * (largest - *mix->range) : largest;
+    *mix->range_scale = rq_activation_scale(*mix->range);
+}
+
+/* Integer bias and multiplier of the output rule, when this step's values are exact sums and
+ * nothing but constants stands between them and the result. */
+static rq_status plan_rule(const rq_trainer *trainer, const tr_unit *unit, rq_error *err)
+{
+    mix_unit *mix = unit->mix;
+    const tr_value *src = unit->src[0];
+    const conv_unit *conv = src->quantized_conv;
+    const bool constant = mix->terms[0].kind != TERM_BN || trainer->bn_frozen;
+    mix->by_rule = mix->n_terms == 1 && constant && (conv || src->pool_source);
+    if (!mix->by_rule)
+        return RQ_OK;
+    const float s_y = mix->quantize ? unit->dst->scale : 1.0f;
+    for (size_t c = 0; c < mix->channels; c++) {
+        int32_t bias = 0;
+        if (conv) {
+            const rq_status status = rq_layer_integer_bias(&conv->layer, (int64_t)c, conv->s_x,
+                                                           conv->s_w[c], NULL, NULL, &bias, err);
+            if (status != RQ_OK)
+                return status;
+            mix->rule_multiplier[c] = rq_multiplier(conv->s_x, conv->s_w[c], s_y);
+        } else {
+            const rq_shape *shape = &src->pool_source->shape;
+            mix->rule_multiplier[c] =
+                rq_pool_multiplier(src->pool_source->scale, s_y, shape->h * shape->w);
+        }
+        mix->rule_bias[c] = (float)bias;
+    }
+    return RQ_OK;
+}
+
+static rq_status mix_forward(rq_trainer *trainer, tr_unit *unit, rq_error *err)
+{
+    mix_unit *mix = unit->mix;
+    const double start = rq_clock();
+    fold_terms(trainer, unit);
+    if (mix->quantize) {
+        if (trainer->observing)
+            observe_range(unit);
+        unit->dst->scale = *mix->range_scale;
+    }
+    const rq_status status = plan_rule(trainer, unit, err);
+    if (status != RQ_OK)
+        return status;
+#pragma omp parallel
+    {
+        size_t begin, end;
+        my_share(mix->pixels, omp_get_thread_num(), omp_get_num_threads(), &begin, &end);
+        if (begin < end) {
+            const mix_args args = args_of(unit, begin, end);
+            mix_apply(&args, unit->dst->data + begin * mix->channels);
+        }
+    }
+    trainer->profile.forward_pass += rq_clock() - start;
+    return RQ_OK;
+}
+
+/* ---- backward
+ * ----------------------------------------------------------------------------------------------------
+ */
+
+/* dz over the first gradient buffer of dst; returns the sums [1 + n_terms, C]: dz, then dz * (u_k -
+ * pivot_k). */
+static const double *reduce(rq_trainer *trainer, tr_unit *unit)
+{
+    mix_unit *mix = unit->mix;
+    const tr_value *dst = unit->dst;
+    const size_t channels = mix->channels;
+    const float factor = mix->quantize ? 1.0f / dst->scale : 1.0f;
+    int n_threads = 1;
+#pragma omp parallel
+    {
+        const int thread = omp_get_thread_num();
+        double *sums = thread_sums(trainer, channels, thread);
+        float *block = thread_block_sums(trainer, channels, thread);
+        memset(sums, 0, N_SUMS * channels * sizeof *sums);
+        memset(block, 0, N_SUMS * channels * sizeof *block);
+#pragma omp single
+        n_threads = omp_get_num_threads();
+        const float *pivot[RQ_MAX_INPUTS] = {NULL};
+        float *sum_dzu[RQ_MAX_INPUTS] = {NULL};
+        for (int k = 0; k < mix->n_terms; k++) {
+            pivot[k] = mix->terms[k].kind == TERM_BN ? mix->terms[k].pivot : NULL;
+            sum_dzu[k] = block + (size_t)(1 + k) * channels;
+        }
+        size_t begin, end;
+        my_share(mix->pixels, thread, n_threads, &begin, &end);
+        for (size_t p = begin; p < end; p += BLOCK) {
+            const size_t stop = end - p < BLOCK ? end : p + BLOCK;
+            const mix_args args = args_of(unit, p, stop);
+            float *g[RQ_MAX_READERS];
+            for (int i = 0; i < dst->n_readers; i++)
+                g[i] = dst->gradient[i] + p * channels;
+            mix_reduce(&args, g, dst->n_readers, factor, pivot, block, sum_dzu);
+            flush_block(sums, block, (size_t)(1 + mix->n_terms) * channels);
+        }
+    }
+    return total_sums(trainer, channels, n_threads);
+}
+
+/* Gradients of one batch norm's parameters, and the coefficients of du. sums: dz and dz * (u -
+ * pivot), [C] each. */
+static void bn_gradient(const rq_trainer *trainer, const mix_unit *mix, mix_term *term,
+                        const tr_value *src, const double *sum_dz, const double *sum_dzu)
+{
+    const double n = (double)mix->pixels;
+    conv_unit *conv = src->quantized_conv;
+    for (size_t c = 0; c < mix->channels; c++) {
+        const double scale = channel_scale(src, c), sigma = term->sigma[c];
+        const double gamma = (double)term->gamma[c];
+        /* the pivot is the rounded mean: what it misses is made up here */
+        const double off = (double)term->pivot[c] - term->mu[c] / scale;
+        const double dgamma = (sum_dzu[c] + off * sum_dz[c]) * scale / sigma;
+        const double da = gamma * scale / sigma;
+        term->dgamma[c] = (float)dgamma;
+        term->dbeta[c] = (float)sum_dz[c];
+        term->da[c] = (float)da;
+        if (trainer->bn_frozen) {
+            term->db[c] = term->dc[c] = 0.0f;
+            if (conv)
+                conv->du_dot_u[c] = gamma * dgamma + gamma / sigma * term->mu[c] * sum_dz[c];
+            continue;
+        }
+        const double db = -da * scale / sigma * dgamma / n;
+        term->db[c] = (float)db;
+        term->dc[c] = (float)(-da * sum_dz[c] / n + db * off);
+        if (conv)
+            conv->du_dot_u[c] = gamma * dgamma * term->eps / (sigma * sigma);
+    }
+}
+
+static void term_gradient(const rq_trainer *trainer, const tr_unit *unit, int k, const double *sums)
+{
+    const mix_unit *mix = unit->mix;
+    mix_term *term = &unit->mix->terms[k];
+    if (term->kind == TERM_BN) {
+        bn_gradient(trainer, mix, term, unit->src[k], sums, sums + (size_t)(1 + k) * mix->channels);
+        return;
+    }
+    for (size_t c = 0; c < mix->channels; c++) {
+        term->da[c] = (float)channel_scale(unit->src[k], c);
+        if (term->kind == TERM_BIAS)
+            term->dbeta[c] = (float)sums[c];
+    }
+}
+
+static rq_status mix_backward(rq_trainer *trainer, tr_unit *unit, rq_error *err)
+{
+    (void)err;
+    mix_unit *mix = unit->mix;
+    const double start = rq_clock();
+    const double *sums = reduce(trainer, unit);
+    for (int k = 0; k < mix->n_terms; k++)
+        term_gradient(trainer, unit, k, sums);
+    const float *dz = unit->dst->gradient[0];
+#pragma omp parallel
+    {
+        size_t begin, end;
+        my_share(mix->pixels, omp_get_thread_num(), omp_get_num_threads(), &begin, &end);
+        const size_t at = begin * mix->channels;
+        /* term 0 last: its gradient may stand where dz stands */
+        for (int k = mix->n_terms - 1; k >= 0; k--) {
+            const mix_term *term = &mix->terms[k];
+            const bool live = term->kind == TERM_BN && !trainer->bn_frozen;
+            if (unit->dsrc[k])
+                mix_gradient(dz + at, live ? unit->src[k]->data + at : NULL, term->pivot, term->da,
+                             term->db, term->dc, unit->dsrc[k] + at, end - begin, mix->channels);
+        }
+    }
+    trainer->profile.backward_pass += rq_clock() - start;
+    return RQ_OK;
+}
+
+rq_status tr_mix_create(rq_trainer *trainer, tr_unit *unit, rq_error *err)
+{
+    mix_unit *mix = unit->mix;
+    const size_t channels = (size_t)unit->dst->shape.c;
+    mix->channels = channels;
+    mix->pixels = rq_shape_elems(&unit->dst->shape) / channels;
+    struct {
+        void **array;
+        size_t size;
+    } arrays[3 + 7 * RQ_MAX_INPUTS];
+    int n = 0;
+#define ARRAY(field) (arrays[n].array = (void **)&(field), arrays[n++].size = sizeof *(field))
+    ARRAY(mix->c);
+    ARRAY(mix->rule_bias);
+    ARRAY(mix->rule_multiplier);
+    for (int k = 0; k < mix->n_terms; k++) {
+        mix_term *term = &mix->terms[k];
+        ARRAY(term->mu);
+        ARRAY(term->sigma);
+        ARRAY(term->a);
+        ARRAY(term->pivot);
+        ARRAY(term->da);
+        ARRAY(term->db);
+        ARRAY(term->dc);
+    }
+#undef ARRAY
+    for (int i = 0; i < n; i++) {
+        const rq_status status =
+            rq_arena_array(&trainer->arena, arrays[i].array, channels, arrays[i].size, err);
+        if (status != RQ_OK)
+            return status;
+    }
+    unit->forward = mix_forward;
+    unit->backward = mix_backward;
+    return RQ_OK;
+}

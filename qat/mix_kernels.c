@@ -1,0 +1,252 @@
+/* Each function is one loop nest, written once with the number of terms and the kind of activation
+ * as constants of an inlined body, so that the compiler makes a straight vector loop of every case.
+ */
+#include "qat/mix_kernels.h"
+
+#include <math.h>
+
+#include "runtime/base/simd.h"
+
+#define INLINE static inline __attribute__((always_inline))
+
+enum act {
+    ACT_NONE,
+    ACT_RELU,
+    ACT_QUANTIZE,
+    ACT_RELU_QUANTIZE,
+    ACT_RULE,
+    ACT_RULE_RELU,
+    ACT_RULE_QUANTIZE
+};
+
+static enum act act_of(const mix_args *args)
+{
+    if (args->by_rule)
+        return args->quantize ? ACT_RULE_QUANTIZE : args->relu ? ACT_RULE_RELU : ACT_RULE;
+    if (args->quantize)
+        return args->relu ? ACT_RELU_QUANTIZE : ACT_QUANTIZE;
+    return args->relu ? ACT_RELU : ACT_NONE;
+}
+
+INLINE float z_of(const mix_args *args, int n_terms, bool rule, size_t at, size_t c)
+{
+    if (rule)
+        return (args->u[0][at] + args->rule_bias[c]) * args->rule_multiplier[c];
+    float z = args->a[0][c] * args->u[0][at];
+    if (n_terms > 1)
+        z += args->a[1][c] * args->u[1][at];
+    if (n_terms > 2)
+        z += args->a[2][c] * args->u[2][at];
+    return z + args->c[c];
+}
+
+INLINE float clamp_q(float q)
+{
+    return q > 0.0f ? (q < 255.0f ? q : 255.0f) : 0.0f;
+}
+
+INLINE bool is_rule(enum act act)
+{
+    return act == ACT_RULE || act == ACT_RULE_RELU || act == ACT_RULE_QUANTIZE;
+}
+
+INLINE float act_value(enum act act, float z, float inverse_scale)
+{
+    switch (act) {
+    case ACT_NONE:
+    case ACT_RULE:
+        return z;
+    case ACT_RELU:
+    case ACT_RULE_RELU:
+        return z > 0.0f ? z : 0.0f;
+    case ACT_QUANTIZE:
+    case ACT_RELU_QUANTIZE: /* the clamp at 0 is the ReLU */
+        return clamp_q(rintf(z * inverse_scale));
+    case ACT_RULE_QUANTIZE:
+        return clamp_q(rintf(z));
+    }
+    return z;
+}
+
+/* Does the gradient pass? ReLU: z > 0. Straight-through: the unclamped q lies in 0…255. */
+INLINE bool act_passes(enum act act, bool relu, float z, float inverse_scale)
+{
+    float q;
+    switch (act) {
+    case ACT_NONE:
+    case ACT_RULE:
+        return true;
+    case ACT_RELU:
+    case ACT_RULE_RELU:
+        return z > 0.0f;
+    case ACT_QUANTIZE:
+    case ACT_RELU_QUANTIZE:
+        q = rintf(z * inverse_scale);
+        return (relu ? z > 0.0f : q >= 0.0f) & (q <= 255.0f);
+    case ACT_RULE_QUANTIZE:
+        q = rintf(z);
+        return (relu ? z > 0.0f : q >= 0.0f) & (q <= 255.0f);
+    }
+    return true;
+}
+
+INLINE void apply_body(const mix_args *args, int n_terms, enum act act, float *restrict y)
+{
+    const size_t channels = args->channels;
+    const float inverse_scale = args->inverse_scale;
+    const mix_args local = *args; /* its pointers cannot change under the loop */
+    for (size_t p = 0; p < local.pixels; p++)
+        for (size_t c = 0; c < channels; c++) {
+            const size_t at = p * channels + c;
+            y[at] = act_value(act, z_of(&local, n_terms, is_rule(act), at, c), inverse_scale);
+        }
+}
+
+/* Call body with the number of terms and the activation as literals. */
+#define FOR_TERMS(call, act)                                                                       \
+    do {                                                                                           \
+        if (args->n_terms == 1)                                                                    \
+            call(1, act);                                                                          \
+        else if (args->n_terms == 2)                                                               \
+            call(2, act);                                                                          \
+        else                                                                                       \
+            call(3, act);                                                                          \
+    } while (0)
+#define FOR_EACH_CASE(call)                                                                        \
+    switch (act_of(args)) {                                                                        \
+    case ACT_NONE:                                                                                 \
+        FOR_TERMS(call, ACT_NONE);                                                                 \
+        break;                                                                                     \
+    case ACT_RELU:                                                                                 \
+        FOR_TERMS(call, ACT_RELU);                                                                 \
+        break;                                                                                     \
+    case ACT_QUANTIZE:                                                                             \
+        FOR_TERMS(call, ACT_QUANTIZE);                                                             \
+        break;                                                                                     \
+    case ACT_RELU_QUANTIZE:                                                                        \
+        FOR_TERMS(call, ACT_RELU_QUANTIZE);                                                        \
+        break;                                                                                     \
+    case ACT_RULE:                                                                                 \
+        call(1, ACT_RULE);                                                                         \
+        break;                                                                                     \
+    case ACT_RULE_RELU:                                                                            \
+        call(1, ACT_RULE_RELU);                                                                    \
+        break;                                                                                     \
+    case ACT_RULE_QUANTIZE:                                                                        \
+        call(1, ACT_RULE_QUANTIZE);                                                                \
+        break;                                                                                     \
+    }
+
+RQ_SIMD void mix_apply(const mix_args *args, float *y)
+{
+#define APPLY(n, act) apply_body(args, (n), (act), y)
+    FOR_EACH_CASE(APPLY)
+#undef APPLY
+}
+
+enum { LANES = 64 }; /* independent maxima, so that the loop over channels vectorises */
+
+INLINE float max_body(const mix_args *args, int n_terms)
+{
+    const mix_args local = *args;
+    float lanes[LANES];
+    for (int i = 0; i < LANES; i++)
+        lanes[i] = -INFINITY;
+    for (size_t p = 0; p < local.pixels; p++)
+        for (size_t c = 0; c < local.channels; c += LANES) {
+            const size_t width = local.channels - c < LANES ? local.channels - c : LANES;
+            for (size_t i = 0; i < width; i++) {
+                const float z = z_of(&local, n_terms, false, p * local.channels + c + i, c + i);
+                lanes[i] = z > lanes[i] ? z : lanes[i];
+            }
+        }
+    float largest = -INFINITY;
+    for (int i = 0; i < LANES; i++)
+        largest = lanes[i] > largest ? lanes[i] : largest;
+    return args->relu && largest < 0.0f ? 0.0f : largest;
+}
+
+RQ_SIMD float mix_max(const mix_args *args)
+{
+    return args->n_terms == 1   ? max_body(args, 1)
+           : args->n_terms == 2 ? max_body(args, 2)
+                                : max_body(args, 3);
+}
+
+RQ_SIMD void mix_moments(const float *restrict u, const float *restrict pivot, float *restrict sum,
+                         float *restrict sum_squares, size_t pixels, size_t channels)
+{
+    for (size_t p = 0; p < pixels; p++)
+        for (size_t c = 0; c < channels; c++) {
+            const float d = u[p * channels + c] - pivot[c];
+            sum[c] += d;
+            sum_squares[c] += d * d;
+        }
+}
+
+INLINE void reduce_body(const mix_args *args, int n_terms, enum act act, float *const *g, int n_g,
+                        float factor, const float *const *pivot, float *restrict sum_dz,
+                        float *const *sum_dzu)
+{
+    const mix_args local = *args;
+    float *restrict g0 = g[0];
+    const float *g1 = n_g > 1 ? g[1] : NULL, *g2 = n_g > 2 ? g[2] : NULL;
+    const float *p0 = pivot[0], *p1 = n_terms > 1 ? pivot[1] : NULL,
+                *p2 = n_terms > 2 ? pivot[2] : NULL;
+    float *restrict s0 = sum_dzu[0];
+    float *restrict s1 = n_terms > 1 ? sum_dzu[1] : NULL;
+    float *restrict s2 = n_terms > 2 ? sum_dzu[2] : NULL;
+    for (size_t p = 0; p < local.pixels; p++) {
+        const size_t row = p * local.channels;
+        if (g1)
+            for (size_t c = 0; c < local.channels; c++)
+                g0[row + c] += g1[row + c];
+        if (g2)
+            for (size_t c = 0; c < local.channels; c++)
+                g0[row + c] += g2[row + c];
+        for (size_t c = 0; c < local.channels; c++) {
+            const float z = z_of(&local, n_terms, is_rule(act), row + c, c);
+            const float dz =
+                act_passes(act, local.relu, z, local.inverse_scale) ? factor * g0[row + c] : 0.0f;
+            g0[row + c] = dz;
+            sum_dz[c] += dz;
+        }
+        if (p0)
+            for (size_t c = 0; c < local.channels; c++)
+                s0[c] += g0[row + c] * (local.u[0][row + c] - p0[c]);
+        if (p1)
+            for (size_t c = 0; c < local.channels; c++)
+                s1[c] += g0[row + c] * (local.u[1][row + c] - p1[c]);
+        if (p2)
+            for (size_t c = 0; c < local.channels; c++)
+                s2[c] += g0[row + c] * (local.u[2][row + c] - p2[c]);
+    }
+}
+
+RQ_SIMD void mix_reduce(const mix_args *args, float *const *g, int n_g, float factor,
+                        const float *const *pivot, float *sum_dz, float *const *sum_dzu){
+#define REDUCE(n, act) reduce_body(args, (n), (act), g, n_g, factor, pivot, sum_dz, sum_dzu)
+    FOR_EACH_CASE(REDUCE)
+#undef REDUCE
+}
+
+RQ_SIMD void mix_gradient(const float *dz, const float *restrict u, const float *restrict pivot,
+                          const float *restrict da, const float *restrict db,
+                          const float *restrict dc, float *du, size_t pixels, size_t channels)
+{
+    for (size_t p = 0; p < pixels; p++) {
+        const size_t row = p * channels;
+        if (u)
+            for (size_t c = 0; c < channels; c++)
+                du[row + c] = da[c] * dz[row + c] + (db[c] * (u[row + c] - pivot[c]) + dc[c]);
+        else
+            for (size_t c = 0; c < channels; c++)
+                du[row + c] = da[c] * dz[row + c];
+    }
+}
+
+RQ_SIMD void mix_add(float *restrict sum, const float *restrict x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        sum[i] += x[i];
+}

@@ -1,0 +1,44 @@
+/* The inner loops of a mix over a range of pixels, channels innermost. All arrays of one pixel have
+ * `channels` elements. Leaf functions: the caller splits the pixels among threads. */
+#ifndef RQ_QAT_MIX_KERNELS_H
+#define RQ_QAT_MIX_KERNELS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* What z and the result are, for one range. n_terms 1 to 3. */
+typedef struct mix_args {
+    const float *u[3];
+    int n_terms;
+    const float *a[3], *c; /* z = sum a u + c */
+    bool by_rule; /* z = (u[0] + rule_bias) * rule_multiplier, in units of q where quantize */
+    const float *rule_bias, *rule_multiplier;
+    bool relu, quantize;
+    float inverse_scale; /* q = clamp(rne(z * inverse_scale), 0, 255) unless by_rule */
+    size_t pixels, channels;
+} mix_args;
+
+/* y = act(z). */
+void mix_apply(const mix_args *args, float *y);
+
+/* The largest act(z) before quantization; by_rule must be off. */
+float mix_max(const mix_args *args);
+
+/* Per channel: sum += u - pivot, sum_squares += (u - pivot)^2, in f32 over a range that is short
+ * enough. */
+void mix_moments(const float *u, const float *pivot, float *sum, float *sum_squares, size_t pixels,
+                 size_t channels);
+
+/* dz = factor * (g[0] + … + g[n_g - 1]) where act passes the gradient, else 0; written over g[0].
+ * Per channel: sum_dz += dz; sum_dzu[k] += dz * (u[k] - pivot[k]) where pivot[k] is not NULL. */
+void mix_reduce(const mix_args *args, float *const *g, int n_g, float factor,
+                const float *const *pivot, float *sum_dz, float *const *sum_dzu);
+
+/* du = da dz + db (u - pivot) + dc; with u NULL du = da dz. du may be dz. */
+void mix_gradient(const float *dz, const float *u, const float *pivot, const float *da,
+                  const float *db, const float *dc, float *du, size_t pixels, size_t channels);
+
+/* sum += x over n elements. */
+void mix_add(float *sum, const float *x, size_t n);
+
+#endif

@@ -1,0 +1,63 @@
+/* The two units at the ends: pixels in, and global average pooling before the classifier. */
+#include "qat/mix_kernels.h"
+#include "qat/units.h"
+#include "runtime/session/kernels.h"
+
+void tr_input_init(rq_trainer *trainer, bool quantized)
+{
+    const rq_preprocess *p = &trainer->model->preprocess;
+    for (int c = 0; c < 3; c++) {
+        const double mean = (double)p->mean[c], std = (double)p->std[c];
+        trainer->input_factor[c] = quantized ? 1.0f : (float)(1.0 / (255.0 * std));
+        trainer->input_offset[c] =
+            quantized ? -(float)rq_pixel_zero_point(p->mean[c]) : (float)(-mean / std);
+    }
+}
+
+void tr_input_forward(const rq_trainer *trainer, const uint8_t *pixels, tr_value *value)
+{
+    rq_normalize_u8(pixels, trainer->input_factor, trainer->input_offset, value->data,
+                    rq_shape_elems(&value->shape) / 3);
+}
+
+/* Quantized values are summed, exactly: the output rule divides. */
+static rq_status forward(rq_trainer *trainer, tr_unit *unit, rq_error *err)
+{
+    (void)trainer;
+    (void)err;
+    const tr_value *src = unit->src[0];
+    const rq_shape *s = &src->shape;
+    const size_t n = (size_t)s->n, pixels = (size_t)(s->h * s->w), channels = (size_t)s->c;
+    const double share = 1.0 / (double)pixels;
+    rq_pool_f32(src->data, unit->dst->data, n, pixels, channels,
+                src->quantized ? 1.0f : (float)share);
+    unit->dst->scale = src->quantized ? (float)((double)src->scale * share) : src->scale;
+    return RQ_OK;
+}
+
+static rq_status backward(rq_trainer *trainer, tr_unit *unit, rq_error *err)
+{
+    (void)trainer;
+    (void)err;
+    const rq_shape *s = &unit->src[0]->shape;
+    const size_t pixels = (size_t)(s->h * s->w), channels = (size_t)s->c;
+    const float share = unit->src[0]->quantized ? 1.0f : (float)(1.0 / (double)pixels);
+    const tr_value *dst = unit->dst;
+#pragma omp parallel for schedule(static)
+    for (size_t p = 0; p < (size_t)s->n * pixels; p++)
+        for (size_t c = 0; c < channels; c++) {
+            float sum = 0.0f;
+            for (int k = 0; k < dst->n_readers; k++)
+                sum += dst->gradient[k][p / pixels * channels + c];
+            unit->dsrc[0][p * channels + c] = sum * share;
+        }
+    return RQ_OK;
+}
+
+void tr_pool_init(tr_unit *unit)
+{
+    unit->forward = forward;
+    unit->backward = backward;
+    if (unit->src[0]->quantized)
+        unit->dst->pool_source = unit->src[0];
+}

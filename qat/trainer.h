@@ -1,0 +1,74 @@
+/* The training step: forward, loss and backward of a model in form train, deploy, withbn or qat, in
+ * f32 with oneDNN's convolutions. Everything is planned at creation; a step allocates nothing and
+ * creates no primitive.
+ *
+ * The model's parameters are trained in place: the trainer writes gradients, an optimizer (sgd.h)
+ * changes parameters, and the model can be saved between any two steps. Batch norm follows PyTorch:
+ * batch statistics, running statistics with momentum 0.1 and the unbiased variance.
+ *
+ * Form qat, for a conv + batch_norm + relu + fake_quant chain (PyTorch's ConvBnReLU2d, spec: QAT
+ * numerics 4.3): t = gamma / sqrt(running_var + eps); q_w = quantize(W * t) per output channel with
+ * the scale of the current weights; u = conv(x, s_w * q_w) / t; y = relu(BN(u)); q = quantize(y)
+ * with the observed range Quantized values and weights are kept as integer-valued f32, scales
+ * outside. With frozen batch norm the value is computed by the integer contract's output rule
+ * (model/quant.h), so training then sees the deployed integers. */
+#ifndef RQ_QAT_TRAINER_H
+#define RQ_QAT_TRAINER_H
+
+#include "runtime/model/model.h"
+
+typedef struct rq_trainer_options {
+    int batch;
+    int height, width; /* of the images; 0 = the model's crop */
+    double label_smoothing;
+} rq_trainer_options;
+
+typedef struct rq_trainer rq_trainer;
+
+/* The model must outlive the trainer. Errors: RQ_ERR_UNSUPPORTED (an operator without gradient),
+ * RQ_ERR_MODEL, RQ_ERR_NOMEM. */
+RQ_NODISCARD rq_status rq_trainer_create(rq_trainer **out, rq_model *model,
+                                         const rq_trainer_options *options, rq_error *err);
+void rq_trainer_destroy(rq_trainer *trainer); /* NULL is fine */
+
+/* Use running statistics in every batch_norm and leave them as they are (default: off). */
+void rq_trainer_freeze_bn(rq_trainer *trainer, bool frozen);
+
+/* Let the ranges of fake_quant nodes follow the data (default: on). */
+void rq_trainer_observe(rq_trainer *trainer, bool observing);
+
+typedef struct rq_step_result {
+    double loss;    /* mean over counted images, label smoothing included */
+    int n_counted;  /* images whose label is not RQ_LABEL_IGNORE */
+    int top1, top5; /* of those, in training mode */
+} rq_step_result;
+
+/* One batch: pixels u8 [batch, height, width, 3], labels [batch]. Gradients of the mean loss are
+ * then in place. Errors: RQ_ERR_RANGE (the loss is not finite; a label is not a class). */
+RQ_NODISCARD rq_status rq_trainer_step(rq_trainer *trainer, const uint8_t *pixels,
+                                       const int32_t *labels, rq_step_result *result,
+                                       rq_error *err);
+
+/* Gradient of a parameter of the model's graph after a step, same shape; NULL for buffers. */
+const float *rq_trainer_gradient(const rq_trainer *trainer, int param);
+
+/* The logits of the last step, f32 [batch, classes]. */
+const float *rq_trainer_logits(const rq_trainer *trainer);
+
+/* Form qat: write each layer's WEIGHT_SCALE for the current weights, statistics and ranges, as
+ * lowering and sessions read them. Call before the model is evaluated or saved; does nothing in
+ * other forms. */
+RQ_NODISCARD rq_status rq_trainer_settle(rq_trainer *trainer, rq_error *err);
+
+/* For tests and golden values: a value of the graph after a step and its gradient, in the numbers
+ * that are stored (integer-valued where quantized), NULL where the node was merged into another. */
+const float *rq_trainer_value(const rq_trainer *trainer, int node, float *scale);
+
+/* Where a step's time went since creation, by kind of work. */
+typedef struct rq_trainer_profile {
+    double forward_conv, forward_pass, backward_data, backward_weights, backward_pass, weights,
+        loss; /* seconds */
+} rq_trainer_profile;
+rq_trainer_profile rq_trainer_get_profile(const rq_trainer *trainer);
+
+#endif

@@ -1,0 +1,140 @@
+/* Inside a trainer: units of work over stored values. Two kinds carry a network:
+ *
+ *   convolution   u = conv(x, W): oneDNN forward, gradient of x, gradient of W
+ *   mix           y = act(sum over k of term_k(u_k)): every elementwise operator. A term is batch
+ * norm, a bias, or the value itself; act is ReLU and / or fake quantization, or nothing. A RepVGG
+ * block's three batch norms, sum and ReLU are one mix, so its activations are read twice forward
+ * and twice backward, not once per operator.
+ *
+ * plus global average pooling and the loss. Values store numbers; what they mean is real = number *
+ * scale, with one scale per tensor or per channel (accumulators of quantized convolutions).
+ * Gradients are with respect to the numbers. Each reader of a value writes its gradient into a
+ * buffer of its own; the producer sums them as it reads. */
+#ifndef RQ_QAT_UNITS_H
+#define RQ_QAT_UNITS_H
+
+#include "qat/trainer.h"
+#include "runtime/dnn/dnn.h"
+#include "runtime/model/quant.h"
+
+enum { RQ_MAX_READERS = 3 }; /* of one value: a block's input feeds at most three branches */
+
+typedef struct tr_value {
+    rq_shape shape;
+    float *data;                /* [N, H, W, C] */
+    float scale;                /* real = scale * number (channel_scale NULL) */
+    const float *channel_scale; /* [C]: real = channel_scale[c] * number */
+    /* Numbers are exact integer sums, to which the output rule applies, of one of these: */
+    struct conv_unit *quantized_conv;   /* a quantized convolution */
+    const struct tr_value *pool_source; /* a quantized value, summed over its pixels */
+    bool quantized;                     /* numbers are q, 0 to 255 */
+    bool needs_gradient;
+    float *gradient[RQ_MAX_READERS]; /* one per reader */
+    int n_readers;
+} tr_value;
+
+typedef struct tr_unit tr_unit;
+struct tr_unit {
+    int node; /* the last graph node that the unit stands for */
+    rq_status (*forward)(rq_trainer *trainer, tr_unit *unit, rq_error *err);
+    rq_status (*backward)(rq_trainer *trainer, tr_unit *unit, rq_error *err);
+    void (*destroy)(tr_unit *unit);
+    tr_value *src[RQ_MAX_INPUTS]; /* read */
+    int n_src;
+    float *dsrc[RQ_MAX_INPUTS]; /* where the gradient of src[k] goes; NULL = not needed */
+    tr_value *dst;
+    struct conv_unit *conv; /* one of these */
+    struct mix_unit *mix;
+};
+
+struct rq_trainer {
+    rq_arena arena;
+    rq_dnn *dnn;
+    rq_model *model;
+    rq_trainer_options options;
+    bool bn_frozen, observing;
+    rq_shape *shapes;  /* [n_nodes] */
+    int *users;        /* [n_nodes] */
+    tr_value **values; /* [n_nodes]; NULL where merged */
+    tr_unit *units;
+    int n_units;
+    float **gradients; /* [n_params]; NULL for buffers */
+    void *scratch;     /* per-thread sums of mixes */
+    size_t scratch_bytes;
+    double *row_loss; /* [batch] */
+    int *row_rank;    /* [batch] rank of the true class */
+    float input_factor[3], input_offset[3];
+    rq_trainer_profile profile;
+};
+
+/* The convolution of a conv or linear node. */
+typedef struct conv_unit {
+    rq_dnn_train_conv *conv;
+    rq_conv_shape shape;
+    const float *weight;
+    float *dweight;
+    /* quantized layers */
+    bool quantized;
+    rq_layer_view layer;
+    float *stored_scale;        /* the graph's WEIGHT_SCALE */
+    float *folded, *q, *dq;     /* [OC, IC/G, KH, KW] */
+    float s_x;                  /* of the source, this step; 1 for pixels */
+    float *s_w, *channel_scale; /* [OC] */
+    double *factor, *sigma; /* [OC] t and sqrt(var + eps) as folded: the mix moves var afterwards */
+    float *dgamma;          /* of the batch norm behind it, or NULL */
+    double *du_dot_u;       /* [OC] sum of du * u in real units, left by the mix */
+} conv_unit;
+
+enum term_kind { TERM_PLAIN, TERM_BIAS, TERM_BN };
+
+typedef struct mix_term {
+    enum term_kind kind;
+    const float *gamma, *beta; /* beta: the bias of TERM_BIAS too */
+    float *mean, *var;         /* running */
+    int64_t *tracked;
+    float *dgamma, *dbeta;
+    double eps;
+    /* this step */
+    double *mu, *sigma;  /* [C] of u in real units: mean and sqrt(var + eps) */
+    float *a;            /* [C] z = sum a u + c */
+    float *pivot;        /* [C] near the mean of the numbers u */
+    float *da, *db, *dc; /* [C] du = da dz + db (u - pivot) + dc */
+} mix_term;
+
+typedef struct mix_unit {
+    mix_term terms[RQ_MAX_INPUTS];
+    int n_terms;
+    bool relu, quantize;
+    float *range, *range_scale;         /* fake_quant's MAX and SCALE */
+    float *c;                           /* [C] */
+    float *rule_bias, *rule_multiplier; /* [C] output rule */
+    bool by_rule;                       /* this step computes z by the output rule */
+    size_t pixels, channels;
+} mix_unit;
+
+/* Fill a unit whose src, dst and node are set: its buffers and functions. */
+RQ_NODISCARD rq_status tr_conv_create(rq_trainer *trainer, tr_unit *unit, int node, rq_error *err);
+RQ_NODISCARD rq_status tr_mix_create(rq_trainer *trainer, tr_unit *unit, rq_error *err);
+void tr_pool_init(tr_unit *unit);
+
+/* Pixels to the numbers of the input value: normalised, or p - z where a quantized layer reads
+ * them. */
+void tr_input_init(rq_trainer *trainer, bool quantized);
+void tr_input_forward(const rq_trainer *trainer, const uint8_t *pixels, tr_value *value);
+
+/* Run units first, first + 1, … forward, or the last … first backward (the output's first gradient
+ * buffer is then filled). What a step is made of; tests start in the middle. */
+RQ_NODISCARD rq_status tr_run_forward(rq_trainer *trainer, int first, rq_error *err);
+RQ_NODISCARD rq_status tr_run_backward(rq_trainer *trainer, int first, rq_error *err);
+
+/* Scratch bytes that a mix of so many channels needs. */
+size_t tr_mix_scratch_bytes(size_t channels);
+
+/* Softmax cross-entropy with label smoothing over logits [n, classes]: dlogits = gradient of the
+ * mean over counted rows. row_loss and row_rank [n]: loss of each row, and how many classes score
+ * above the true one. */
+RQ_NODISCARD rq_status tr_loss(const float *logits, const int32_t *labels, size_t n, size_t classes,
+                               double smoothing, float *dlogits, double *row_loss, int *row_rank,
+                               rq_step_result *result, rq_error *err);
+
+#endif
