@@ -26,24 +26,28 @@ static bool asks_for_help(int argc, char **argv)
     return false;
 }
 
-rq_status rq_command_options(const rq_command *self, const rq_option *table, size_t n_options,
-                             int argc, char **argv, void *fields, bool *done, rq_error *err)
+rq_status rq_command_option_sets(const rq_command *self, const rq_option_set *own, size_t n_own,
+                                 int argc, char **argv, bool *done, rq_error *err)
 {
     common_options common = {false, false, false};
-    const rq_option_set sets[] = {
-        {table, n_options, fields},
-        {common_table, sizeof common_table / sizeof common_table[0], &common},
-    };
+    rq_option_set sets[RQ_COMMAND_MAX_SETS + 1];
+    const size_t n_sets = n_own + 1;
+    if (n_own > RQ_COMMAND_MAX_SETS)
+        return rq_fail(err, RQ_ERR_ARG, "%zu tables of options, at most %d", n_own,
+                       RQ_COMMAND_MAX_SETS);
+    memcpy(sets, own, n_own * sizeof *own);
+    sets[n_own] =
+        (rq_option_set){common_table, sizeof common_table / sizeof common_table[0], &common};
     rq_status status = RQ_OK;
     *done = asks_for_help(argc, argv);
     if (!*done) {
-        status = rq_option_sets_parse(sets, 2, argc, argv, err);
+        status = rq_option_sets_parse(sets, n_sets, argc, argv, err);
         *done = !status && common.help; /* -qh */
     }
     if (*done) {
         char name[128];
         (void)snprintf(name, sizeof name, "repqat %s", self->name);
-        rq_option_sets_help(sets, 2, name, self->summary, stdout);
+        rq_option_sets_help(sets, n_sets, name, self->summary, stdout);
     }
     if (status || *done)
         return status;
@@ -51,6 +55,13 @@ rq_status rq_command_options(const rq_command *self, const rq_option *table, siz
         return rq_fail(err, RQ_ERR_USAGE, "--quiet and --verbose exclude each other");
     rq_log_set_level(common.quiet ? RQ_LOG_WARN : common.verbose ? RQ_LOG_DEBUG : RQ_LOG_INFO);
     return RQ_OK;
+}
+
+rq_status rq_command_options(const rq_command *self, const rq_option *table, size_t n_options,
+                             int argc, char **argv, void *fields, bool *done, rq_error *err)
+{
+    const rq_option_set set = {table, n_options, fields};
+    return rq_command_option_sets(self, &set, 1, argc, argv, done, err);
 }
 
 /* Write word as the shell would take it back, quoted where it must be; at most 4 bytes per

@@ -22,6 +22,12 @@ RQ_NODISCARD rq_status rq_command_options(const rq_command *self, const rq_optio
                                           size_t n_options, int argc, char **argv, void *fields,
                                           bool *done, rq_error *err);
 
+/* The same for a command with several tables (options that it shares with others). */
+enum { RQ_COMMAND_MAX_SETS = 3 };
+RQ_NODISCARD rq_status rq_command_option_sets(const rq_command *self, const rq_option_set *sets,
+                                              size_t n_sets, int argc, char **argv, bool *done,
+                                              rq_error *err);
+
 /* The command line as one string, shell-quoted, for model files: "repqat convert a.bin b.bin".
  * Caller frees with rq_free; NULL without memory. */
 char *rq_command_line(int argc, char **argv);
