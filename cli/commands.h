@@ -6,7 +6,9 @@
 
 #include "runtime/base/command.h"
 
-#define RQ_COMMAND_LIST(X)
+#define RQ_COMMAND_LIST(X)                                                                         \
+    X(train)                                                                                       \
+    X(qat_train)
 
 #define X(name) extern const rq_command rq_command_##name;
 RQ_COMMAND_LIST(X)

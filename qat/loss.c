@@ -3,7 +3,7 @@
 #include <math.h>
 
 #include "qat/units.h"
-#include "runtime/image/loader.h"
+#include "runtime/session/evaluate.h"
 
 /* The loss of one row and its gradient, not yet divided by the number of rows. */
 static double row_loss_and_gradient(const float *logits, size_t classes, size_t label,
@@ -25,14 +25,6 @@ static double row_loss_and_gradient(const float *logits, size_t classes, size_t 
         dlogits[k] = (float)((p - target) * share);
     }
     return log_total - (1.0 - smoothing) * (double)logits[label] - uniform * sum_logits;
-}
-
-static int rank_of(const float *logits, size_t classes, size_t label)
-{
-    int above = 0;
-    for (size_t k = 0; k < classes; k++)
-        above += logits[k] > logits[label] || (logits[k] == logits[label] && k < label);
-    return above;
 }
 
 rq_status tr_loss(const float *logits, const int32_t *labels, size_t n, size_t classes,
@@ -58,7 +50,7 @@ rq_status tr_loss(const float *logits, const int32_t *labels, size_t n, size_t c
         }
         row_loss[i] =
             row_loss_and_gradient(row, classes, (size_t)labels[i], smoothing, share, drow);
-        row_rank[i] = rank_of(row, classes, (size_t)labels[i]);
+        row_rank[i] = rq_logit_rank(row, (int)classes, labels[i]);
     }
     double loss = 0.0;
     for (size_t i = 0; i < n; i++)

@@ -1,0 +1,107 @@
+/* Parameters and velocities by name. */
+#include "qat/checkpoint.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/base/options.h"
+#include "runtime/model/tensorfile.h"
+
+#define FORMAT "repqat-checkpoint"
+
+static rq_status velocity_name(rq_arena *arena, const char *param, const char **out, rq_error *err)
+{
+    *out = rq_arena_printf(arena, "velocity/%s", param);
+    return *out ? RQ_OK : rq_fail(err, RQ_ERR_NOMEM, "out of memory");
+}
+
+rq_status rq_checkpoint_save(const char *path, const rq_model *model, const rq_sgd *sgd,
+                             const rq_progress *progress, const char *run, rq_error *err)
+{
+    const rq_graph *graph = &model->graph;
+    rq_arena arena = RQ_ARENA_INIT;
+    void *memory = NULL;
+    int n = 0;
+    rq_status status =
+        rq_arena_array(&arena, &memory, 2 * (size_t)graph->n_params, sizeof(rq_param), err);
+    rq_param *tensors = memory;
+    for (int i = 0; i < graph->n_params && status == RQ_OK; i++) {
+        tensors[n++] = graph->params[i];
+        float *velocity = rq_sgd_velocity(sgd, i);
+        if (!velocity)
+            continue;
+        tensors[n].tensor = graph->params[i].tensor;
+        tensors[n].tensor.data = velocity;
+        status = velocity_name(&arena, graph->params[i].name, &tensors[n++].name, err);
+    }
+    char epoch[16], best[40];
+    (void)snprintf(epoch, sizeof epoch, "%d", progress->epoch);
+    (void)snprintf(best, sizeof best, "%.17g", progress->best_top1);
+    const rq_text_pair metadata[] = {
+        {"format", FORMAT}, {"epoch", epoch}, {"best_top1", best}, {"run", run}};
+    if (status == RQ_OK)
+        status = rq_tensorfile_write(path, tensors, n, metadata, 4, err);
+    rq_arena_deinit(&arena);
+    return status;
+}
+
+static rq_status read_tensor(rq_tensorfile *file, const char *name, const rq_tensor *like,
+                             void *data, rq_error *err)
+{
+    rq_tensor tensor;
+    const rq_status status = rq_tensorfile_find(file, name, &tensor, err);
+    if (status != RQ_OK)
+        return status;
+    const size_t size_bytes = rq_tensor_elems(like) * rq_dtype_size(like->dtype);
+    if (tensor.dtype != like->dtype || tensor.rank != like->rank ||
+        memcmp(tensor.dim, like->dim, (size_t)like->rank * sizeof *like->dim) != 0)
+        return rq_fail(err, RQ_ERR_FILE, "%s has another shape than the model's", name);
+    memcpy(data, tensor.data, size_bytes);
+    return RQ_OK;
+}
+
+static rq_status read_progress(const rq_tensorfile *file, rq_progress *progress, const char *run,
+                               rq_error *err)
+{
+    const char *format = rq_tensorfile_metadata(file, "format");
+    const char *saved_run = rq_tensorfile_metadata(file, "run");
+    const char *epoch = rq_tensorfile_metadata(file, "epoch");
+    const char *best = rq_tensorfile_metadata(file, "best_top1");
+    int64_t epochs;
+    if (!format || strcmp(format, FORMAT) != 0 || !saved_run || !epoch || !best ||
+        !rq_tensorfile_is_guarded(file) || !rq_parse_int(epoch, 0, 1 << 30, &epochs) ||
+        !rq_parse_float(best, -1.0, 100.0, &progress->best_top1))
+        return rq_fail(err, RQ_ERR_FILE, "not a training checkpoint");
+    if (strcmp(saved_run, run) != 0)
+        return rq_fail(err, RQ_ERR_FILE, "a checkpoint of another run: it was [%s], this is [%s]",
+                       saved_run, run);
+    progress->epoch = (int)epochs;
+    return RQ_OK;
+}
+
+rq_status rq_checkpoint_load(const char *path, rq_model *model, const rq_sgd *sgd,
+                             rq_progress *progress, const char *run, rq_error *err)
+{
+    rq_tensorfile *file = NULL;
+    rq_arena arena = RQ_ARENA_INIT;
+    rq_status status = rq_tensorfile_open(&file, path, err);
+    if (status != RQ_OK)
+        return status;
+    status = read_progress(file, progress, run, err);
+    for (int i = 0; i < model->graph.n_params && status == RQ_OK; i++) {
+        const rq_param *param = &model->graph.params[i];
+        const char *name;
+        status = read_tensor(file, param->name, &param->tensor, param->tensor.data, err);
+        if (status == RQ_OK && rq_sgd_velocity(sgd, i)) {
+            status = velocity_name(&arena, param->name, &name, err);
+            if (status == RQ_OK)
+                status = read_tensor(file, name, &param->tensor, rq_sgd_velocity(sgd, i), err);
+        }
+    }
+    if (status != RQ_OK && strncmp(err ? err->text : "", path, strlen(path)) != 0)
+        rq_error_prefix(err, "%s", path);
+    rq_tensorfile_close(file);
+    rq_arena_deinit(&arena);
+    return status;
+}

@@ -1,0 +1,53 @@
+/* The training loop that `train` and `qat_train` share: epochs over a folder of images, validation,
+ * the best model kept, a checkpoint after each epoch.
+ *
+ * Files: OUTPUT is the best model so far by validation Acc@1 (the latest when there is no
+ * validation split); OUTPUT.ckpt is the state to resume from. Progress goes to the log in the lines
+ * that users of the original scripts know. */
+#ifndef RQ_QAT_LOOP_H
+#define RQ_QAT_LOOP_H
+
+#include "qat/schedule.h"
+#include "qat/sgd.h"
+#include "runtime/image/loader.h"
+
+typedef enum rq_augment {
+    RQ_AUGMENT_AUTO,
+    RQ_AUGMENT_CROP,
+    RQ_AUGMENT_PAD_CROP,
+    RQ_AUGMENT_FLIP,
+    RQ_AUGMENT_NONE
+} rq_augment;
+extern const char *const rq_augment_names[]; /* auto crop pad-crop flip none, NULL at the end */
+
+typedef struct rq_loop_options {
+    const char *dir;    /* ImageFolder with a train split */
+    const char *output; /* model file to write */
+    const char *resume; /* checkpoint, "auto" for OUTPUT.ckpt when there is one, or NULL */
+    int batch, val_batch, workers, epochs, print_every;
+    int resolution; /* side of training images; 0 = the model's crop */
+    double lr, warmup_epochs, label_smoothing;
+    rq_sgd_options sgd;
+    rq_augment augment;
+    rq_bad_images bad_images;
+    uint64_t seed;
+    /* first epoch (0-based) in which batch norm / ranges are frozen; epochs or more = never. Form
+     * qat. */
+    int bn_freeze_epoch, observer_freeze_epoch;
+    const char *run; /* what else the course of training depends on, for the checkpoint */
+    bool profile;    /* log where a step's time went, at the end */
+} rq_loop_options;
+
+typedef struct rq_loop_result {
+    double best_top1, last_top1;       /* percent; -1 without validation */
+    double seconds, images_per_second; /* training only */
+    int epochs;
+} rq_loop_result;
+
+/* Train model in place (it ends as the last epoch left it; the best is in OUTPUT).
+ * Errors: those of its parts; a loss that is not finite names epoch and step, and the last
+ * checkpoint stays. */
+RQ_NODISCARD rq_status rq_train_loop(rq_model *model, const rq_loop_options *options,
+                                     rq_loop_result *result, rq_error *err);
+
+#endif

@@ -1,0 +1,136 @@
+/* qat_train DIR --base-weights withbn.bin: fake-quant fine-tuning. Options and defaults follow the
+ * original script (quant_qat_train.py); where ours differ, the help says so. */
+#include "qat/qat_command.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "qat/loop_flags.h"
+#include "qat/prepare.h"
+#include "runtime/base/file.h"
+#include "runtime/model/model.h"
+
+typedef struct qat_flags {
+    const char *arch, *base_weights, *tag;
+    int quant_layers;
+    bool fp_finetune, fix_observer, fix_bn;
+} qat_flags;
+
+static const rq_option table[] = {
+    RQ_OPTION_REQUIRED("base-weights", 0, qat_flags, base_weights, "FILE",
+                       "model with batch norm, made by insert_bn"),
+    RQ_OPTION_STRING("arch", 'a', qat_flags, arch, "ARCH",
+                     "architecture, checked against the file's"),
+    RQ_OPTION_STRING("tag", 0, qat_flags, tag, "TAG", "without -o, the output is qat_TAG.bin"),
+    RQ_OPTION_CHOICE("quantlayers", 0, qat_flags, quant_layers, rq_quant_layers_names,
+                     "what is quantized; excluded layers really stay in float"),
+    RQ_OPTION_FLAG("fpfinetune", 0, qat_flags, fp_finetune, "fine-tune the float model instead"),
+    RQ_OPTION_FLAG("fixobserver", 0, qat_flags, fix_observer,
+                   "stop the ranges after epoch 3/8 of all (on unless --no-fixobserver)"),
+    RQ_OPTION_FLAG("fixbn", 0, qat_flags, fix_bn,
+                   "freeze batch norm after epoch 2/8 of all (on unless --no-fixbn)"),
+};
+
+static rq_status check_arch(const rq_model *model, const qat_flags *flags, rq_error *err)
+{
+    if (flags->arch && strcmp(flags->arch, model->arch) != 0)
+        return rq_fail(err, RQ_ERR_USAGE, "%s: the model is %s, -a says %s", flags->base_weights,
+                       model->arch, flags->arch);
+    return RQ_OK;
+}
+
+static rq_status load_base(rq_model *out, const qat_flags *flags, rq_error *err)
+{
+    rq_model base = RQ_MODEL_INIT;
+    rq_status status = rq_model_load(&base, flags->base_weights, err);
+    if (status != RQ_OK)
+        return status;
+    status = rq_model_require_form(&base, flags->base_weights, 1u << RQ_FORM_WITHBN, err);
+    if (status == RQ_OK)
+        status = check_arch(&base, flags, err);
+    if (status == RQ_OK && flags->fp_finetune) {
+        *out = base;
+        return RQ_OK;
+    }
+    if (status == RQ_OK)
+        status = rq_prepare_qat(out, &base, (rq_quant_layers)flags->quant_layers, err);
+    rq_model_deinit(&base);
+    return status;
+}
+
+static rq_status set_parent(rq_model *model, const char *path, rq_error *err)
+{
+    rq_mapping mapping;
+    const rq_status status = rq_mapping_open(&mapping, path, err);
+    if (status != RQ_OK)
+        return status;
+    char id[RQ_FILE_ID_SIZE];
+    rq_file_id(&mapping, id);
+    rq_mapping_close(&mapping);
+    model->parent = rq_arena_strdup(&model->graph.arena, id);
+    return model->parent ? RQ_OK : rq_fail(err, RQ_ERR_NOMEM, "out of memory");
+}
+
+/* The original freezes after an epoch e (0-based) with e > 3 * epochs // 8 (ranges) or 2 * epochs
+ * // 8 (batch norm): first frozen is the epoch after that e. */
+static int first_frozen(bool fix, int64_t eighths, int64_t epochs)
+{
+    return (int)(fix ? eighths * epochs / 8 + 2 : epochs);
+}
+
+static rq_status train(rq_model *model, const qat_flags *flags, const rq_loop_flags *loop,
+                       rq_error *err)
+{
+    char run[160];
+    (void)snprintf(run, sizeof run, "base=%s quantlayers=%s", model->parent,
+                   rq_quant_layers_names[flags->quant_layers]);
+    rq_loop_options options = rq_loop_flags_apply(loop);
+    rq_loop_result result;
+    options.sgd.bias_lr = 2.0;
+    options.run = run;
+    options.observer_freeze_epoch = first_frozen(flags->fix_observer, 3, loop->epochs);
+    options.bn_freeze_epoch = first_frozen(flags->fix_bn, 2, loop->epochs);
+    const rq_status status = rq_train_loop(model, &options, &result, err);
+    if (status == RQ_OK)
+        rq_loop_print_result(loop, &result);
+    return status;
+}
+
+static rq_status run(const rq_command *self, int argc, char **argv, rq_error *err)
+{
+    qat_flags flags = {.tag = "testtest", .fix_observer = true, .fix_bn = true};
+    rq_loop_flags loop = rq_loop_flags_init();
+    loop.epochs = 8;
+    loop.lr = 1e-4;
+    loop.weight_decay = 1e-4;
+    loop.warmup_epochs = 1.0;
+    const rq_option_set sets[] = {
+        {rq_loop_flags_table, rq_loop_flags_count, &loop},
+        {table, sizeof table / sizeof table[0], &flags},
+    };
+    bool done;
+    rq_status status = rq_command_option_sets(self, sets, 2, argc, argv, &done, err);
+    if (status != RQ_OK || done)
+        return status;
+    char output[256];
+    if (!loop.output) {
+        (void)snprintf(output, sizeof output, "qat_%s.bin", flags.tag);
+        loop.output = output;
+    }
+    rq_model model = RQ_MODEL_INIT;
+    char *command = rq_command_line(argc, argv);
+    status = load_base(&model, &flags, err);
+    if (status == RQ_OK)
+        status = set_parent(&model, flags.base_weights, err);
+    if (status == RQ_OK) {
+        model.command = command;
+        model.seed = (uint64_t)loop.seed;
+        status = train(&model, &flags, &loop, err);
+    }
+    rq_model_deinit(&model);
+    rq_free(command);
+    return status;
+}
+
+const rq_command rq_command_qat_train = {"qat_train",
+                                         "fine-tune with fake quantization (after insert_bn)", run};

@@ -1,0 +1,9 @@
+/* The command `train`. */
+#ifndef RQ_QAT_TRAIN_COMMAND_H
+#define RQ_QAT_TRAIN_COMMAND_H
+
+#include "runtime/base/command.h"
+
+extern const rq_command rq_command_train;
+
+#endif
