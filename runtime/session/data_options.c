@@ -1,0 +1,66 @@
+/* From options to loaders. */
+#include "runtime/session/data_options.h"
+
+#include <omp.h>
+
+const char *const rq_bad_image_words[] = {
+    [RQ_BAD_FAIL] = "fail", [RQ_BAD_SKIP] = "skip", [RQ_BAD_SKIP + 1] = NULL};
+
+void rq_set_threads(int64_t threads)
+{
+    if (threads > 0)
+        omp_set_num_threads((int)threads);
+}
+
+rq_transform rq_eval_transform(const rq_preprocess *preprocess, int64_t resolution)
+{
+    static const rq_preprocess imagenet = RQ_PREPROCESS_IMAGENET;
+    rq_transform transform = {RQ_TRANSFORM_EVAL, (int)resolution, (int)resolution};
+    if (resolution == 0 || resolution == preprocess->crop)
+        transform = (rq_transform){RQ_TRANSFORM_EVAL, preprocess->resize, preprocess->crop};
+    else if (resolution == imagenet.crop)
+        transform.resize = imagenet.resize;
+    return transform;
+}
+
+static int worker_count(int64_t asked)
+{
+    const int cpus = omp_get_num_procs();
+    if (asked > 0)
+        return (int)asked;
+    return cpus < RQ_LOADER_MAX_WORKERS ? cpus : RQ_LOADER_MAX_WORKERS;
+}
+
+rq_status rq_open_loader(rq_loader **out, const rq_dataset *dataset, const rq_data_options *options,
+                         rq_transform transform, rq_error *err)
+{
+    const rq_loader_options loader = {
+        .transform = transform,
+        .batch = (int)options->batch,
+        .workers = worker_count(options->workers),
+        .bad_images = (rq_bad_images)options->bad_images,
+    };
+    return rq_loader_create(out, dataset, &loader, err);
+}
+
+rq_status rq_eval_data_open(rq_eval_data *out, const rq_data_options *options,
+                            const rq_preprocess *preprocess, rq_error *err)
+{
+    const rq_transform transform = rq_eval_transform(preprocess, options->resolution);
+    rq_eval_data data = {.size = transform.size};
+    rq_status status = rq_dataset_open(&data.dataset, options->dir, RQ_SPLIT_VAL, err);
+    if (status == RQ_OK)
+        status = rq_open_loader(&data.loader, &data.dataset, options, transform, err);
+    if (status == RQ_OK)
+        *out = data;
+    else
+        rq_eval_data_close(&data);
+    return status;
+}
+
+void rq_eval_data_close(rq_eval_data *data)
+{
+    rq_loader_destroy(data->loader);
+    rq_dataset_close(&data->dataset);
+    *data = (rq_eval_data)RQ_EVAL_DATA_INIT;
+}
