@@ -1,0 +1,50 @@
+/* Lowering: from fake-quantized floats (form qat) to integers (form int8).
+ *
+ * Input is a withbn graph in which conv and linear layers that are quantized have WEIGHT_SCALE, and
+ * fake_quant nodes stand where values are quantized. The pass follows what each value is made of:
+ *
+ *   conv [+ batch_norm] [+ relu] + fake_quant  with WEIGHT_SCALE, on quantized values or pixels
+ * qconv global_avg_pool + fake_quant               on quantized values qglobal_avg_pool linear [+
+ * batch_norm]                      with WEIGHT_SCALE, on quantized values            qlinear
+ *   fake_quant                                 on any other value quantize any other operator on a
+ * quantized value             dequantize, then the float operator conv or linear without
+ * WEIGHT_SCALE        the float operator, the batch norm folded into weights and bias
+ *
+ * Integer nodes keep the name of the layer they compute (PyTorch's module path), quantize that of
+ * the fake_quant, dequantize appends ".dequantize" to the value's name. Scales are used as stored.
+ */
+#ifndef RQ_EXPORT_LOWER_H
+#define RQ_EXPORT_LOWER_H
+
+#include "export/isa_repair.h"
+#include "runtime/model/model.h"
+
+typedef struct rq_lower_report {
+    int n_integer_layers, n_float_layers; /* convolutions and linear layers */
+    int n_wide_layers;          /* could exceed 2^24 in the accumulator (f32 then rounds) */
+    int64_t acc_max;            /* the largest |acc| or |acc + b| of all layers */
+    int64_t n_channels;         /* of the integer layers */
+    int64_t n_unsafe_channels;  /* not free of 16-bit saturation, after repair */
+    rq_isa_repair_stats repair; /* zeros without isa_repair */
+} rq_lower_report;
+
+typedef struct rq_lower_options {
+    bool isa_repair;         /* change weights until isa_proof holds (isa_repair.h) */
+    rq_lower_report *report; /* filled on success; may be NULL */
+} rq_lower_options;
+
+#define RQ_LOWER_OPTIONS_INIT                                                                      \
+    {                                                                                              \
+        false, NULL                                                                                \
+    }
+
+/* *out is initialised by the call and owned by the caller; on error it is empty. Everything but
+ * graph, form and isa_proof is copied from qat. options may be NULL. Layers that could exceed 2^24
+ * are logged (info). Errors: RQ_ERR_MODEL (form, shapes; a quantized layer whose input or output is
+ * not quantized, or is quantized twice; a pixel mean that is not a whole level, z / 255; scales
+ * that are not positive), RQ_ERR_RANGE (a bias or an accumulator beyond s32), RQ_ERR_NOMEM.
+ * Messages start with the node's name. */
+RQ_NODISCARD rq_status rq_lower(rq_model *out, const rq_model *qat, const rq_lower_options *options,
+                                rq_error *err);
+
+#endif
