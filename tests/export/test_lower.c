@@ -34,6 +34,35 @@ static void test_lower__keeps_names(void **state)
     rq_model_deinit(&qat);
 }
 
+/* m = f32(s_x * s_w / s_y), the product and quotient in double. */
+static void check_multipliers(const rq_model *qat, const rq_model *lowered, const char *layer,
+                              float s_x, float s_y)
+{
+    const float *s_w = net_values(qat, layer, RQ_SLOT_WEIGHT_SCALE);
+    const float *m = net_values(lowered, layer, RQ_SLOT_MULTIPLIER);
+    const int node = rq_graph_find_node(&lowered->graph, layer);
+    const int64_t n = rq_graph_tensor(&lowered->graph, node, RQ_SLOT_MULTIPLIER)->dim[0];
+    for (int64_t i = 0; i < n; i++)
+        assert_true(m[i] == (float)((double)s_x * (double)s_w[i] / (double)s_y));
+}
+
+static void test_lower__rounds_multipliers_once(void **state)
+{
+    (void)state;
+    rq_model qat, lowered;
+    rq_error err = RQ_ERROR_INIT;
+    net_build(&qat, &net_all_quantized);
+    assert_ok(rq_lower(&lowered, &qat, NULL, &err), &err);
+    const float s0 = quant_scale(&qat, "stage0.quant"), s1 = quant_scale(&qat, "stage1.0.quant");
+    check_multipliers(&qat, &lowered, "stage0.rbr_reparam.conv", 1.0f, s0);
+    check_multipliers(&qat, &lowered, "stage1.0.rbr_reparam.conv", s0, s1);
+    check_multipliers(&qat, &lowered, "stage1.1.rbr_reparam.conv", s1,
+                      quant_scale(&qat, "stage1.1.quant"));
+    check_multipliers(&qat, &lowered, "linear", quant_scale(&qat, "gap.quant"), 1.0f);
+    rq_model_deinit(&lowered);
+    rq_model_deinit(&qat);
+}
+
 /* ---- other graphs ---- */
 
 /* relu and pooling need no integers of their own; values read in two ways; operators kept in float.
@@ -323,6 +352,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_lower__keeps_names),
+        cmocka_unit_test(test_lower__rounds_multipliers_once),
         cmocka_unit_test(test_lower__float_operators_behind_quantized_values),
         cmocka_unit_test(test_lower__keeps_a_lone_batch_norm),
         cmocka_unit_test(test_lower__reports_accumulators_over_2_24),
