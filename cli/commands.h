@@ -8,7 +8,13 @@
 
 #define RQ_COMMAND_LIST(X)                                                                         \
     X(train)                                                                                       \
-    X(qat_train)
+    X(insert_bn)                                                                                   \
+    X(qat_train)                                                                                   \
+    X(evaluate)                                                                                    \
+    X(compare)                                                                                     \
+    X(classify)                                                                                    \
+    X(bench)                                                                                       \
+    X(inspect)
 
 #define X(name) extern const rq_command rq_command_##name;
 RQ_COMMAND_LIST(X)

@@ -31,31 +31,40 @@ static int worker_count(int64_t asked)
     return cpus < RQ_LOADER_MAX_WORKERS ? cpus : RQ_LOADER_MAX_WORKERS;
 }
 
-rq_status rq_open_loader(rq_loader **out, const rq_dataset *dataset, const rq_data_options *options,
-                         rq_transform transform, rq_error *err)
+rq_loader_options rq_data_loader_options(const rq_data_options *options, rq_transform transform)
 {
-    const rq_loader_options loader = {
+    return (rq_loader_options){
         .transform = transform,
         .batch = (int)options->batch,
         .workers = worker_count(options->workers),
         .bad_images = (rq_bad_images)options->bad_images,
     };
+}
+
+rq_status rq_open_loader(rq_loader **out, const rq_dataset *dataset, const rq_data_options *options,
+                         rq_transform transform, rq_error *err)
+{
+    const rq_loader_options loader = rq_data_loader_options(options, transform);
     return rq_loader_create(out, dataset, &loader, err);
+}
+
+rq_status rq_eval_data_open_split(rq_eval_data *out, const rq_data_options *options,
+                                  const rq_preprocess *preprocess, rq_split split, rq_error *err)
+{
+    const rq_transform transform = rq_eval_transform(preprocess, options->resolution);
+    *out = (rq_eval_data){.size = transform.size};
+    rq_status status = rq_dataset_open(&out->dataset, options->dir, split, err);
+    if (status == RQ_OK)
+        status = rq_open_loader(&out->loader, &out->dataset, options, transform, err);
+    if (status != RQ_OK)
+        rq_eval_data_close(out);
+    return status;
 }
 
 rq_status rq_eval_data_open(rq_eval_data *out, const rq_data_options *options,
                             const rq_preprocess *preprocess, rq_error *err)
 {
-    const rq_transform transform = rq_eval_transform(preprocess, options->resolution);
-    rq_eval_data data = {.size = transform.size};
-    rq_status status = rq_dataset_open(&data.dataset, options->dir, RQ_SPLIT_VAL, err);
-    if (status == RQ_OK)
-        status = rq_open_loader(&data.loader, &data.dataset, options, transform, err);
-    if (status == RQ_OK)
-        *out = data;
-    else
-        rq_eval_data_close(&data);
-    return status;
+    return rq_eval_data_open_split(out, options, preprocess, RQ_SPLIT_VAL, err);
 }
 
 void rq_eval_data_close(rq_eval_data *data)

@@ -54,13 +54,14 @@ void rq_set_threads(int64_t threads);
  * own crop, else resize 256 and crop 224 for 224, resize r and crop r for any other r. */
 rq_transform rq_eval_transform(const rq_preprocess *preprocess, int64_t resolution);
 
-/* A loader over a dataset as the options say, in the dataset's order. Errors: as rq_loader_create.
- */
+/* A loader as the options say, in the dataset's order: its options, and the loader itself. */
+rq_loader_options rq_data_loader_options(const rq_data_options *options, rq_transform transform);
 RQ_NODISCARD rq_status rq_open_loader(rq_loader **out, const rq_dataset *dataset,
                                       const rq_data_options *options, rq_transform transform,
                                       rq_error *err);
 
-/* The same over the split that evaluating commands take, and that split. */
+/* Images prepared for evaluation, and the loader over them, which points into dataset: not to be
+ * copied. */
 typedef struct rq_eval_data {
     rq_dataset dataset;
     rq_loader *loader;
@@ -72,8 +73,13 @@ typedef struct rq_eval_data {
         .loader = NULL                                                                             \
     }
 
+/* The split that evaluating commands take, or the one given; on error *out is empty. Errors: as
+ * rq_dataset_open and rq_loader_create. */
 RQ_NODISCARD rq_status rq_eval_data_open(rq_eval_data *out, const rq_data_options *options,
                                          const rq_preprocess *preprocess, rq_error *err);
+RQ_NODISCARD rq_status rq_eval_data_open_split(rq_eval_data *out, const rq_data_options *options,
+                                               const rq_preprocess *preprocess, rq_split split,
+                                               rq_error *err);
 void rq_eval_data_close(rq_eval_data *data); /* a zeroed struct is fine */
 
 #endif

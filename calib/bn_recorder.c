@@ -1,0 +1,48 @@
+/* Which nodes are recorded, and how a batch enters their statistics. */
+#include "calib/bn_recorder.h"
+
+#include "calib/insert_bn.h"
+
+rq_status rq_bn_recorder_init(rq_bn_recorder *out, const rq_graph *graph, rq_stat_kind kind,
+                              rq_error *err)
+{
+    size_t max_channels = 0;
+    void *memory = NULL;
+    *out = (rq_bn_recorder){.arena = RQ_ARENA_INIT, .kind = kind, .n_nodes = graph->n_nodes};
+    rq_status status =
+        rq_arena_array(&out->arena, &memory, (size_t)graph->n_nodes, sizeof *out->stats, err);
+    out->stats = memory;
+    for (int node = 0; node < graph->n_nodes && status == RQ_OK; node++) {
+        if (!rq_takes_bn(graph, node))
+            continue;
+        const size_t channels = (size_t)rq_graph_tensor(graph, node, RQ_SLOT_BIAS)->dim[0];
+        max_channels = channels > max_channels ? channels : max_channels;
+        status = rq_channel_stats_init(&out->stats[node], &out->arena, channels, err);
+    }
+    if (status == RQ_OK && max_channels == 0)
+        status = rq_fail(err, RQ_ERR_MODEL, "no convolution with a bias is followed by relu");
+    return status != RQ_OK ? status
+                           : rq_stats_scratch_init(&out->scratch, &out->arena, max_channels, err);
+}
+
+void rq_bn_recorder_deinit(rq_bn_recorder *recorder)
+{
+    rq_arena_deinit(&recorder->arena);
+    *recorder = (rq_bn_recorder)RQ_BN_RECORDER_INIT;
+}
+
+void rq_bn_recorder_observe(void *recorder, int node, const void *value, const rq_shape *shape)
+{
+    rq_bn_recorder *self = recorder;
+    rq_channel_stats *stats = &self->stats[node];
+    const size_t n_pixels = (size_t)self->n_images * (size_t)(shape->h * shape->w);
+    if (stats->n_channels == 0 || n_pixels == 0)
+        return;
+    const rq_channel_stats *batch =
+        rq_block_stats(&self->scratch, value, n_pixels, stats->n_channels,
+                       stats->count > 0.0 ? stats->mean : NULL);
+    if (self->kind == RQ_STAT_EMA)
+        rq_channel_stats_average(stats, batch);
+    else
+        rq_channel_stats_merge(stats, batch);
+}
