@@ -21,8 +21,7 @@ typedef struct rq_isa_repair_stats {
 } rq_isa_repair_stats;
 
 /* Repair one channel if it breaks the rule; otherwise nothing changes.
- *   folded  [n] real weights      q  [n] in: quantized with *s_w, out: repaired      scratch  [n]
- */
+ *   folded [n] real weights    q [n] in: quantized with *s_w, out: repaired    scratch [n] */
 void rq_isa_repair(const float *folded, size_t n, float *s_w, int8_t *q, int8_t *scratch,
                    rq_isa_repair_stats *stats);
 

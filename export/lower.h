@@ -3,12 +3,13 @@
  * Input is a withbn graph in which conv and linear layers that are quantized have WEIGHT_SCALE, and
  * fake_quant nodes stand where values are quantized. The pass follows what each value is made of:
  *
- *   conv [+ batch_norm] [+ relu] + fake_quant  with WEIGHT_SCALE, on quantized values or pixels
- * qconv global_avg_pool + fake_quant               on quantized values qglobal_avg_pool linear [+
- * batch_norm]                      with WEIGHT_SCALE, on quantized values            qlinear
- *   fake_quant                                 on any other value quantize any other operator on a
- * quantized value             dequantize, then the float operator conv or linear without
- * WEIGHT_SCALE        the float operator, the batch norm folded into weights and bias
+ *   qconv             from conv [+ batch_norm] [+ relu] + fake_quant: a conv with WEIGHT_SCALE that
+ *                     reads quantized values or pixels
+ *   qglobal_avg_pool  from global_avg_pool + fake_quant over quantized values
+ *   qlinear           from linear [+ batch_norm] with WEIGHT_SCALE over quantized values
+ *   quantize          from fake_quant over any other value
+ *   conv, linear      without WEIGHT_SCALE: in float, the batch norm folded into weights and bias
+ *   other operators   in float as they are; quantized values reach them through dequantize
  *
  * Integer nodes keep the name of the layer they compute (PyTorch's module path), quantize that of
  * the fake_quant, dequantize appends ".dequantize" to the value's name. Scales are used as stored.
@@ -40,10 +41,14 @@ typedef struct rq_lower_options {
 
 /* *out is initialised by the call and owned by the caller; on error it is empty. Everything but
  * graph, form and isa_proof is copied from qat. options may be NULL. Layers that could exceed 2^24
- * are logged (info). Errors: RQ_ERR_MODEL (form, shapes; a quantized layer whose input or output is
- * not quantized, or is quantized twice; a pixel mean that is not a whole level, z / 255; scales
- * that are not positive), RQ_ERR_RANGE (a bias or an accumulator beyond s32), RQ_ERR_NOMEM.
- * Messages start with the node's name. */
+ * are logged (info). The result has passed rq_graph_shapes and rq_integer_check.
+ *
+ * Errors, whose messages start with the node's name:
+ *   RQ_ERR_MODEL  form, shapes; a quantized layer whose input or output is not quantized, or whose
+ *                 output is quantized twice; a pixel mean that is not a whole level (z / 255);
+ *                 scales that are not positive; parameters that are not finite
+ *   RQ_ERR_RANGE  a bias or an accumulator beyond s32
+ *   RQ_ERR_NOMEM */
 RQ_NODISCARD rq_status rq_lower(rq_model *out, const rq_model *qat, const rq_lower_options *options,
                                 rq_error *err);
 

@@ -2,12 +2,13 @@
  * formulas stand; training, calibration, lowering and the fake-quant session all call them, so they
  * agree bit for bit.
  *
- *   activations  u8 per tensor, real = s_x * q, q in 0..255 (all quantized activations are >= 0;
- * zero point 0) weights      s8 per output channel, symmetric, real = s_w * q, q in -127..127
+ *   activations  u8 per tensor, real = s_x * q, q in 0..255; quantized activations are >= 0, so
+ *                their zero point is 0
+ *   weights      s8 per output channel, symmetric, real = s_w * q, q in -127..127
  *   output rule  q = clamp(rne((f32(acc) + f32(b)) * m), 0, 255)
  *                m = f32(s_x * s_w / s_y), b = rne(bias / (s_x * s_w)) as s32
- *   pixels       p in 0..255 stand for x = (p - z) / (255 * std[ic]), z the integer zero point of
- * the channel; 1 / (255 * std[ic]) is folded into the weights, so s_x = 1
+ *   pixels       p in 0..255 stand for x = (p - z) / (255 * std[ic]), z the channel's integer zero
+ *                point; 1 / (255 * std[ic]) is folded into the weights, so s_x = 1
  *
  * rne is round half to even. Every f32 operation rounds once (no fused multiply-add). */
 #ifndef RQ_RUNTIME_MODEL_QUANT_H
@@ -21,9 +22,8 @@
 
 struct rq_model;
 
-#define RQ_SCALE_MIN                                                                               \
-    0x1p-40f /* no scale is smaller: a dead channel or tensor still has a valid one */
-#define RQ_PIXEL_SCALE 1.0f /* s_x of a layer that reads pixels */
+#define RQ_SCALE_MIN   0x1p-40f /* the smallest scale; dead channels and tensors have this one */
+#define RQ_PIXEL_SCALE 1.0f     /* s_x of a layer that reads pixels */
 
 /* rne(x) for |x| <= 2^22: adding 1.5 * 2^23 leaves no bits for the fraction, and the addition
  * itself rounds half to even. Unlike rintf it needs no SSE4.1 and vectorises. */
@@ -104,9 +104,8 @@ static inline float rq_pool_multiplier(float s_x, float s_y, int64_t n_pixels)
     return (float)((double)s_x / ((double)s_y * (double)n_pixels));
 }
 
-/* Integer bias in accumulator units: rne(bias / (s_x * s_w)) in double.
- * Errors: RQ_ERR_RANGE when it is not finite or leaves no room for the accumulator beside it (>
- * 2^30). */
+/* Integer bias in accumulator units: rne(bias / (s_x * s_w)) in double. Errors: RQ_ERR_RANGE when
+ * it is not finite, or over 2^30 and leaves no room for the accumulator beside it. */
 RQ_NODISCARD rq_status rq_integer_bias(double bias, float s_x, float s_w, int32_t *out,
                                        rq_error *err);
 
@@ -154,8 +153,7 @@ RQ_NODISCARD rq_status rq_layer_view_init(rq_layer_view *out, const struct rq_mo
 /* t = gamma / sqrt(var + eps) in double; 1 without batch norm. */
 double rq_layer_bn_factor(const rq_layer_view *layer, int64_t oc);
 
-/* Bias after folding, in real units, in double: beta + (bias - mean) * t as (beta - mean * t) +
- * bias * t. */
+/* Bias after folding, in real units, in double: (beta - mean * t) + bias * t. */
 double rq_layer_bias(const rq_layer_view *layer, int64_t oc);
 
 /* What the weights of (oc, ic) are multiplied by: t, or t / (255 * std[ic]) for pixels, in double,
@@ -165,12 +163,11 @@ float rq_layer_factor(const rq_layer_view *layer, int64_t oc, int64_t ic);
 /* Folded weights of one channel, w * factor in f32. folded: rq_layer_channel_size floats. */
 void rq_layer_fold(const rq_layer_view *layer, int64_t oc, float *folded);
 
-/* s_w of every channel from the current weights: rq_weight_scale(max |folded|, bias, s_x). scale:
- * [oc]. */
+/* s_w of every channel from the current weights: rq_weight_scale(max |folded|, bias, s_x).
+ * scale: [oc]. */
 void rq_layer_weight_scales(const rq_layer_view *layer, float s_x, float *scale);
 
-/* q = rq_quantize_weight(w * factor, 1 / s_w) of one channel, and of all channels ([oc, ic, taps]).
- */
+/* q = rq_quantize_weight(w * factor, 1 / s_w) of one channel, and of all: [oc, ic, taps]. */
 void rq_layer_quantize_channel(const rq_layer_view *layer, int64_t oc, float s_w, int8_t *q);
 void rq_layer_quantize(const rq_layer_view *layer, const float *scale, int8_t *q);
 

@@ -4,32 +4,37 @@
  *
  * The rule, operator by operator (functions and notation: model/quant.h). acc is an exact s32.
  *
- *   qconv             acc[oc] = sum of x * w over the taps of oc's group, taps being rows and
- * columns o * stride - pad + k * dilation of the input. Taps outside the image count as x = 0. q =
- * rq_requantize_u8(acc, BIAS[oc], MULTIPLIER[oc]) qconv on pixels   (its input is the graph's
- * input) x is the pixel 0..255 itself, and taps outside the image count as x = ZERO_POINT[ic]; the
- * zero points' share is in the bias: BIAS[oc] = rne(bias / s_w) - sum over all taps of
- * ZERO_POINT[ic] * w qlinear           acc[oc] = sum of x * w; the logit is f32:
- * rq_requantize_f32(acc, BIAS, MULTIPLIER) qglobal_avg_pool  acc = sum of x over H x W; q =
- * rq_requantize_u8(acc, 0, m), m = rq_pool_multiplier(SCALE[0], SCALE[1], H * W) quantize q =
- * rq_quantize_activation(x, 1 / SCALE), the quotient in f32 dequantize        x = SCALE * q in f32
+ *   qconv             acc[oc] = sum of x * w over the taps of oc's group, which read the input's
+ *                     rows and columns o * stride - pad + k * dilation; x = 0 outside the image
+ *                     q = rq_requantize_u8(acc, BIAS[oc], MULTIPLIER[oc])
+ *   qconv on pixels   (its input is the graph's input) the same, but x is the pixel 0..255 itself,
+ *                     and x = ZERO_POINT[ic] outside the image; the zero points' share stands in
+ *                     BIAS[oc] = rne(bias / s_w) - sum of ZERO_POINT[ic] * w over all taps
+ *   qlinear           acc[oc] = sum of x * w over the input channels
+ *                     logit = rq_requantize_f32(acc, BIAS[oc], MULTIPLIER[oc])
+ *   qglobal_avg_pool  acc = sum of x over H x W
+ *                     q = rq_requantize_u8(acc, 0, rq_pool_multiplier(SCALE[0], SCALE[1], H * W))
+ *   quantize          q = rq_quantize_activation(x, 1 / SCALE), the quotient in f32
+ *   dequantize        x = SCALE * q in f32
  *
  * Layers that were left in float stand in the same graph as float operators:
  *
- *   input             x = (p / 255 - mean) / std in f32, padded with 0 like every float value
- *   conv, linear, global_avg_pool, batch_norm, add, relu: sums in double, rounded to f32 once per
- * value
+ *   input             x = (p / 255 - mean) / std in f32; a float conv pads it with 0
+ *   conv, batch_norm, add, relu, global_avg_pool, linear
+ *                     sums in double, rounded to f32 once per value
  *
  * Other executions sum floats in another order, so float values are compared with a tolerance, and
  * what is quantized from them may be off by one step. In a graph without float operators every
  * value is exact.
  *
  * Proofs that are stored with a model:
- *   ACC_MAX s64 [OC, 2]  the largest |acc| and |acc + b| that any u8 input can give. Up to 2^24 the
- * additions of the rule are exact in f32; above 2^31 - 1 a model is refused. isa_proof x86 kernels
- * without VNNI add two products u8 * s8 in saturating 16 bits. Which taps they pair is the kernel's
- * choice, so the proof takes every pair: for any two weights of one sign in one output channel |w_a
- * + w_b| <= 128, hence |sum| <= 255 * 128 < 2^15. */
+ *
+ *   ACC_MAX           s64 [OC, 2], the largest |acc| and |acc + b| that any u8 input can give; up
+ *                     to 2^24 the rule's addition is exact in f32, over 2^31 - 1 a model is refused
+ *   isa_proof         x86 kernels without VNNI add two products u8 * s8 in saturating 16 bits;
+ *                     which taps they pair is the kernel's choice, so the proof takes every pair:
+ *                     |w_a + w_b| <= 128 for any two weights of one sign in one output channel,
+ *                     and so |sum| <= 255 * 128 < 2^15 */
 #ifndef RQ_RUNTIME_SESSION_INTEGER_H
 #define RQ_RUNTIME_SESSION_INTEGER_H
 
@@ -62,13 +67,11 @@ void rq_qconv_ref(const rq_conv_shape *shape, const uint8_t *src, const int8_t *
                   uint8_t *dst);
 
 /* Largest |acc| that one output channel's weights allow over all u8 inputs: 255 * max(sum of the
- * positive, -sum of the negative). Pixels too are 0..255. The second is the largest |acc + bias|.
- */
+ * positive, -sum of the negative). Pixels too are 0..255. The second: the largest |acc + bias|. */
 int64_t rq_acc_bound(const int8_t *weights, size_t n_taps);
 int64_t rq_acc_bias_bound(const int8_t *weights, size_t n_taps, int32_t bias);
 
-/* Is the sum of any two of these weights that have the same sign at most RQ_PAIR_MAX in magnitude?
- */
+/* Do any two of these weights that have the same sign sum to at most RQ_PAIR_MAX in magnitude? */
 bool rq_saturation_free(const int8_t *weights, size_t n_taps);
 
 #endif
