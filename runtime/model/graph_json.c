@@ -223,7 +223,7 @@ char *rq_graph_write_json(const rq_graph *graph)
     for (int i = 0; i < graph->n_nodes && ok; i++)
         ok = json_array_append_new(nodes, node_json(graph, &graph->nodes[i])) == 0;
     json_t *tree = json_pack("{s:o}", "nodes", nodes);
-    char *text = ok && tree ? rq_json_dump(tree) : NULL;
+    char *text = ok && tree ? rq_json_dump(tree, NULL) : NULL;
     json_decref(tree);
     return text;
 }

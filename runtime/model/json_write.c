@@ -18,12 +18,15 @@ json_t *rq_json_text(const char *text)
     return json;
 }
 
-char *rq_json_dump(const json_t *tree)
+char *rq_json_dump(const json_t *tree, size_t *size_bytes)
 {
     const size_t n = tree ? json_dumpb(tree, NULL, 0, JSON_COMPACT) : 0;
     char *text = n ? rq_alloc(n + 1) : NULL;
-    if (text && json_dumpb(tree, text, n, JSON_COMPACT) == n)
-        return text;
-    rq_free(text);
-    return NULL;
+    if (!text || json_dumpb(tree, text, n, JSON_COMPACT) != n) {
+        rq_free(text);
+        return NULL;
+    }
+    if (size_bytes)
+        *size_bytes = n;
+    return text;
 }

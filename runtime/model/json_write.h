@@ -8,7 +8,8 @@
  * memory. */
 json_t *rq_json_text(const char *text);
 
-/* Compact text of a tree, from rq_alloc; NULL when tree is NULL or without memory. */
-char *rq_json_dump(const json_t *tree);
+/* Compact text of a tree, from rq_alloc, NUL-terminated; *size_bytes (may be NULL) is its length.
+ * NULL when tree is NULL or without memory. */
+char *rq_json_dump(const json_t *tree, size_t *size_bytes);
 
 #endif

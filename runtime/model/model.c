@@ -6,6 +6,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "runtime/base/command.h"
+#include "runtime/base/file.h"
+
 const char *rq_form_name(rq_form form)
 {
     static const char *const names[RQ_N_FORMS] = {
@@ -48,6 +51,31 @@ rq_status rq_model_copy_info(rq_model *out, const rq_model *source, rq_error *er
     out->class_names = names;
     for (int i = 0; i < source->n_classes && !status; i++)
         status = copy_text(arena, &out->class_names[i], source->class_names[i], err);
+    return status;
+}
+
+static rq_status set_parent(rq_model *model, const char *path, rq_error *err)
+{
+    rq_mapping mapping = {NULL, 0};
+    char id[RQ_FILE_ID_SIZE];
+    const rq_status status = rq_mapping_open(&mapping, path, err);
+    if (status)
+        return status;
+    rq_file_id(&mapping, id);
+    rq_mapping_close(&mapping);
+    return copy_text(&model->graph.arena, &model->parent, id, err);
+}
+
+rq_status rq_model_set_origin(rq_model *model, const char *parent_path, int argc, char **argv,
+                              rq_error *err)
+{
+    char *line = rq_command_line(argc, argv);
+    rq_status status = line ? copy_text(&model->graph.arena, &model->command, line, err)
+                            : rq_fail(err, RQ_ERR_NOMEM, "out of memory");
+    rq_free(line);
+    model->parent = NULL;
+    if (!status && parent_path)
+        status = set_parent(model, parent_path, err);
     return status;
 }
 

@@ -61,6 +61,11 @@ void rq_model_deinit(rq_model *model);
  * every pass starts with. */
 RQ_NODISCARD rq_status rq_model_copy_info(rq_model *out, const rq_model *source, rq_error *err);
 
+/* Write down where a model comes from: the command line, and the file that it was made from (NULL:
+ * none). Errors: RQ_ERR_IO, RQ_ERR_NOMEM. */
+RQ_NODISCARD rq_status rq_model_set_origin(rq_model *model, const char *parent_path, int argc,
+                                           char **argv, rq_error *err);
+
 /* Read a .bin model file (format: modelfile.h). *out is initialised by the call and owned by the
  * caller. Errors: RQ_ERR_IO, RQ_ERR_FILE (the rule broken and the byte offset), RQ_ERR_MODEL,
  * RQ_ERR_NOMEM; the message starts with the path. */

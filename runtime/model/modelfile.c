@@ -36,9 +36,7 @@ static rq_status check_format(const rq_tensorfile *file, rq_error *err)
 {
     const char *format = rq_tensorfile_metadata(file, "format");
     if (!format || strcmp(format, format_name) != 0)
-        return rq_fail(err, RQ_ERR_FILE,
-                       "not a repqat model (metadata: format is %.20s); checkpoints of other "
-                       "programs are read by: repqat convert IN OUT -a ARCH",
+        return rq_fail(err, RQ_ERR_FILE, "not a repqat model (metadata: format is %.20s)",
                        format ? format : "absent");
     const char *version = "";
     const rq_status status = get_text(file, "version", &version, err);
@@ -332,7 +330,7 @@ static char *preprocessing_text(const rq_preprocess *preprocess)
                              preprocess->crop, "mean", channels_json(preprocess->mean), "std",
                              channels_json(preprocess->std), "interpolation", "bilinear",
                              "colour_order", "RGB");
-    char *text = rq_json_dump(json);
+    char *text = rq_json_dump(json, NULL);
     json_decref(json);
     return text;
 }
@@ -343,7 +341,7 @@ static char *class_names_text(const rq_model *model)
     bool ok = json != NULL;
     for (int i = 0; i < model->n_classes && ok; i++)
         ok = json_array_append_new(json, rq_json_text(model->class_names[i])) == 0;
-    char *text = ok ? rq_json_dump(json) : NULL;
+    char *text = ok ? rq_json_dump(json, NULL) : NULL;
     json_decref(json);
     return text;
 }

@@ -43,7 +43,7 @@ static rq_status put_crcs(json_t *metadata, const rq_param *tensors, int n, rq_e
         status = put(crcs, tensors[i].name, json_string(digits), err);
     }
     if (!status) {
-        text = rq_json_dump(crcs);
+        text = rq_json_dump(crcs, NULL);
         status = text ? put(metadata, "crc32", json_string(text), err)
                       : rq_fail(err, RQ_ERR_NOMEM, "out of memory");
     }
@@ -98,8 +98,8 @@ static rq_status finish_header(const json_t *header, unsigned char **out, size_t
                                rq_error *err)
 {
     rq_status status = RQ_OK;
-    char *text = rq_json_dump(header);
-    const size_t n = text ? strlen(text) : 0;
+    size_t n = 0;
+    char *text = rq_json_dump(header, &n);
     const size_t total = (8 + n + DATA_ALIGNMENT - 1) / DATA_ALIGNMENT * DATA_ALIGNMENT;
     unsigned char *bytes = text ? rq_alloc(total) : NULL;
     if (!bytes) {

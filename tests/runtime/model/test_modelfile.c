@@ -220,9 +220,11 @@ enum { N_KEYS = sizeof keys / sizeof keys[0] };
 /* Replace the first occurrence of old in text. */
 static void replace(char *out, size_t out_bytes, const char *text, const char *old, const char *now)
 {
-    const char *at = strstr(text, old);
-    if (!at)
-        fail_msg("'%s' is not in '%s'", old, text);
+    const char *at = text ? strstr(text, old) : NULL;
+    if (!at) {
+        fail_msg("'%s' is not in '%s'", old, text ? text : "nothing");
+        return;
+    }
     assert_true(strlen(text) + strlen(now) < out_bytes);
     memcpy(out, text, (size_t)(at - text));
     (void)stpcpy(stpcpy(out + (at - text), now), at + strlen(old));

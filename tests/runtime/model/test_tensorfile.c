@@ -34,7 +34,7 @@ static const char *write_raw(const char *header, const void *data, size_t data_b
     assert_non_null(bytes);
     for (int i = 0; i < 8; i++)
         bytes[i] = (uint8_t)(n >> (8 * i));
-    memcpy(bytes + 8, header, n);
+    memcpy(bytes + 8, header, n); /* NOLINT(bugprone-not-null-terminated-result): a file */
     if (data_bytes > 0)
         memcpy(bytes + 8 + n, data, data_bytes);
     rq_test_write_file(path, bytes, 8 + n + data_bytes);

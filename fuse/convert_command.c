@@ -1,0 +1,71 @@
+/* The convert command: load, merge, compare, write. */
+#include "fuse/convert_command.h"
+
+#include "fuse/fold.h"
+#include "fuse/report.h"
+#include "runtime/base/file.h"
+#include "runtime/session/open_model.h"
+
+typedef struct convert_options {
+    const char *in, *out, *arch;
+    int64_t images, seed;
+    double tolerance;
+    bool json;
+} convert_options;
+
+static const rq_option table[] = {
+    RQ_POSITIONAL("IN", convert_options, in, "model file, form train or withbn"),
+    RQ_POSITIONAL("OUT", convert_options, out, "model file to write, form deploy"),
+    RQ_OPTION_STRING("arch", 'a', convert_options, arch, "ARCH",
+                     "the architecture that IN must have"),
+    RQ_OPTION_INT("images", 'n', convert_options, images, "N", 1, 100000,
+                  "random images on which both forms are compared"),
+    RQ_OPTION_INT("seed", 0, convert_options, seed, "N", 0, INT64_MAX, "of the random images"),
+    RQ_OPTION_FLOAT("tolerance", 0, convert_options, tolerance, "X", 0, 1,
+                    "largest difference, relative to the largest logit"),
+    RQ_OPTION_FLAG("json", 0, convert_options, json, "print one JSON object"),
+};
+
+static rq_status convert(const convert_options *options, int argc, char **argv, rq_error *err)
+{
+    rq_model in = RQ_MODEL_INIT, out = RQ_MODEL_INIT;
+    rq_difference difference;
+    rq_status status = rq_writer_probe(options->out, err);
+    if (!status)
+        status = rq_open_model(&in, options->in, 1u << RQ_FORM_TRAIN | 1u << RQ_FORM_WITHBN, err);
+    if (!status)
+        status = rq_require_arch(&in, options->in, options->arch, err);
+    if (status)
+        goto out;
+    status = rq_fuse(&out, &in, err);
+    if (!status)
+        status = rq_difference_random(&difference, &in, &out, in.preprocess.crop,
+                                      (int)options->images, (uint64_t)options->seed, err);
+    if (!status)
+        status = rq_difference_judge(&difference, options->tolerance, err);
+    if (status) {
+        rq_error_prefix(err, "%s", options->in);
+        goto out;
+    }
+    status = rq_model_set_origin(&out, options->in, argc, argv, err);
+    if (!status)
+        status = rq_model_save(&out, options->out, err);
+    if (!status)
+        rq_difference_print(&difference, options->tolerance, "random images", options->json);
+out:
+    rq_model_deinit(&in);
+    rq_model_deinit(&out);
+    return status;
+}
+
+static rq_status run(const rq_command *self, int argc, char **argv, rq_error *err)
+{
+    convert_options options = {.images = 4, .tolerance = RQ_DEFAULT_TOLERANCE};
+    bool done;
+    const rq_status status = rq_command_options(self, table, sizeof table / sizeof table[0], argc,
+                                                argv, &options, &done, err);
+    return status || done ? status : convert(&options, argc, argv, err);
+}
+
+const rq_command rq_command_convert = {
+    "convert", "merge the branches of a trained model into plain convolutions", run};
