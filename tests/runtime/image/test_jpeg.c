@@ -170,10 +170,10 @@ static void test_decode__takes_warnings_as_errors(void **state)
     rq_image image = {0};
     size_t size_bytes;
     uint8_t *data = golden_jpeg("full_chroma", &size_bytes);
+    static const uint8_t end[] = {0x12, 0x34, 0x56, 0x78, 0xff, 0xd9}; /* bytes before the marker */
     uint8_t *longer = rq_alloc(size_bytes + 4);
     memcpy(longer, data, size_bytes - 2);
-    memcpy(longer + size_bytes - 2, "\x12\x34\x56\x78\xff\xd9",
-           6); /* bytes before the end marker */
+    memcpy(longer + size_bytes - 2, end, sizeof end);
     assert_fails(rq_jpeg_decode(decoder, longer, size_bytes + 4, 1, &image, &err), RQ_ERR_IMAGE,
                  &err);
     assert_says(&err, "damaged JPEG");
@@ -299,8 +299,9 @@ static size_t repeated_scans(uint8_t *out, int n_scans)
     n += 64;
     for (int i = 0; i < n_scans; i++, n += sizeof scan)
         memcpy(out + n, scan, sizeof scan);
-    memcpy(out + n, "\xff\xd9", 2);
-    return n + 2;
+    out[n++] = 0xff;
+    out[n++] = 0xd9;
+    return n;
 }
 
 static void test_decode__limits_progressive_scans(void **state)
