@@ -1,39 +1,45 @@
 #!/usr/bin/env python3
 """Golden tensors from PyTorch for the tests of training and quantization.
 
-    python3 tests/golden/make_torch.py        # needs torch 1.13; rewrites tests/golden/torch/*.safetensors
+    python3 tests/golden/make_torch.py      # needs torch 1.13; rewrites torch/*.safetensors here
 
-Regenerating is a reviewed step: the files are part of the tests. Each file is a safetensors container whose
-__metadata__ holds the command, the torch version and the constants of its cases. Activations and their
-gradients are [N, H, W, C], weights PyTorch's [OC, IC/G, KH, KW]; integers are exact. "d." is the gradient of
-the loss. What is not said to be f32 was computed in float64 from f32 inputs and rounded once at the end, so it
-is closer to the truth than any f32 implementation.
+Regenerating is a reviewed step: the files are part of the tests. Each file is a safetensors
+container whose __metadata__ holds the command, the torch version and the constants of its cases.
+Activations and their gradients are [N, H, W, C], weights PyTorch's [OC, IC/G, KH, KW]; integers are
+exact. "d." is the gradient of the loss. What is not said to be f32 was computed in float64 from f32
+inputs and rounded once at the end, so it is closer to the truth than any f32 implementation.
 
-conv_bn.safetensors     cases k3s1, k3s2, k3g2, k1s1: y = relu(bn(conv(x))) in training mode, loss = sum(y * r).
-    CASE.{x,weight,gamma,beta,mean,var,r} in, CASE.{y,d.x,d.weight,d.gamma,d.beta} out, CASE.{new_mean,new_var}
-    the running statistics afterwards. Attributes (stride, pad, groups) stand in the metadata as "CASE".
+conv_bn.safetensors     y = relu(bn(conv(x))) in training mode, loss = sum(y * r), for the cases
+    k3s1, k3s2, k3g2, k1s1; stride, pad and groups stand in the metadata under the case's name.
+    in:  CASE.{x,weight,gamma,beta,mean,var,r}
+    out: CASE.{y,d.x,d.weight,d.gamma,d.beta}, and the running statistics afterwards,
+         CASE.{new_mean,new_var}
 
-block.safetensors       training-form RepVGG, parameters by state_dict name.
-    block.*  one block 6 -> 6 with all three branches: x, r in; init.NAME, y, d.x, d.NAME, and the buffers
-             afterwards as after.NAME; loss = sum(y * r).
-    net.*    repvgg:depth=1,1,1;width=8,8,16;stride=1,1,2;classes=5 on net.pixels u8 [4, 12, 12, 3], normalised
-             (p / 255 - mean) / std with ImageNet's numbers, net.labels s64, net.init.NAME.
-             LOSS = plain or smooth (label smoothing 0.1): LOSS.logits, LOSS.loss, LOSS.d.NAME of the first
-             step, and LOSS.after1.NAME, LOSS.after3.NAME: parameters and buffers after one and three SGD steps
-             on the same batch (lr 0.1, momentum 0.9, weight decay 1e-4 on tensors of two or more dimensions,
-             no Nesterov).
+block.safetensors       training-form RepVGG, parameters by state_dict name
+    block.*  one block 6 -> 6 with all three branches, loss = sum(y * r).
+             in: x, r, init.NAME; out: y, d.x, d.NAME, and the buffers afterwards, after.NAME
+    net.*    repvgg:depth=1,1,1;width=8,8,16;stride=1,1,2;classes=5 on net.pixels u8
+             [4, 12, 12, 3], normalised (p / 255 - mean) / std with ImageNet's numbers, and
+             net.labels s64, from net.init.NAME.
+             net.LOSS.*, LOSS = plain or smooth (label smoothing 0.1): logits, loss and d.NAME of
+             the first step; after1.NAME and after3.NAME, parameters and buffers after one and
+             three SGD steps on this batch (lr 0.1, momentum 0.9, weight decay 1e-4 on tensors of
+             two or more dimensions, no Nesterov)
 
-fake_quant.safetensors  f32 throughout: torch.fake_quantize_per_tensor_affine (0..255, zero point 0; cases pow2,
-    where every tie is exact, and odd) and fake_quantize_per_channel_affine (-127..127, axis 0; case channel).
-    CASE.{x,scale,g} in, CASE.{y,d.x} out, d.x being the straight-through gradient of sum(y * g).
+fake_quant.safetensors  f32 throughout: fake_quantize_per_tensor_affine (0..255, zero point 0) in
+    the cases pow2, where every tie is exact, and odd; fake_quantize_per_channel_affine (-127..127,
+    axis 0) in the case channel.
+    in: CASE.{x,scale,g}; out: CASE.{y,d.x}, d.x the straight-through gradient of sum(y * g)
 
-qat_block.safetensors   f32 throughout: torch's fused QAT module ConvBnReLU2d and an activation quantizer behind it,
-    cases train (batch statistics) and frozen (running statistics). The input is quantized already: x = s_x * q_x.
-    weight scale = max |w * gamma / sigma| / 127 per channel, q in -127..127; the activation's scale is that of
-    its first batch, max / 255. loss = sum(y * r).
-    q_x u8, s_x, weight, gamma, beta, mean, var, r in; CASE.{s_w,s_y,pre,y,d.x,d.weight,d.gamma,d.beta,new_mean,
-    new_var} out, pre being relu's output before the quantizer. Inputs are chosen so that no weight and no
-    activation is nearer than MARGIN steps to a tie: the integers do not depend on rounding in between.
+qat_block.safetensors   f32 throughout: torch's fused QAT module ConvBnReLU2d and an activation
+    quantizer behind it, in the cases train (batch statistics) and frozen (running statistics).
+    The input is quantized already: x = s_x * q_x. Weight scale = max |w * gamma / sigma| / 127 per
+    channel, q in -127..127; the activation's scale is that of its first batch, max / 255.
+    loss = sum(y * r). No weight and no activation is nearer than MARGIN steps to a tie, so the
+    integers do not depend on rounding in between.
+    in:  q_x u8, s_x, weight, gamma, beta, mean, var, r
+    out: CASE.{s_w,s_y,pre,y,d.x,d.weight,d.gamma,d.beta,new_mean,new_var}, pre being relu's output
+         before the quantizer
 """
 
 import json
@@ -46,8 +52,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.intrinsic.qat import ConvBnReLU2d
-from torch.ao.quantization import (FakeQuantize, MovingAverageMinMaxObserver, PerChannelMinMaxObserver,
-                                   QConfig)
+from torch.ao.quantization import (FakeQuantize, MovingAverageMinMaxObserver,
+                                   PerChannelMinMaxObserver, QConfig)
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 OUT = os.path.join(HERE, "torch")
@@ -227,7 +233,8 @@ def make_block():
     tensors.update({"net.pixels": pixels, "net.labels": labels})
     for name, smoothing in (("plain", 0.0), ("smooth", 0.1)):
         tensors.update(train_steps(initial, x, labels, smoothing, f"net.{name}."))
-    save("block.safetensors", tensors, arch="repvgg:depth=1,1,1;width=8,8,16;stride=1,1,2;classes=5",
+    save("block.safetensors", tensors,
+         arch="repvgg:depth=1,1,1;width=8,8,16;stride=1,1,2;classes=5",
          eps=str(EPS), lr="0.1", momentum="0.9", weight_decay="1e-4", label_smoothing="0.1")
 
 
@@ -288,7 +295,8 @@ def qat_case(inputs, frozen):
     layer.train()
     if frozen:
         layer.freeze_bn_stats()
-    folded = layer.weight * (layer.bn.weight / torch.sqrt(layer.bn.running_var + EPS)).reshape(-1, 1, 1, 1)
+    factor = layer.bn.weight / torch.sqrt(layer.bn.running_var + EPS)
+    folded = layer.weight * factor.reshape(-1, 1, 1, 1)
     x = (inputs["q_x"].float() * inputs["s_x"]).permute(0, 3, 1, 2).contiguous().requires_grad_()
     pre = layer(x)
     y = quantizer(pre)
@@ -324,7 +332,8 @@ def make_qat_block():
     for name, (_, case) in cases.items():
         tensors.update({f"{name}.{key}": value for key, value in case.items()})
     save("qat_block.safetensors", tensors, seed=str(seed), eps=str(EPS), momentum="0.1",
-         averaging_constant="0.01", margin=str(MARGIN), attributes="kernel=3 stride=1 pad=1 groups=1")
+         averaging_constant="0.01", margin=str(MARGIN),
+         attributes="kernel=3 stride=1 pad=1 groups=1")
 
 
 def main():
