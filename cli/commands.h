@@ -8,6 +8,8 @@
 
 #define RQ_COMMAND_LIST(X)                                                                         \
     X(train)                                                                                       \
+    X(convert)                                                                                     \
+    X(verify)                                                                                      \
     X(insert_bn)                                                                                   \
     X(qat_train)                                                                                   \
     X(evaluate)                                                                                    \
