@@ -185,6 +185,8 @@ rq_status rq_session_create(rq_session **out, const rq_model *model,
     if (status == RQ_OK)
         status = rq_graph_shapes(&model->graph, session->batch, session->height, session->width,
                                  session->shapes, err);
+    if (status == RQ_OK && model->form == RQ_FORM_INT8)
+        status = rq_integer_check(model, err);
     if (status == RQ_OK)
         status = rq_dnn_create(&session->dnn, err);
     if (status == RQ_OK) {
