@@ -16,16 +16,16 @@
 enum { QUALITY = 90, MIN_SIDE = 16, MAX_SIDE = 1024 };
 
 const rq_synthetic_level rq_synthetic_demo = {
-    .min_radius = 0.22F,
-    .max_radius = 0.60F,
+    .min_radius = 0.45F,
+    .max_radius = 0.85F,
     .max_stretch = 1.3F,
-    .min_contrast = 0.25F,
-    .texture = 0.5F,
-    .max_clutter = 5,
-    .occluded_share = 0.4F,
-    .noise = 0.05F,
-    .heavy_noise = 0.20F,
-    .heavy_share = 0.25F,
+    .min_contrast = 0.45F,
+    .texture = 0.35F,
+    .max_clutter = 2,
+    .occluded_share = 0.15F,
+    .noise = 0.03F,
+    .heavy_noise = 0.12F,
+    .heavy_share = 0.1F,
 };
 
 static float length(float x, float y)
@@ -75,7 +75,7 @@ static float disc(float x, float y, float v)
 /* Its corners are rounded, up to almost a disc. */
 static float hexagon(float x, float y, float v)
 {
-    const float rounding = 0.8F * v * v;
+    const float rounding = 0.5F * v * v;
     return (1.0F - rounding) * polygon(x, y, 6.0F, 1.0F) + rounding * (length(x, y) - 0.95F);
 }
 
