@@ -1,15 +1,5 @@
-/* From a decoded photograph to the pixels of one sample, u8 [size, size, 3] RGB.
- *
- *   RQ_TRANSFORM_EVAL      torchvision Resize(resize) + CenterCrop(size), on PIL images: the short side becomes resize, the
- *                          long side int(resize * long / short); crop offset int(round((side - size) / 2.0)) (round half to
- *                          even); an image smaller than the crop is padded with zeros as torchvision does
- *   RQ_TRANSFORM_CROP      RandomResizedCrop(size): area 0.08…1, ratio 3/4…4/3 (log-uniform), 10 tries, then the
- *                          central crop; + horizontal flip with probability 1/2
- *   RQ_TRANSFORM_PAD_CROP  for small images: short side resized to size when it differs (then centre-cropped square), pad 4
- *                          with zeros, random crop, flip
- *   RQ_TRANSFORM_FLIP      as EVAL, then the flip
- *
- * Random choices come from the stream given, so a sample depends on (seed, epoch, index) only. */
+/* From a decoded photograph to the pixels of one sample, u8 [size, size, 3] RGB. Random choices
+ * come from the stream given, so a sample depends on (seed, epoch, index) only. */
 #ifndef RQ_RUNTIME_IMAGE_TRANSFORM_H
 #define RQ_RUNTIME_IMAGE_TRANSFORM_H
 
@@ -18,9 +8,17 @@
 #include "runtime/image/resize.h"
 
 typedef enum rq_transform_kind {
+    /* torchvision's Resize(resize) and CenterCrop(size) on PIL images: the short side becomes
+     * resize, the long side int(resize * long / short); crop offset int(round((side - size) / 2)),
+     * half to even; an image smaller than the crop is padded with zeros as torchvision does */
     RQ_TRANSFORM_EVAL,
+    /* RandomResizedCrop(size): area 0.08…1, ratio 3/4…4/3 (log-uniform), 10 tries, then the central
+     * crop; then a horizontal flip with probability 1/2 */
     RQ_TRANSFORM_CROP,
+    /* for small images: short side resized to size when it differs and centre-cropped square,
+     * padded by RQ_TRANSFORM_PAD zeros, random crop, flip */
     RQ_TRANSFORM_PAD_CROP,
+    /* as EVAL, then the flip */
     RQ_TRANSFORM_FLIP,
 } rq_transform_kind;
 
@@ -46,23 +44,27 @@ typedef struct rq_sampler {
 void rq_sampler_deinit(rq_sampler *sampler);
 
 /* Transform the JPEG in data into dst [size, size, 3].
- * CROP and PAD_CROP decode at 1/2, 1/4 or 1/8 (the DCT's own downscaling, cheaper) while what they keep of the image still
- * has at least size pixels in both directions there. EVAL and FLIP never do: it would break the contract of at most one
- * level from PIL. Errors: RQ_ERR_IMAGE, RQ_ERR_ARG, RQ_ERR_NOMEM. */
+ * CROP and PAD_CROP decode at 1/2, 1/4 or 1/8 (the DCT's own downscaling, cheaper) while what they
+ * keep of the image still has at least size pixels in both directions there. EVAL and FLIP never
+ * do: it would break the contract of at most one level from PIL. Errors: RQ_ERR_IMAGE, RQ_ERR_ARG,
+ * RQ_ERR_NOMEM. */
 RQ_NODISCARD rq_status rq_sample_memory(rq_sampler *sampler, const uint8_t *data, size_t size_bytes,
                                         const rq_transform *transform, rq_random *random,
                                         uint8_t *dst, rq_error *err);
 
-/* The same for a file. random may be NULL for EVAL. Errors: also RQ_ERR_IO; the message starts with the path. */
+/* The same for a file. random may be NULL for EVAL. Errors: also RQ_ERR_IO; the message starts with
+ * the path. */
 RQ_NODISCARD rq_status rq_sample_file(rq_sampler *sampler, const char *path,
                                       const rq_transform *transform, rq_random *random,
                                       uint8_t *dst, rq_error *err);
 
-/* What RandomResizedCrop picks of a w x h image: pixels [x, x + *crop_w) x [y, y + *crop_h). At most 10 draws of (area, ratio), then x
- * and y. Source: torchvision 0.14, RandomResizedCrop.get_params. */
+/* Pixels [x, x + w) x [y, y + h) of an image. */
 typedef struct rq_crop {
     int x, y, w, h;
 } rq_crop;
+
+/* What RandomResizedCrop picks of a w x h image: at most 10 draws of area and ratio, then x and y.
+ * Source: torchvision 0.14, RandomResizedCrop.get_params. */
 rq_crop rq_random_resized_crop(rq_random *random, int w, int h);
 
 #endif
