@@ -234,6 +234,8 @@ static rq_status check(const options *given, const rq_model *base, const rq_mode
     if (status == RQ_OK)
         status = rq_require_same_function(&out->difference, sessions[0], sessions[1], data.loader,
                                           CHECK_BATCHES, err);
+    if (status == RQ_ERR_RANGE)
+        rq_error_prefix(err, "%s: not written", given->out);
     if (status == RQ_OK && is_validation) {
         out->has_accuracy = rq_require_classes(base, given->base, &data.dataset, &reason) == RQ_OK;
         if (out->has_accuracy)

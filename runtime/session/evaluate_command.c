@@ -89,6 +89,8 @@ static rq_status evaluate(const options *given, const rq_model *model, rq_evalua
     if (status == RQ_OK)
         status = rq_evaluate(&session, 1, data.loader, given->logits ? write_logits : NULL, &file,
                              result, err);
+    if (status == RQ_ERR_RANGE)
+        rq_error_prefix(err, "%s", given->model);
     if (status == RQ_OK && given->logits)
         status = rq_npy_commit(&file.npy, err);
     *size = data.size;

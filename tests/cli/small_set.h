@@ -33,12 +33,13 @@ static inline void small_mkdir(const char *path)
 static inline void small_split(const char *dir, const char *split, const char *const *names, int n,
                                int n_cats)
 {
-    small_mkdir(rq_test_path("%s/%s", dir, split));
-    small_mkdir(rq_test_path("%s/%s/cat", dir, split));
-    small_mkdir(rq_test_path("%s/%s/dog", dir, split));
+    char root[256];
+    (void)snprintf(root, sizeof root, "%s/%s", dir, split);
+    small_mkdir(root);
+    small_mkdir(rq_test_path("%s/cat", root));
+    small_mkdir(rq_test_path("%s/dog", root));
     for (int i = 0; i < n; i++)
-        small_copy(names[i],
-                   rq_test_path("%s/%s/%s/%d.jpg", dir, split, i < n_cats ? "cat" : "dog", i));
+        small_copy(names[i], rq_test_path("%s/%s/%d.jpg", root, i < n_cats ? "cat" : "dog", i));
 }
 
 /* dir/train and dir/val; dir must not exist. */

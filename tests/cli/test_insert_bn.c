@@ -1,0 +1,250 @@
+/* insert_bn as typed: what it writes, and that it writes nothing when something is wrong. */
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <jansson.h>
+
+#include "tests/cli/small_set.h"
+
+static const char *dir, *images, *base, *out;
+static rq_cli run;
+
+static const char *keep(char *storage, size_t size_bytes, const char *name)
+{
+    (void)snprintf(storage, size_bytes, "%s/%s", dir, name);
+    return storage;
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    static char paths[3][128];
+    dir = rq_test_mkdir();
+    images = keep(paths[0], sizeof paths[0], "images");
+    base = keep(paths[1], sizeof paths[1], "deploy.bin");
+    out = keep(paths[2], sizeof paths[2], "out.bin");
+    small_images(images);
+    small_deploy(dir);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    rq_cli_deinit(&run);
+    rq_test_rmdir(dir);
+    return 0;
+}
+
+static int start(void **state)
+{
+    (void)state;
+    rq_test_write_file(out, "before", 6);
+    return 0;
+}
+
+/* Out is what start put there, and no temporary file stands beside it. */
+static void assert_untouched(void)
+{
+    size_t size_bytes;
+    uint8_t *data = rq_test_read_file(out, &size_bytes);
+    assert_int_equal(size_bytes, 6);
+    assert_memory_equal(data, "before", 6);
+    rq_free(data);
+    rq_cli ls = RQ_CLI_INIT;
+    const rq_cli_options list = {.program = "/bin/ls"};
+    rq_cli_run_with(&ls, &list, "-A", dir);
+    char *save = NULL;
+    for (char *name = strtok_r(ls.out, "\n", &save); name; name = strtok_r(NULL, "\n", &save))
+        if (strstr(name, "out.bin") && strcmp(name, "out.bin") != 0)
+            fail_msg("%s was left behind", name);
+    rq_cli_deinit(&ls);
+}
+
+#define FAILS(part, ...)                                                                           \
+    do {                                                                                           \
+        rq_cli_run(&run, "insert_bn", __VA_ARGS__);                                                \
+        assert_one_line(&run, "insert_bn", (part));                                                \
+        assert_untouched();                                                                        \
+    } while (0)
+
+/* Statistics as inspect does not show them: the file's bytes. */
+static uint8_t *written(size_t *size_bytes)
+{
+    return rq_test_read_file(out, size_bytes);
+}
+
+static void test_insert_bn__writes_a_model_of_the_same_function(void **state)
+{
+    (void)state;
+    rq_cli_run(&run, "insert_bn", images, base, out, "-a", SMALL_ARCH, "--threads", "1");
+    assert_exit(&run, 0);
+    assert_says_out(&run, "statistics of 8 images\n");
+    assert_says_out(&run, "max |difference| of logits ");
+    assert_says_out(&run, " * Acc@1 ");
+    assert_says_err(&run, "statistics of 8 images in 1 batches");
+    rq_cli_run(&run, "verify", base, out, "--json");
+    assert_exit(&run, 0);
+    rq_cli_run(&run, "inspect", out);
+    assert_exit(&run, 0);
+    assert_says_out(&run, "form           withbn\n");
+    assert_says_out(&run, "command        repqat insert_bn ");
+    assert_says_out(&run, "stage1.0.rbr_reparam.conv");
+    assert_says_out(&run, "stage1.0.rbr_reparam.bn");
+}
+
+static void test_insert_bn__prints_json(void **state)
+{
+    (void)state;
+    rq_cli_run(&run, "insert_bn", images, base, out, "-b", "3", "-n", "2", "--json", "-q");
+    assert_exit(&run, 0);
+    assert_string_equal(run.err, "");
+    json_t *json = rq_cli_json(&run);
+    assert_int_equal(json_integer_value(json_object_get(json, "images")), 6);
+    assert_true(json_number_value(json_object_get(json, "max_abs_diff")) <
+                1e-4 * json_number_value(json_object_get(json, "max_abs_logit")));
+    assert_true(json_is_number(json_object_get(json, "top1")));
+    assert_true(json_number_value(json_object_get(json, "top1")) ==
+                json_number_value(json_object_get(json, "base_top1")));
+    json_decref(json);
+}
+
+/* The same seed gives the same statistics at any number of workers; another seed others. */
+static void test_insert_bn__depends_on_the_seed_only(void **state)
+{
+    (void)state;
+    static const char *const workers[] = {"1", "3"};
+    size_t size_bytes[3];
+    uint8_t *data[3];
+    for (int i = 0; i < 3; i++) {
+        SMALL_RUN("insert_bn", images, base, out, "--threads", "1", "-b", "4", "-j", workers[i % 2],
+                  "--seed", i < 2 ? "5" : "6");
+        data[i] = written(&size_bytes[i]);
+    }
+    /* the command line in the header differs, tensors stand at the end */
+    enum { TENSORS = 1024 };
+    assert_true(size_bytes[0] > TENSORS);
+    for (int i = 0; i < 3; i++)
+        memmove(data[i], data[i] + size_bytes[i] - TENSORS, TENSORS);
+    assert_memory_equal(data[0], data[1], TENSORS);
+    assert_memory_not_equal(data[0], data[2], TENSORS);
+    for (int i = 0; i < 3; i++)
+        rq_free(data[i]);
+}
+
+static void test_insert_bn__knows_the_originals_statistics(void **state)
+{
+    (void)state;
+    static const char *const augment[] = {"auto", "crop", "pad-crop", "none"};
+    for (size_t i = 0; i < 4; i++) {
+        rq_cli_run(&run, "insert_bn", images, base, out, "--stat", "ema", "--no-shuffle",
+                   "--augment", augment[i], "-b", "2", "-r", "20");
+        assert_exit(&run, 0);
+        assert_says_out(&run, "statistics of 8 images\n");
+    }
+}
+
+static void test_insert_bn__skips_bad_images_when_told_to(void **state)
+{
+    (void)state;
+    const char *bad = rq_test_path("%s/train/cat/bad.jpg", images);
+    rq_test_write_file(bad, "bad", 3);
+    FAILS("train/cat/bad.jpg", images, base, out);
+    rq_cli_run(&run, "insert_bn", images, base, out, "--bad-images", "skip", "-b", "1");
+    assert_exit(&run, 0);
+    assert_says_out(&run, "statistics of 8 images\n");
+    assert_says_err(&run, "train/cat/bad.jpg");
+    assert_int_equal(unlink(bad), 0);
+}
+
+/* Statistics need no labels, so any photographs do; accuracy is then left out. */
+static void test_insert_bn__takes_folders_of_other_classes(void **state)
+{
+    (void)state;
+    char other[128];
+    static const char *const names[] = {"photo", "grey", "progressive"};
+    (void)keep(other, sizeof other, "other");
+    small_mkdir(other);
+    small_split(other, "train", names, 3, 2);
+    small_mkdir(rq_test_path("%s/train/eel", other));
+    small_copy("portrait", rq_test_path("%s/train/eel/1.jpg", other));
+    rq_cli_run(&run, "insert_bn", other, base, out);
+    assert_exit(&run, 0);
+    assert_says_out(&run, "statistics of 4 images\n");
+    assert_not_out(&run, "Acc@1");
+    rq_cli_run(&run, "insert_bn", rq_test_path("%s/train", other), base, out); /* val is train */
+    assert_exit(&run, 0);
+    assert_not_out(&run, "Acc@1");
+    assert_says_err(&run, "no accuracy: ");
+}
+
+static void test_insert_bn__refuses_bad_folders(void **state)
+{
+    (void)state;
+    char empty[128], val[128];
+    static const char *const names[] = {"photo", "grey"};
+    (void)keep(empty, sizeof empty, "empty");
+    (void)keep(val, sizeof val, "val_only");
+    FAILS("/none", rq_test_path("%s/none", dir), base, out);
+    small_mkdir(empty);
+    FAILS("/empty: no class folders", empty, base, out);
+    small_mkdir(val);
+    small_split(val, "val", names, 2, 1);
+    FAILS("/val_only: has a folder 'val' but no 'train'", val, base, out);
+    FAILS("/deploy.bin", base, base, out);
+}
+
+static void test_insert_bn__refuses_bad_models(void **state)
+{
+    (void)state;
+    const char *train = rq_test_path("%s/train.bin", dir), *text = rq_test_path("%s/text", dir);
+    const char *cut = small_cut(base, rq_test_path("%s/cut.bin", dir));
+    rq_test_write_file(text, "no model", 8);
+    FAILS("/train.bin: form is train, this takes deploy", images, train, out);
+    FAILS("/cut.bin: ", images, cut, out);
+    FAILS("/text: ", images, text, out);
+    FAILS("/none.bin: ", images, rq_test_path("%s/none.bin", dir), out);
+}
+
+static void test_insert_bn__refuses_another_architecture(void **state)
+{
+    (void)state;
+    FAILS("/deploy.bin: is a " SMALL_ARCH ", not the RepVGG-A0 of -a", images, base, out, "-a",
+          "RepVGG-A0");
+    rq_cli_run(&run, "insert_bn", images, base, out, "-a", "RepVGG-A99");
+    assert_failure(&run, 2, "RepVGG-A99");
+    assert_untouched();
+}
+
+static void test_insert_bn__checks_the_output_first(void **state)
+{
+    (void)state;
+    rq_cli_run(&run, "insert_bn", images, base, rq_test_path("%s/no/out.bin", dir));
+    assert_one_line(&run, "insert_bn", "/no/out.bin");
+    assert_not_err(&run, "statistics of");
+    rq_cli_run(&run, "insert_bn", images, base, dir);
+    assert_one_line(&run, "insert_bn", dir);
+    rq_cli_run(&run, "insert_bn", images, base);
+    assert_failure(&run, 2, "OUT");
+    assert_untouched();
+}
+
+#define TEST(name) cmocka_unit_test_setup(name, start)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_insert_bn__writes_a_model_of_the_same_function),
+        TEST(test_insert_bn__prints_json),
+        TEST(test_insert_bn__depends_on_the_seed_only),
+        TEST(test_insert_bn__knows_the_originals_statistics),
+        TEST(test_insert_bn__skips_bad_images_when_told_to),
+        TEST(test_insert_bn__takes_folders_of_other_classes),
+        TEST(test_insert_bn__refuses_bad_folders),
+        TEST(test_insert_bn__refuses_bad_models),
+        TEST(test_insert_bn__refuses_another_architecture),
+        TEST(test_insert_bn__checks_the_output_first),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
