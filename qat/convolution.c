@@ -153,6 +153,19 @@ static rq_status backward(rq_trainer *trainer, tr_unit *unit, rq_error *err)
     return status;
 }
 
+/* What the integer contract takes for granted; batch norm is folded into sums that have no bias
+ * yet. */
+static rq_status check_quantized(const conv_unit *conv, const tr_value *src, rq_error *err)
+{
+    if (!conv->layer.std && !src->quantized)
+        return rq_fail(err, RQ_ERR_UNSUPPORTED,
+                       "quantized weights, but the input is not quantized");
+    if (conv->layer.gamma && conv->layer.bias)
+        return rq_fail(err, RQ_ERR_UNSUPPORTED,
+                       "a quantized convolution has a bias and a batch norm");
+    return RQ_OK;
+}
+
 static void destroy(tr_unit *unit)
 {
     rq_dnn_train_conv_destroy(unit->conv->conv);
@@ -177,6 +190,8 @@ rq_status tr_conv_create(rq_trainer *trainer, tr_unit *unit, int node, rq_error 
     conv->quantized = true;
     conv->stored_scale = rq_tensor_f32(scale);
     status = rq_layer_view_init(&conv->layer, trainer->model, node, err);
+    if (status == RQ_OK)
+        status = check_quantized(conv, unit->src[0], err);
     if (status == RQ_OK)
         status = quantized_buffers(trainer, conv, rq_tensor_elems(weight), err);
     unit->dst->channel_scale = conv->channel_scale;

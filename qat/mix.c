@@ -13,9 +13,9 @@ enum { BLOCK = 64 }; /* pixels summed in f32 before they are added to the double
 enum { N_SUMS = 4 }; /* sums per channel that a pass may need: dz, and dz * u of three terms */
 #define BN_MOMENTUM 0.1
 
-size_t tr_mix_scratch_bytes(size_t channels)
+size_t tr_mix_scratch_bytes(size_t channels, int n_threads)
 {
-    return (size_t)omp_get_max_threads() * N_SUMS * channels * (sizeof(double) + sizeof(float));
+    return (size_t)n_threads * N_SUMS * channels * (sizeof(double) + sizeof(float));
 }
 
 /* Each thread's partial sums: N_SUMS x channels doubles, then as many floats for the running block.
@@ -235,6 +235,8 @@ static rq_status mix_forward(rq_trainer *trainer, tr_unit *unit, rq_error *err)
         if (trainer->observing)
             observe_range(unit);
         unit->dst->scale = *mix->range_scale;
+        if (!(unit->dst->scale > 0.0f))
+            return rq_fail(err, RQ_ERR_RANGE, "the range has not been observed yet");
     }
     const rq_status status = plan_rule(trainer, unit, err);
     if (status != RQ_OK)

@@ -39,6 +39,8 @@ static rq_status backward(rq_trainer *trainer, tr_unit *unit, rq_error *err)
 {
     (void)trainer;
     (void)err;
+    if (!unit->dsrc[0])
+        return RQ_OK;
     const rq_shape *s = &unit->src[0]->shape;
     const size_t pixels = (size_t)(s->h * s->w), channels = (size_t)s->c;
     const float share = unit->src[0]->quantized ? 1.0f : (float)(1.0 / (double)pixels);

@@ -2,6 +2,7 @@
  * and the walk forward and back. */
 #include "qat/trainer.h"
 
+#include <omp.h>
 #include <string.h>
 
 #include "qat/units.h"
@@ -93,6 +94,14 @@ static rq_status add_source(tr_unit *unit, tr_value *value, rq_error *err)
     return RQ_OK;
 }
 
+/* The source of a unit that takes one scale for all channels. */
+static rq_status add_scaled_source(tr_unit *unit, tr_value *value, rq_error *err)
+{
+    if (value->channel_scale)
+        return rq_fail(err, RQ_ERR_UNSUPPORTED, "reads a quantized convolution's bare sums");
+    return add_source(unit, value, err);
+}
+
 /* The raw sums of a convolution, before any bias. */
 static rq_status add_convolution(rq_trainer *trainer, int node, tr_value **raw, rq_error *err)
 {
@@ -102,9 +111,7 @@ static rq_status add_convolution(rq_trainer *trainer, int node, tr_value **raw, 
     if (status == RQ_OK)
         status = new_unit(trainer, node, *raw, &unit, err);
     if (status == RQ_OK)
-        status = add_source(unit, src, err);
-    if (status == RQ_OK && src->channel_scale)
-        status = rq_fail(err, RQ_ERR_UNSUPPORTED, "reads a quantized convolution's bare sums");
+        status = add_scaled_source(unit, src, err);
     return status == RQ_OK ? tr_conv_create(trainer, unit, node, err) : status;
 }
 
@@ -192,7 +199,8 @@ static rq_status add_pool(rq_trainer *trainer, int node, rq_error *err)
     if (status == RQ_OK)
         status = new_unit(trainer, node, trainer->values[node], &unit, err);
     if (status == RQ_OK)
-        status = add_source(unit, trainer->values[trainer->model->graph.nodes[node].input[0]], err);
+        status = add_scaled_source(
+            unit, trainer->values[trainer->model->graph.nodes[node].input[0]], err);
     if (status == RQ_OK)
         tr_pool_init(unit);
     return status;
@@ -388,7 +396,7 @@ static rq_status allocate(rq_trainer *trainer, rq_error *err)
     } arrays[] = {
         {(void **)&trainer->shapes, n, sizeof *trainer->shapes},
         {(void **)&trainer->users, n, sizeof *trainer->users},
-        {(void **)&trainer->values, n, sizeof *trainer->values},
+        {(void **)&trainer->values, n, sizeof(tr_value *)},
         {(void **)&trainer->units, 2 * n, sizeof *trainer->units},
         {(void **)&trainer->gradients, (size_t)graph->n_params, sizeof *trainer->gradients},
         {(void **)&trainer->row_loss, batch, sizeof *trainer->row_loss},
@@ -403,6 +411,20 @@ static rq_status allocate(rq_trainer *trainer, rq_error *err)
     return allocate_gradients(trainer, err);
 }
 
+/* A value without reader would have no gradient. */
+static rq_status check_all_read(const rq_trainer *trainer, rq_error *err)
+{
+    const rq_graph *graph = &trainer->model->graph;
+    for (int i = 0; i < graph->n_nodes; i++)
+        if (!trainer->users[i])
+            return rq_fail(err, RQ_ERR_UNSUPPORTED, "%s: nothing reads its value",
+                           graph->nodes[i].name);
+    if (graph->n_nodes == 1)
+        return rq_fail(err, RQ_ERR_UNSUPPORTED, "%s: there is no operator to train",
+                       graph->nodes[0].name);
+    return RQ_OK;
+}
+
 static rq_status build(rq_trainer *trainer, rq_error *err)
 {
     const rq_graph *graph = &trainer->model->graph;
@@ -412,8 +434,11 @@ static rq_status build(rq_trainer *trainer, rq_error *err)
     if (status != RQ_OK)
         return status;
     rq_graph_count_users(graph, trainer->users);
+    status = check_all_read(trainer, err);
     void *raw = NULL; /* sums of convolutions with bias, by node */
-    status = rq_arena_array(&trainer->arena, &raw, (size_t)graph->n_nodes, sizeof(tr_value *), err);
+    if (status == RQ_OK)
+        status =
+            rq_arena_array(&trainer->arena, &raw, (size_t)graph->n_nodes, sizeof(tr_value *), err);
     for (int i = 0; i < graph->n_nodes && status == RQ_OK; i++) {
         status = gradient_rows[graph->nodes[i].op](trainer, i, raw, err);
         if (status != RQ_OK)
@@ -425,7 +450,7 @@ static rq_status build(rq_trainer *trainer, rq_error *err)
     for (int i = 0; i < trainer->n_units; i++)
         if (trainer->units[i].mix->channels > channels)
             channels = trainer->units[i].mix->channels;
-    trainer->scratch_bytes = tr_mix_scratch_bytes(channels);
+    trainer->scratch_bytes = tr_mix_scratch_bytes(channels, trainer->n_threads);
     status = rq_arena_array(&trainer->arena, &trainer->scratch, trainer->scratch_bytes, 1, err);
     return status == RQ_OK ? plan_gradients(trainer, err) : status;
 }
@@ -441,6 +466,7 @@ rq_status rq_trainer_create(rq_trainer **out, rq_model *model, const rq_trainer_
     trainer->model = model;
     trainer->options = *options;
     trainer->observing = true;
+    trainer->n_threads = omp_get_max_threads();
     if (!trainer->options.height)
         trainer->options.height = model->preprocess.crop;
     if (!trainer->options.width)
@@ -515,6 +541,9 @@ rq_status tr_run_backward(rq_trainer *trainer, int first, rq_error *err)
 rq_status rq_trainer_step(rq_trainer *trainer, const uint8_t *pixels, const int32_t *labels,
                           rq_step_result *result, rq_error *err)
 {
+    if (omp_get_max_threads() > trainer->n_threads)
+        return rq_fail(err, RQ_ERR_ARG, "%d threads in a trainer that was made for %d",
+                       omp_get_max_threads(), trainer->n_threads);
     tr_input_forward(trainer, pixels, trainer->values[0]);
     rq_status status = tr_run_forward(trainer, 0, err);
     if (status != RQ_OK)

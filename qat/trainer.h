@@ -9,7 +9,7 @@
  * Form qat, for a conv + batch_norm + relu + fake_quant chain (PyTorch's ConvBnReLU2d, spec: QAT
  * numerics 4.3): t = gamma / sqrt(running_var + eps); q_w = quantize(W * t) per output channel with
  * the scale of the current weights; u = conv(x, s_w * q_w) / t; y = relu(BN(u)); q = quantize(y)
- * with the observed range Quantized values and weights are kept as integer-valued f32, scales
+ * with the observed range. Quantized values and weights are kept as integer-valued f32, scales
  * outside. With frozen batch norm the value is computed by the integer contract's output rule
  * (model/quant.h), so training then sees the deployed integers. */
 #ifndef RQ_QAT_TRAINER_H
@@ -25,8 +25,9 @@ typedef struct rq_trainer_options {
 
 typedef struct rq_trainer rq_trainer;
 
-/* The model must outlive the trainer. Errors: RQ_ERR_UNSUPPORTED (an operator without gradient),
- * RQ_ERR_MODEL, RQ_ERR_NOMEM. */
+/* The model must outlive the trainer. Errors: RQ_ERR_UNSUPPORTED (an operator without gradient, a
+ * value that nothing reads or more than 3 operators read, a quantized layer that the rule above
+ * does not cover), RQ_ERR_MODEL, RQ_ERR_NOMEM. */
 RQ_NODISCARD rq_status rq_trainer_create(rq_trainer **out, rq_model *model,
                                          const rq_trainer_options *options, rq_error *err);
 void rq_trainer_destroy(rq_trainer *trainer); /* NULL is fine */
@@ -44,7 +45,8 @@ typedef struct rq_step_result {
 } rq_step_result;
 
 /* One batch: pixels u8 [batch, height, width, 3], labels [batch]. Gradients of the mean loss are
- * then in place. Errors: RQ_ERR_RANGE (the loss is not finite; a label is not a class). */
+ * then in place. Errors: RQ_ERR_RANGE (the loss is not finite; a label is not a class; a range that
+ * was never observed). */
 RQ_NODISCARD rq_status rq_trainer_step(rq_trainer *trainer, const uint8_t *pixels,
                                        const int32_t *labels, rq_step_result *result,
                                        rq_error *err);

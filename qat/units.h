@@ -59,6 +59,7 @@ struct rq_trainer {
     tr_unit *units;
     int n_units;
     float **gradients; /* [n_params]; NULL for buffers */
+    int n_threads;     /* OpenMP's at creation: what scratch and primitives are made for */
     void *scratch;     /* per-thread sums of mixes */
     size_t scratch_bytes;
     double *row_loss; /* [batch] */
@@ -128,7 +129,7 @@ RQ_NODISCARD rq_status tr_run_forward(rq_trainer *trainer, int first, rq_error *
 RQ_NODISCARD rq_status tr_run_backward(rq_trainer *trainer, int first, rq_error *err);
 
 /* Scratch bytes that a mix of so many channels needs. */
-size_t tr_mix_scratch_bytes(size_t channels);
+size_t tr_mix_scratch_bytes(size_t channels, int n_threads);
 
 /* Softmax cross-entropy with label smoothing over logits [n, classes]: dlogits = gradient of the
  * mean over counted rows. row_loss and row_rank [n]: loss of each row, and how many classes score
