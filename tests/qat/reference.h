@@ -1,0 +1,405 @@
+/* Forward and loss of a graph in double, by plain loops over nodes: what the trainer's gradients
+ * are held against by finite differences. Shares nothing with the trainer.
+ *
+ * Quantization is a staircase, whose slope training replaces (straight-through estimation). The
+ * reference therefore computes the function that training differentiates: at the parameters of the
+ * step each quantizer Q gives what the trainer's gave, and beside them
+ *     Q(x) = Q(x0) + [x0 is not clamped] * (x - x0)
+ * with the scales held. reference_anchor takes x0 from the reference itself and Q(x0) from the
+ * trainer, and checks that it is the nearest step. */
+#ifndef RQ_TESTS_QAT_REFERENCE_H
+#define RQ_TESTS_QAT_REFERENCE_H
+
+#include <math.h>
+
+#include "qat/units.h"
+#include "tests/qat/net.h"
+
+/* A quantizer over n numbers. */
+typedef struct staircase {
+    double *x0, *y0;
+    bool *passes;
+} staircase;
+
+typedef struct reference {
+    const rq_model *model;
+    rq_shape shapes[NET_NODES];
+    double *values[NET_NODES]; /* real, [N, H, W, C]; levels p - z where a quantized layer reads */
+    double **params;           /* copies, by parameter; NULL: not f32 */
+    bool frozen, image_is_levels;
+    bool hold_factor; /* leave out gamma's way through the folding factor, to see it missed */
+    double smoothing;
+    const net_batch *batch;
+    const rq_trainer *anchor; /* set while anchors are taken */
+    staircase weights[NET_NODES], activations[NET_NODES];
+    double *offsets[NET_NODES]; /* [C] what rounding the bias to an integer adds */
+    double *factors[NET_NODES]; /* [C] t = gamma / sigma at the anchors */
+    uint64_t signs;             /* hash of which values relu let through */
+} reference;
+
+static inline double *reference_array(size_t n)
+{
+    double *array = rq_alloc(n * sizeof(double));
+    assert_non_null(array);
+    return array;
+}
+
+/* Copies the parameters: to be called before the step, which moves running statistics. */
+static inline void reference_init(reference *r, const rq_model *model, const net_batch *batch,
+                                  bool frozen, double smoothing)
+{
+    rq_error err = RQ_ERROR_INIT;
+    memset(r, 0, sizeof *r);
+    r->model = model;
+    r->batch = batch;
+    r->frozen = frozen;
+    r->smoothing = smoothing;
+    const rq_graph *graph = &model->graph;
+    const int side = model->preprocess.crop;
+    assert_ok(rq_graph_shapes(graph, batch->n, side, side, r->shapes, &err), &err);
+    for (int i = 0; i < graph->n_nodes; i++) {
+        r->values[i] = reference_array(rq_shape_elems(&r->shapes[i]));
+        if (graph->nodes[i].slot[RQ_SLOT_WEIGHT_SCALE] >= 0 && graph->nodes[i].input[0] == 0)
+            r->image_is_levels = true;
+    }
+    r->params = rq_alloc((size_t)graph->n_params * sizeof *r->params);
+    for (int i = 0; i < graph->n_params; i++) {
+        const rq_tensor *tensor = &graph->params[i].tensor;
+        if (tensor->dtype != RQ_F32)
+            continue;
+        r->params[i] = reference_array(rq_tensor_elems(tensor));
+        for (size_t k = 0; k < rq_tensor_elems(tensor); k++)
+            r->params[i][k] = (double)rq_tensor_f32(tensor)[k];
+    }
+}
+
+static inline void reference_deinit(reference *r)
+{
+    const rq_graph *graph = &r->model->graph;
+    for (int i = 0; i < graph->n_params; i++)
+        rq_free(r->params[i]);
+    rq_free(r->params);
+    for (int i = 0; i < graph->n_nodes; i++) {
+        const staircase stairs[] = {r->weights[i], r->activations[i]};
+        for (int k = 0; k < 2; k++) {
+            rq_free(stairs[k].x0);
+            rq_free(stairs[k].y0);
+            rq_free(stairs[k].passes);
+        }
+        rq_free(r->values[i]);
+        rq_free(r->offsets[i]);
+        rq_free(r->factors[i]);
+    }
+}
+
+static inline const double *reference_slot(const reference *r, int node, rq_slot slot)
+{
+    const int param = r->model->graph.nodes[node].slot[slot];
+    return param < 0 ? NULL : r->params[param];
+}
+
+/* ---- straight-through quantizers ---- */
+
+/* x becomes Q(x). While anchors are taken: numbers[i] is the trainer's, Q(x0) = scale[i / period] *
+ * numbers[i], and x0 must be within half a step of it (TIE: f32 may round the other way). */
+static inline void reference_quantize(const reference *r, staircase *q, double *x, size_t n,
+                                      const float *numbers, const float *scale, size_t period,
+                                      double low, double high)
+{
+    static const double TIE = 5e-3;
+    if (r->anchor) {
+        q->x0 = reference_array(n);
+        q->y0 = reference_array(n);
+        q->passes = rq_alloc(n * sizeof *q->passes);
+        for (size_t i = 0; i < n; i++) {
+            const double s = (double)scale[i / period], steps = x[i] / s;
+            const double clamped = fmin(fmax(steps, low), high);
+            assert_close(numbers[i], clamped, 0.5 + TIE, 0.0);
+            q->x0[i] = x[i];
+            q->y0[i] = s * (double)numbers[i];
+            q->passes[i] = rint(steps) >= low && rint(steps) <= high;
+        }
+    }
+    for (size_t i = 0; i < n; i++)
+        x[i] = q->y0[i] + (q->passes[i] ? x[i] - q->x0[i] : 0.0);
+}
+
+static inline const conv_unit *reference_conv_unit(const rq_trainer *trainer, int node)
+{
+    for (int i = 0; i < trainer->n_units; i++)
+        if (trainer->units[i].node == node && trainer->units[i].conv->conv)
+            return trainer->units[i].conv;
+    return NULL;
+}
+
+static inline int reference_bn_of(const reference *r, int node)
+{
+    const rq_graph *graph = &r->model->graph;
+    for (int i = node + 1; i < graph->n_nodes; i++)
+        if (graph->nodes[i].op == RQ_OP_BATCH_NORM && graph->nodes[i].input[0] == node)
+            return i;
+    return -1;
+}
+
+static inline double reference_sigma(const reference *r, int bn, int64_t c)
+{
+    return sqrt(reference_slot(r, bn, RQ_SLOT_VAR)[c] + (double)r->model->graph.nodes[bn].eps);
+}
+
+/* t of channel c of a quantized layer. */
+static inline double reference_factor(reference *r, int node, int64_t c)
+{
+    const int bn = reference_bn_of(r, node);
+    const double t =
+        bn < 0 ? 1.0 : reference_slot(r, bn, RQ_SLOT_WEIGHT)[c] / reference_sigma(r, bn, c);
+    if (r->anchor)
+        r->factors[node][c] = t;
+    return r->hold_factor ? r->factors[node][c] : t;
+}
+
+/* What rounding the folded bias b to an integer adds to the layer's result. */
+static inline void anchor_offset(reference *r, int node, const conv_unit *conv, int64_t c, double t)
+{
+    const int bn = reference_bn_of(r, node);
+    const double *bias = reference_slot(r, node, RQ_SLOT_BIAS);
+    const double step = (double)conv->s_x * (double)conv->s_w[c];
+    double b = bias ? bias[c] * t : 0.0;
+    if (bn >= 0)
+        b += reference_slot(r, bn, RQ_SLOT_BIAS)[c] - reference_slot(r, bn, RQ_SLOT_MEAN)[c] * t;
+    r->offsets[bn < 0 ? node : bn][c] = bn < 0 || r->frozen ? rint(b / step) * step - b : 0.0;
+}
+
+/* The weights that a layer computes with, [OC, IC/G, taps]; the caller frees. */
+static inline double *reference_weights(reference *r, int node)
+{
+    const rq_node *n = &r->model->graph.nodes[node];
+    const rq_tensor *tensor = rq_graph_tensor(&r->model->graph, node, RQ_SLOT_WEIGHT);
+    const size_t elems = rq_tensor_elems(tensor), oc = (size_t)tensor->dim[0];
+    const size_t ic = (size_t)tensor->dim[1], per_channel = elems / oc, taps = per_channel / ic;
+    double *w = reference_array(elems);
+    memcpy(w, reference_slot(r, node, RQ_SLOT_WEIGHT), elems * sizeof *w);
+    if (n->slot[RQ_SLOT_WEIGHT_SCALE] < 0)
+        return w;
+    const conv_unit *conv = r->anchor ? reference_conv_unit(r->anchor, node) : NULL;
+    const int bn = reference_bn_of(r, node);
+    if (r->anchor) {
+        r->factors[node] = reference_array(oc);
+        r->offsets[bn < 0 ? node : bn] = reference_array(oc);
+    }
+    for (size_t c = 0; c < oc; c++) {
+        const double t = reference_factor(r, node, (int64_t)c);
+        for (size_t i = 0; i < per_channel; i++) {
+            const double std = (double)r->model->preprocess.std[n->input[0] ? 0 : i / taps];
+            w[c * per_channel + i] *= n->input[0] ? t : t / (255.0 * std);
+        }
+        if (r->anchor)
+            anchor_offset(r, node, conv, (int64_t)c, t);
+    }
+    reference_quantize(r, &r->weights[node], w, elems, conv ? conv->q : NULL,
+                       conv ? conv->s_w : NULL, per_channel, -127.0, 127.0);
+    for (size_t i = 0; i < elems; i++)
+        w[i] /= reference_factor(r, node, (int64_t)(i / per_channel));
+    return w;
+}
+
+/* ---- operators ---- */
+
+static inline void reference_input(reference *r)
+{
+    const rq_preprocess *pre = &r->model->preprocess;
+    for (size_t i = 0; i < rq_shape_elems(&r->shapes[0]); i++) {
+        const double p = (double)r->batch->pixels[i], mean = (double)pre->mean[i % 3];
+        r->values[0][i] = r->image_is_levels ? p - rint(255.0 * mean)
+                                             : (p / 255.0 - mean) / (double)pre->std[i % 3];
+    }
+}
+
+static inline double reference_taps(const double *src, const rq_shape *in, const rq_conv_attr *conv,
+                                    const double *w, int64_t icg, int64_t first, int64_t n,
+                                    int64_t y, int64_t x)
+{
+    double sum = 0.0;
+    for (int u = 0; u < conv->kernel[0]; u++)
+        for (int v = 0; v < conv->kernel[1]; v++) {
+            const int64_t iy = y * conv->stride[0] - conv->pad[0] + u * conv->dilation[0];
+            const int64_t ix = x * conv->stride[1] - conv->pad[1] + v * conv->dilation[1];
+            if (iy < 0 || ix < 0 || iy >= in->h || ix >= in->w)
+                continue;
+            const double *pixel = src + ((n * in->h + iy) * in->w + ix) * in->c + first;
+            for (int64_t ic = 0; ic < icg; ic++)
+                sum += pixel[ic] * w[(ic * conv->kernel[0] + u) * conv->kernel[1] + v];
+        }
+    return sum;
+}
+
+/* conv and linear */
+static inline void reference_conv(reference *r, int node)
+{
+    const rq_node *n = &r->model->graph.nodes[node];
+    const rq_conv_attr conv = n->op == RQ_OP_LINEAR ? NET_K1 : n->conv;
+    const rq_shape *in = &r->shapes[n->input[0]], *out = &r->shapes[node];
+    const double *bias = reference_slot(r, node, RQ_SLOT_BIAS);
+    double *w = reference_weights(r, node);
+    const int64_t icg = in->c / conv.groups, ocg = out->c / conv.groups;
+    const int64_t per_channel = icg * conv.kernel[0] * conv.kernel[1];
+    for (size_t i = 0; i < rq_shape_elems(out); i++) {
+        const int64_t c = (int64_t)i % out->c, p = (int64_t)i / out->c;
+        const int64_t x = p % out->w, y = p / out->w % out->h;
+        const double offset = bias && r->offsets[node] ? r->offsets[node][c] : 0.0;
+        r->values[node][i] = reference_taps(r->values[n->input[0]], in, &conv, w + c * per_channel,
+                                            icg, c / ocg * icg, p / out->w / out->h, y, x) +
+                             (bias ? bias[c] : 0.0) + offset;
+    }
+    rq_free(w);
+}
+
+static inline void reference_batch_norm(reference *r, int node)
+{
+    const double *src = r->values[r->model->graph.nodes[node].input[0]];
+    const double eps = (double)r->model->graph.nodes[node].eps;
+    const size_t channels = (size_t)r->shapes[node].c;
+    const size_t pixels = rq_shape_elems(&r->shapes[node]) / channels;
+    for (size_t c = 0; c < channels; c++) {
+        double mean = reference_slot(r, node, RQ_SLOT_MEAN)[c];
+        double var = reference_slot(r, node, RQ_SLOT_VAR)[c];
+        if (!r->frozen) {
+            mean = var = 0.0;
+            for (size_t p = 0; p < pixels; p++)
+                mean += src[p * channels + c] / (double)pixels;
+            for (size_t p = 0; p < pixels; p++)
+                var += pow(src[p * channels + c] - mean, 2.0) / (double)pixels;
+        }
+        const double factor = reference_slot(r, node, RQ_SLOT_WEIGHT)[c] / sqrt(var + eps);
+        const double offset = r->offsets[node] ? r->offsets[node][c] : 0.0;
+        for (size_t p = 0; p < pixels; p++)
+            r->values[node][p * channels + c] = factor * (src[p * channels + c] - mean) +
+                                                reference_slot(r, node, RQ_SLOT_BIAS)[c] + offset;
+    }
+}
+
+static inline void reference_relu(reference *r, int node)
+{
+    const double *src = r->values[r->model->graph.nodes[node].input[0]];
+    for (size_t i = 0; i < rq_shape_elems(&r->shapes[node]); i++) {
+        r->values[node][i] = fmax(src[i], 0.0);
+        r->signs = (r->signs ^ (src[i] > 0.0)) * 0x100000001b3ULL; /* FNV-1a */
+    }
+}
+
+static inline void reference_pool(reference *r, int node)
+{
+    const int src = r->model->graph.nodes[node].input[0];
+    const size_t channels = (size_t)r->shapes[src].c;
+    const size_t pixels = (size_t)(r->shapes[src].h * r->shapes[src].w);
+    memset(r->values[node], 0, rq_shape_elems(&r->shapes[node]) * sizeof(double));
+    for (size_t i = 0; i < rq_shape_elems(&r->shapes[src]); i++)
+        r->values[node][i / channels / pixels * channels + i % channels] +=
+            r->values[src][i] / (double)pixels;
+}
+
+static inline void reference_fake_quant(reference *r, int node)
+{
+    const size_t n = rq_shape_elems(&r->shapes[node]);
+    memcpy(r->values[node], r->values[r->model->graph.nodes[node].input[0]], n * sizeof(double));
+    float scale = 1.0f;
+    const float *numbers = r->anchor ? rq_trainer_value(r->anchor, node, &scale) : NULL;
+    reference_quantize(r, &r->activations[node], r->values[node], n, numbers, &scale, n, 0.0,
+                       255.0);
+}
+
+static inline void reference_node(reference *r, int node)
+{
+    const rq_node *n = &r->model->graph.nodes[node];
+    switch (n->op) {
+    case RQ_OP_INPUT:
+        reference_input(r);
+        break;
+    case RQ_OP_CONV:
+    case RQ_OP_LINEAR:
+        reference_conv(r, node);
+        break;
+    case RQ_OP_BATCH_NORM:
+        reference_batch_norm(r, node);
+        break;
+    case RQ_OP_ADD:
+        for (size_t i = 0; i < rq_shape_elems(&r->shapes[node]); i++) {
+            r->values[node][i] = 0.0;
+            for (int k = 0; k < n->n_inputs; k++)
+                r->values[node][i] += r->values[n->input[k]][i];
+        }
+        break;
+    case RQ_OP_RELU:
+        reference_relu(r, node);
+        break;
+    case RQ_OP_GLOBAL_AVG_POOL:
+        reference_pool(r, node);
+        break;
+    case RQ_OP_FAKE_QUANT:
+        reference_fake_quant(r, node);
+        break;
+    default:
+        fail_msg("the reference has no %s", rq_op_name(n->op));
+    }
+}
+
+/* ---- loss ---- */
+
+/* Mean over the counted rows of -sum target * log softmax, target = (1 - smoothing) at the label +
+ * smoothing / classes everywhere. */
+static inline double reference_loss(const double *logits, const int32_t *labels, int n, int classes,
+                                    double smoothing)
+{
+    double loss = 0.0;
+    int counted = 0;
+    for (int i = 0; i < n; i++) {
+        if (labels[i] == RQ_LABEL_IGNORE)
+            continue;
+        counted++;
+        double total = 0.0;
+        for (int k = 0; k < classes; k++)
+            total += exp(logits[i * classes + k]);
+        for (int k = 0; k < classes; k++)
+            loss -= ((k == labels[i] ? 1.0 - smoothing : 0.0) + smoothing / classes) *
+                    (logits[i * classes + k] - log(total));
+    }
+    return counted ? loss / counted : 0.0;
+}
+
+static inline double reference_forward(reference *r)
+{
+    const rq_graph *graph = &r->model->graph;
+    r->signs = 0;
+    for (int i = 0; i < graph->n_nodes; i++)
+        reference_node(r, i);
+    return reference_loss(r->values[graph->n_nodes - 1], r->batch->labels, r->batch->n,
+                          r->model->n_classes, r->smoothing);
+}
+
+/* Once, after the trainer's step: take anchors, and return the loss there. */
+static inline double reference_anchor(reference *r, const rq_trainer *trainer)
+{
+    r->anchor = trainer;
+    const double loss = reference_forward(r);
+    r->anchor = NULL;
+    return loss;
+}
+
+/* Derivative of the loss by element i of a parameter, as a central difference of step H: its error
+ * is some H^2 = 1e-12 of curvature and 1e-16 / H = 1e-10 of rounding. False when a relu switches in
+ * between: the loss has a kink there. */
+static inline bool reference_slope(reference *r, int param, size_t i, double *slope)
+{
+    static const double H = 1e-6;
+    double *value = &r->params[param][i];
+    const double at = *value;
+    *value = at + H;
+    const double above = reference_forward(r);
+    const uint64_t signs = r->signs;
+    *value = at - H;
+    const double below = reference_forward(r);
+    *value = at;
+    *slope = (above - below) / (2.0 * H);
+    return signs == r->signs;
+}
+
+#endif
