@@ -95,7 +95,7 @@ static rq_status build(rq_graph *out, const rq_graph *source, const rq_channel_s
 {
     rq_status status = RQ_OK;
     for (int node = 0; node < source->n_nodes && status == RQ_OK; node++) {
-        int inputs[RQ_MAX_INPUTS], conv = 0;
+        int inputs[RQ_MAX_INPUTS] = {0}, conv = 0;
         for (int k = 0; k < source->nodes[node].n_inputs; k++)
             inputs[k] = at[source->nodes[node].input[k]];
         if (stats[node].n_channels == 0) {

@@ -25,6 +25,8 @@ enum { RQ_MAX_BATCH = 65536, RQ_MAX_THREADS = 1024 };
 
 extern const char *const rq_bad_image_words[]; /* by rq_bad_images */
 
+/* NOLINTBEGIN(bugprone-macro-parentheses): field names a member */
+
 /* Rows of an option table; type has a member field of type rq_data_options. DIR is the first
  * positional. */
 #define RQ_DATA_OPTIONS(type, field)                                                               \
@@ -46,6 +48,8 @@ extern const char *const rq_bad_image_words[]; /* by rq_bad_images */
 #define RQ_OPTION_THREADS(type, field)                                                             \
     RQ_OPTION_INT("threads", 0, type, field, "N", 1, RQ_MAX_THREADS,                               \
                   "threads that compute; OpenMP's choice when not given")
+
+/* NOLINTEND(bugprone-macro-parentheses) */
 
 /* omp_set_num_threads, to be called before sessions are created; 0 changes nothing. */
 void rq_set_threads(int64_t threads);

@@ -64,15 +64,14 @@ static void test_evaluate__prints_accuracy_of_every_form(void **state)
 {
     (void)state;
     for (int i = 0; i < 5; i++) {
-        float top1, top5;
-        int end = 0;
+        rq_cli_run(&run, "evaluate", images, model_path[i], "--threads", "1", "--json");
+        json_t *json = rq_cli_json(&run);
+        const double top1 = number(json, "top1"), top5 = number(json, "top5");
+        json_decref(json);
+        assert_close(fmod(top1, 100.0 / SMALL_VAL), 0.0, 1e-6, 0);
         rq_cli_run(&run, "evaluate", images, model_path[i], "--threads", "1");
         assert_exit(&run, 0);
-        assert_int_equal(sscanf(run.out, " * Acc@1 %f Acc@5 %f\n%n", &top1, &top5, &end), 2);
-        assert_int_equal(end, run.out_bytes);
-        assert_int_equal(run.out[0], ' ');
-        assert_close(top5, 100.0, 0, 0);
-        assert_close(fmod((double)top1, 100.0 / SMALL_VAL), 0.0, 1e-3, 0);
+        assert_string_equal(run.out, rq_test_path(" * Acc@1 %.3f Acc@5 %.3f\n", top1, top5));
         assert_says_err(&run, forms[i]);
         rq_cli_run(&run, "evaluate", images, model_path[i], "-q");
         assert_string_equal(run.err, "");
