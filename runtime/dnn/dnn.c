@@ -400,8 +400,45 @@ typedef struct train_pds {
     dnnl_primitive_desc_t forward, data, weights;
 } train_pds;
 
-static dnnl_status_t train_descs(train_pds *pds, const conv_mds *m, bool with_dsrc,
-                                 dnnl_engine_t engine)
+/* oneDNN 2.6.3's jit_1x1 backward-weights kernel, given an nhwc source, a stride and channels that
+ * do not fill its blocks of 16, accesses memory outside its tensors (seen with 2 and 3 channels, 64
+ * x 64, stride 2). */
+static bool is_unsafe(const_dnnl_primitive_desc_t pd, const rq_conv_shape *shape)
+{
+    const rq_conv_attr *a = &shape->conv;
+    const char *name = NULL;
+    if (a->kernel[0] != 1 || a->kernel[1] != 1 || (a->stride[0] == 1 && a->stride[1] == 1) ||
+        (shape->ic / a->groups) % 16 == 0)
+        return false;
+    (void)dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, (void *)&name);
+    return name && strstr(name, "1x1");
+}
+
+/* The first implementation that may be used. */
+static dnnl_status_t weights_pd(dnnl_primitive_desc_t *pd, const dnnl_convolution_desc_t *desc,
+                                const rq_conv_shape *shape, dnnl_engine_t engine,
+                                const_dnnl_primitive_desc_t forward)
+{
+    dnnl_primitive_desc_iterator_t iterator = NULL;
+    dnnl_status_t status =
+        dnnl_primitive_desc_iterator_create(&iterator, desc, NULL, engine, forward);
+    while (status == dnnl_success) {
+        *pd = dnnl_primitive_desc_iterator_fetch(iterator);
+        if (!*pd || !is_unsafe(*pd, shape))
+            break;
+        (void)dnnl_primitive_desc_destroy(*pd);
+        *pd = NULL;
+        status = dnnl_primitive_desc_iterator_next(iterator);
+    }
+    if (iterator)
+        (void)dnnl_primitive_desc_iterator_destroy(iterator);
+    if (status == dnnl_iterator_ends)
+        return dnnl_unimplemented;
+    return status == dnnl_success && !*pd ? dnnl_out_of_memory : status;
+}
+
+static dnnl_status_t train_descs(train_pds *pds, const conv_mds *m, const rq_conv_shape *shape,
+                                 bool with_dsrc, dnnl_engine_t engine)
 {
     dnnl_convolution_desc_t desc;
     dnnl_status_t status = dnnl_dilated_convolution_forward_desc_init(
@@ -421,7 +458,7 @@ static dnnl_status_t train_descs(train_pds *pds, const conv_mds *m, bool with_ds
             &desc, dnnl_convolution_direct, &m->src, &m->wei, NULL, &m->dst, m->strides, m->dilates,
             m->pad_l, m->pad_r);
     if (status == dnnl_success)
-        status = dnnl_primitive_desc_create(&pds->weights, &desc, NULL, engine, pds->forward);
+        status = weights_pd(&pds->weights, &desc, shape, engine, pds->forward);
     return status;
 }
 
@@ -489,7 +526,7 @@ rq_status rq_dnn_train_conv_create(rq_dnn_train_conv **out, rq_dnn *dnn, const r
     conv->dnn = dnn;
     dnnl_status_t status = describe(&m, shape, dnnl_f32, dnnl_f32, dnnl_f32, dnnl_f32);
     if (status == dnnl_success)
-        status = train_descs(&pds, &m, with_dsrc, dnn->engine);
+        status = train_descs(&pds, &m, shape, with_dsrc, dnn->engine);
     if (status == dnnl_success)
         status = train_kernels(conv, &pds, with_dsrc, &m.wei_plain);
     if (status != dnnl_success) {
