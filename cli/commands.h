@@ -7,11 +7,13 @@
 #include "runtime/base/command.h"
 
 #define RQ_COMMAND_LIST(X)                                                                         \
+    X(demo)                                                                                        \
     X(train)                                                                                       \
     X(convert)                                                                                     \
     X(verify)                                                                                      \
     X(insert_bn)                                                                                   \
     X(qat_train)                                                                                   \
+    X(export_int8)                                                                                 \
     X(evaluate)                                                                                    \
     X(compare)                                                                                     \
     X(classify)                                                                                    \
@@ -21,5 +23,8 @@
 #define X(name) extern const rq_command rq_command_##name;
 RQ_COMMAND_LIST(X)
 #undef X
+
+/* By name; '-' may stand for '_' (export-int8). NULL when there is none. */
+const rq_command *rq_find_command(const char *name);
 
 #endif

@@ -15,8 +15,7 @@ static const rq_command *const commands[] = {
         NULL,
 };
 
-/* By name; '-' may stand for '_' (export-int8). NULL when there is none. */
-static const rq_command *find_command(const char *name)
+const rq_command *rq_find_command(const char *name)
 {
     for (const rq_command *const *command = commands; *command; command++) {
         const char *a = (*command)->name, *b = name;
@@ -71,7 +70,7 @@ static rq_status run_help(int argc, char **argv, const rq_command **ran, rq_erro
     }
     if (argc > 2)
         return rq_fail(err, RQ_ERR_USAGE, "help takes one command");
-    const rq_command *command = find_command(argv[1]);
+    const rq_command *command = rq_find_command(argv[1]);
     if (!command)
         return fail_unknown(argv[1], err);
     char option[] = "--help";
@@ -90,7 +89,7 @@ static rq_status dispatch(int argc, char **argv, const rq_command **ran, rq_erro
 {
     const char *slash = argc > 0 ? strrchr(argv[0], '/') : NULL;
     const char *name = slash ? slash + 1 : argc > 0 ? argv[0] : program;
-    const rq_command *command = find_command(name);
+    const rq_command *command = rq_find_command(name);
     if (!command) {
         argc--;
         argv++;
@@ -98,7 +97,7 @@ static rq_status dispatch(int argc, char **argv, const rq_command **ran, rq_erro
             return rq_fail(err, RQ_ERR_USAGE, "no command given");
         if (strcmp(argv[0], "help") == 0)
             return run_help(argc, argv, ran, err);
-        command = find_command(argv[0]);
+        command = rq_find_command(argv[0]);
     }
     if (command) {
         *ran = command;
