@@ -4,6 +4,8 @@
 #ifndef RQ_TESTS_RUNTIME_SESSION_TINY_MODELS_H
 #define RQ_TESTS_RUNTIME_SESSION_TINY_MODELS_H
 
+#include <string.h>
+
 #include "runtime/model/model.h"
 #include "runtime/model/quant.h"
 #include "runtime/session/integer.h"
