@@ -262,20 +262,24 @@ static rq_status row_none(rq_trainer *trainer, int node, tr_value **raw, rq_erro
                    rq_op_name(trainer->model->graph.nodes[node].op));
 }
 
+/* operators that share a row */
+#define row_conv             row_convolution
+#define row_linear           row_convolution
+#define row_batch_norm       row_elementwise
+#define row_add              row_elementwise
+#define row_relu             row_elementwise
+#define row_fake_quant       row_elementwise
+#define row_global_avg_pool  row_pool
+#define row_quantize         row_none
+#define row_dequantize       row_none
+#define row_qconv            row_none
+#define row_qglobal_avg_pool row_none
+#define row_qlinear          row_none
+
 static gradient_row *const gradient_rows[RQ_N_OPS] = {
-    [RQ_OP_INPUT] = row_input,
-    [RQ_OP_CONV] = row_convolution,
-    [RQ_OP_BATCH_NORM] = row_elementwise,
-    [RQ_OP_ADD] = row_elementwise,
-    [RQ_OP_RELU] = row_elementwise,
-    [RQ_OP_GLOBAL_AVG_POOL] = row_pool,
-    [RQ_OP_LINEAR] = row_convolution,
-    [RQ_OP_FAKE_QUANT] = row_elementwise,
-    [RQ_OP_QUANTIZE] = row_none,
-    [RQ_OP_DEQUANTIZE] = row_none,
-    [RQ_OP_QCONV] = row_none,
-    [RQ_OP_QGLOBAL_AVG_POOL] = row_none,
-    [RQ_OP_QLINEAR] = row_none,
+#define X(code, name) [RQ_OP_##code] = row_##name,
+    RQ_OP_LIST(X)
+#undef X
 };
 
 /* ---- gradient buffers: taken and given back in the order of the backward walk

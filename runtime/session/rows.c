@@ -610,18 +610,13 @@ static rq_status row_qglobal_avg_pool(rq_session *s, int node, rq_error *err)
     return RQ_OK;
 }
 
+/* operators that share a row */
+#define row_linear  row_conv
+#define row_qconv   row_integer_layer
+#define row_qlinear row_integer_layer
+
 rq_row *const rq_session_rows[RQ_N_OPS] = {
-    [RQ_OP_INPUT] = row_input,
-    [RQ_OP_CONV] = row_conv,
-    [RQ_OP_BATCH_NORM] = row_batch_norm,
-    [RQ_OP_ADD] = row_add,
-    [RQ_OP_RELU] = row_relu,
-    [RQ_OP_GLOBAL_AVG_POOL] = row_global_avg_pool,
-    [RQ_OP_LINEAR] = row_conv,
-    [RQ_OP_FAKE_QUANT] = row_fake_quant,
-    [RQ_OP_QUANTIZE] = row_quantize,
-    [RQ_OP_DEQUANTIZE] = row_dequantize,
-    [RQ_OP_QCONV] = row_integer_layer,
-    [RQ_OP_QGLOBAL_AVG_POOL] = row_qglobal_avg_pool,
-    [RQ_OP_QLINEAR] = row_integer_layer,
+#define X(code, name) [RQ_OP_##code] = row_##name,
+    RQ_OP_LIST(X)
+#undef X
 };
