@@ -32,7 +32,7 @@ typedef struct loop {
     const char *run;        /* what a checkpoint must have been made with */
     double train_seconds;
     size_t train_images;
-    double last_top1;
+    double last_top1, last_top5;
 } loop;
 
 static rq_transform train_transform(const rq_loop_options *options, const rq_model *model)
@@ -257,7 +257,7 @@ static rq_status train_epoch(loop *l, int epoch, rq_error *err)
 
 static rq_status validate(loop *l, rq_error *err)
 {
-    l->last_top1 = -1.0;
+    l->last_top1 = l->last_top5 = -1.0;
     if (!l->val_loader)
         return RQ_OK;
     rq_session *session = NULL;
@@ -271,6 +271,7 @@ static rq_status validate(loop *l, rq_error *err)
     if (status != RQ_OK)
         return status;
     l->last_top1 = result.top1;
+    l->last_top5 = result.top5;
     rq_log(RQ_LOG_INFO, " * Acc@1 %.3f Acc@5 %.3f", result.top1, result.top5);
     return RQ_OK;
 }
@@ -295,6 +296,14 @@ static rq_status finish_epoch(loop *l, int epoch, rq_error *err)
     return status;
 }
 
+static rq_status evaluate_only(loop *l, rq_error *err)
+{
+    if (!l->val_loader)
+        return rq_fail(err, RQ_ERR_FILE, "%s: no validation images", l->options->dir);
+    const rq_status status = rq_trainer_settle(l->trainer, err);
+    return status == RQ_OK ? validate(l, err) : status;
+}
+
 static void log_profile(const loop *l)
 {
     const rq_trainer_profile p = rq_trainer_get_profile(l->trainer);
@@ -310,8 +319,12 @@ static void log_profile(const loop *l)
 rq_status rq_train_loop(rq_model *model, const rq_loop_options *options, rq_loop_result *result,
                         rq_error *err)
 {
-    loop l = {.options = options, .model = model, .progress = {0, -1.0}, .last_top1 = -1.0};
-    rq_status status = rq_writer_probe(options->output, err);
+    loop l = {.options = options,
+              .model = model,
+              .progress = {options->start_epoch, -1.0},
+              .last_top1 = -1.0,
+              .last_top5 = -1.0};
+    rq_status status = options->evaluate_only ? RQ_OK : rq_writer_probe(options->output, err);
     if (status == RQ_OK)
         status = open_data(&l, err);
     if (status == RQ_OK)
@@ -322,7 +335,10 @@ rq_status rq_train_loop(rq_model *model, const rq_loop_options *options, rq_loop
         status = describe_run(&l, err);
     if (status == RQ_OK)
         status = resume(&l, err);
-    for (int epoch = l.progress.epoch; epoch < options->epochs && status == RQ_OK; epoch++) {
+    if (status == RQ_OK && options->evaluate_only)
+        status = evaluate_only(&l, err);
+    const int end = options->evaluate_only ? 0 : options->epochs;
+    for (int epoch = l.progress.epoch; epoch < end && status == RQ_OK; epoch++) {
         status = train_epoch(&l, epoch, err);
         if (status == RQ_OK)
             status = finish_epoch(&l, epoch, err);
@@ -333,6 +349,7 @@ rq_status rq_train_loop(rq_model *model, const rq_loop_options *options, rq_loop
         *result = (rq_loop_result){
             .best_top1 = l.progress.best_top1,
             .last_top1 = l.last_top1,
+            .last_top5 = l.last_top5,
             .seconds = l.train_seconds,
             .images_per_second =
                 l.train_seconds > 0.0 ? (double)l.train_images / l.train_seconds : 0.0,

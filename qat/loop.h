@@ -25,7 +25,9 @@ typedef struct rq_loop_options {
     const char *output; /* model file to write */
     const char *resume; /* checkpoint, "auto" for OUTPUT.ckpt when there is one, or NULL */
     int batch, val_batch, workers, epochs, print_every;
-    int resolution; /* side of training images; 0 = the model's crop */
+    int start_epoch;    /* count epochs from here, when nothing is resumed */
+    bool evaluate_only; /* validate the model (or the resumed state) and stop; writes nothing */
+    int resolution;     /* side of training images; 0 = the model's crop */
     double lr, warmup_epochs, label_smoothing;
     rq_sgd_options sgd;
     rq_augment augment;
@@ -39,8 +41,8 @@ typedef struct rq_loop_options {
 } rq_loop_options;
 
 typedef struct rq_loop_result {
-    double best_top1, last_top1;       /* percent; -1 without validation */
-    double seconds, images_per_second; /* training only */
+    double best_top1, last_top1, last_top5; /* percent; -1 without validation */
+    double seconds, images_per_second;      /* training only */
     int epochs;
 } rq_loop_result;
 

@@ -12,6 +12,8 @@ const rq_option rq_loop_flags_table[] = {
     RQ_OPTION_STRING("output", 'o', rq_loop_flags, output, "FILE",
                      "model file to write (the best by Acc@1)"),
     RQ_OPTION_INT("epochs", 0, rq_loop_flags, epochs, "N", 1, 100000, "passes over the images"),
+    RQ_OPTION_INT("start-epoch", 0, rq_loop_flags, start_epoch, "N", 0, 100000,
+                  "count epochs from here (--resume does so by itself)"),
     RQ_OPTION_INT("batch-size", 'b', rq_loop_flags, batch, "N", 1, 65536, "images per step"),
     RQ_OPTION_INT("val-batch-size", 0, rq_loop_flags, val_batch, "N", 1, 65536,
                   "images per step of validation"),
@@ -43,6 +45,8 @@ const rq_option rq_loop_flags_table[] = {
                   "seed of initial weights, order and augmentation"),
     RQ_OPTION_STRING("resume", 0, rq_loop_flags, resume, "FILE",
                      "continue from a checkpoint; auto: from OUTPUT.ckpt when it exists"),
+    RQ_OPTION_FLAG("evaluate", 'e', rq_loop_flags, evaluate,
+                   "validate (with --resume: that state) and stop"),
     RQ_OPTION_FLAG("profile", 0, rq_loop_flags, profile, "log where a step's time goes"),
     RQ_OPTION_FLAG("json", 0, rq_loop_flags, json, "print the result as one JSON object"),
 };
@@ -72,6 +76,8 @@ rq_loop_options rq_loop_flags_apply(const rq_loop_flags *flags)
         .workers = (int)flags->workers,
         .epochs = (int)flags->epochs,
         .print_every = (int)flags->print_every,
+        .start_epoch = (int)flags->start_epoch,
+        .evaluate_only = flags->evaluate,
         .resolution = (int)flags->resolution,
         .lr = flags->lr,
         .warmup_epochs = flags->warmup_epochs,
@@ -103,6 +109,10 @@ void rq_loop_print_result(const rq_loop_flags *flags, const rq_loop_result *resu
         rq_json_add_number(&json, "seconds", result->seconds);
         rq_json_add_string(&json, "output", flags->output);
         rq_json_end(&json);
+        return;
+    }
+    if (flags->evaluate) {
+        (void)printf(" * Acc@1 %.3f Acc@5 %.3f\n", result->last_top1, result->last_top5);
         return;
     }
     (void)printf("%s: best Acc@1 %.3f, last %.3f, %d epochs in %.0f s (%.1f images/s)\n",

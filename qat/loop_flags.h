@@ -8,10 +8,10 @@
 
 typedef struct rq_loop_flags {
     const char *dir, *output, *resume;
-    int64_t batch, val_batch, workers, epochs, print_every, resolution, threads, seed;
+    int64_t batch, val_batch, workers, epochs, start_epoch, print_every, resolution, threads, seed;
     double lr, momentum, weight_decay, warmup_epochs, label_smoothing;
     int augment, bad_images; /* rq_augment, rq_bad_images */
-    bool nesterov, profile, json;
+    bool nesterov, evaluate, profile, json;
 } rq_loop_flags;
 
 extern const rq_option rq_loop_flags_table[];

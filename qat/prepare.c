@@ -98,16 +98,57 @@ static int conv_behind(const rq_graph *graph, int node)
     return graph->nodes[node].op == RQ_OP_CONV ? node : -1;
 }
 
+/* The only reader of a node when it is of this kind, else -1. */
+static int only_reader(const rq_graph *graph, int node, rq_op op)
+{
+    int reader = -1, n_readers = 0;
+    for (int i = node + 1; i < graph->n_nodes; i++)
+        for (int k = 0; k < graph->nodes[i].n_inputs; k++)
+            if (graph->nodes[i].input[k] == node) {
+                reader = i;
+                n_readers++;
+            }
+    return n_readers == 1 && graph->nodes[reader].op == op ? reader : -1;
+}
+
+/* A quantized layer reads quantized values, or the image; a convolution ends in batch norm and
+ * relu.
+ */
+static rq_status check_layer(const prepare *p, int node, rq_error *err)
+{
+    const rq_node *layer = &p->in->nodes[node];
+    const rq_op source = p->out->nodes[p->map[layer->input[0]]].op;
+    const bool is_image = source == RQ_OP_INPUT && layer->op == RQ_OP_CONV;
+    if (!is_image && source != RQ_OP_FAKE_QUANT)
+        return rq_fail(err, RQ_ERR_MODEL, "%s: reads %s, which is not quantized", layer->name,
+                       p->in->nodes[layer->input[0]].name);
+    if (layer->op == RQ_OP_LINEAR)
+        return RQ_OK;
+    const int bn = only_reader(p->in, node, RQ_OP_BATCH_NORM);
+    if (bn < 0 || only_reader(p->in, bn, RQ_OP_RELU) < 0)
+        return rq_fail(err, RQ_ERR_MODEL,
+                       "%s: no batch_norm and relu, and only these, behind it (insert_bn makes "
+                       "batch norms)",
+                       layer->name);
+    return RQ_OK;
+}
+
+static rq_status add_weight_scale(const prepare *p, int node, rq_error *err)
+{
+    const int64_t oc = rq_graph_tensor(p->in, node, RQ_SLOT_WEIGHT)->dim[0];
+    const rq_status status = check_layer(p, node, err);
+    return status == RQ_OK
+               ? rq_graph_add_param(p->out, p->map[node], RQ_SLOT_WEIGHT_SCALE, RQ_F32, 1, &oc, err)
+               : status;
+}
+
 static rq_status prepare_node(const prepare *p, int node, rq_error *err)
 {
     const rq_node *from = &p->in->nodes[node];
     rq_status status = copy_node(p, node, err);
     const bool layer = from->op == RQ_OP_CONV || from->op == RQ_OP_LINEAR;
-    if (status == RQ_OK && layer && quantizes(p, node)) {
-        const int64_t oc = p->in->params[from->slot[RQ_SLOT_WEIGHT]].tensor.dim[0];
-        status =
-            rq_graph_add_param(p->out, p->map[node], RQ_SLOT_WEIGHT_SCALE, RQ_F32, 1, &oc, err);
-    }
+    if (status == RQ_OK && layer && quantizes(p, node))
+        status = add_weight_scale(p, node, err);
     if (status != RQ_OK)
         return status;
     if (from->op == RQ_OP_RELU) {
@@ -126,34 +167,40 @@ static rq_status prepare_node(const prepare *p, int node, rq_error *err)
 /* x = (p / 255 - mean) / std becomes x' = (p - z) / (255 std), z = rne(255 mean): x = x' + (z / 255
  * - mean) / std. Away from the border a convolution of x is that of x' plus a constant per channel,
  * which the running mean takes up. */
-static rq_status round_mean(rq_model *out, int conv, rq_error *err)
+static void shift_running_mean(const rq_model *model, int conv)
 {
-    rq_graph *graph = &out->graph;
+    const rq_graph *graph = &model->graph;
+    const rq_preprocess *pre = &model->preprocess;
     const rq_tensor *weight = rq_graph_tensor(graph, conv, RQ_SLOT_WEIGHT);
-    int bn = -1;
-    for (int i = conv + 1; i < graph->n_nodes && bn < 0; i++)
-        if (graph->nodes[i].op == RQ_OP_BATCH_NORM && graph->nodes[i].input[0] == conv)
-            bn = i;
-    if (bn < 0)
-        return rq_fail(err, RQ_ERR_MODEL, "%s: no batch_norm behind it (make one with insert_bn)",
-                       graph->nodes[conv].name);
+    const int bn = only_reader(graph, conv, RQ_OP_BATCH_NORM);
     float *mean = rq_tensor_f32(rq_graph_tensor(graph, bn, RQ_SLOT_MEAN));
     const float *w = rq_tensor_f32(weight);
     const int64_t ic = weight->dim[1], taps = weight->dim[2] * weight->dim[3];
-    rq_preprocess *pre = &out->preprocess;
+    const int64_t per_group = weight->dim[0] / graph->nodes[conv].conv.groups;
     for (int64_t oc = 0; oc < weight->dim[0]; oc++) {
         double shift = 0.0;
-        for (int64_t c = 0; c < ic; c++) {
+        for (int64_t k = 0; k < ic * taps; k++) {
+            const int64_t c = oc / per_group * ic + k / taps;
             const double z = (double)rq_pixel_zero_point(pre->mean[c]);
-            const double step = (z / 255.0 - (double)pre->mean[c]) / (double)pre->std[c];
-            for (int64_t k = 0; k < taps; k++)
-                shift += (double)w[(oc * ic + c) * taps + k] * step;
+            shift += (double)w[oc * ic * taps + k] * (z / 255.0 - (double)pre->mean[c]) /
+                     (double)pre->std[c];
         }
         mean[oc] = (float)((double)mean[oc] - shift);
     }
-    for (int c = 0; c < 3; c++)
-        pre->mean[c] = rq_pixel_mean(rq_pixel_zero_point(pre->mean[c]));
-    return RQ_OK;
+}
+
+/* Where quantized layers read the image, it is read as pixels. */
+static void round_mean(rq_model *model)
+{
+    const rq_graph *graph = &model->graph;
+    bool reads_pixels = false;
+    for (int i = 0; i < graph->n_nodes; i++)
+        if (graph->nodes[i].slot[RQ_SLOT_WEIGHT_SCALE] >= 0 && graph->nodes[i].input[0] == 0) {
+            shift_running_mean(model, i);
+            reads_pixels = true;
+        }
+    for (int c = 0; reads_pixels && c < 3; c++)
+        model->preprocess.mean[c] = rq_pixel_mean(rq_pixel_zero_point(model->preprocess.mean[c]));
 }
 
 rq_status rq_prepare_qat(rq_model *out, const rq_model *withbn, rq_quant_layers layers,
@@ -173,13 +220,12 @@ rq_status rq_prepare_qat(rq_model *out, const rq_model *withbn, rq_quant_layers 
                              : rq_fail(err, RQ_ERR_NOMEM, "out of memory");
     for (int i = 0; i < in->n_nodes && status == RQ_OK; i++)
         status = prepare_node(&p, i, err);
-    if (status == RQ_OK && layers == RQ_QUANT_ALL && p.first_conv >= 0)
-        status = round_mean(&model, p.map[p.first_conv], err);
     rq_arena_deinit(&scratch);
     if (status != RQ_OK) {
         rq_model_deinit(&model);
         return status;
     }
+    round_mean(&model);
     model.form = RQ_FORM_QAT;
     *out = model;
     return RQ_OK;

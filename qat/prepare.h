@@ -21,7 +21,8 @@ extern const char
  * scales to the layers that read quantized values. Scales start at 0: "not yet observed". The mean
  * of the preprocessing is rounded to whole pixel levels, and the first batch norm's running mean
  * takes up the difference, so that the first convolution can read pixels (model/quant.h). Errors:
- * RQ_ERR_MODEL (a convolution without batch norm or without relu behind it), RQ_ERR_NOMEM. */
+ * RQ_ERR_MODEL (a layer to be quantized whose input is not; such a convolution without batch norm
+ * and relu behind it; a relu that is not behind a convolution), RQ_ERR_NOMEM. */
 RQ_NODISCARD rq_status rq_prepare_qat(rq_model *out, const rq_model *withbn, rq_quant_layers layers,
                                       rq_error *err);
 

@@ -398,9 +398,13 @@ static rq_status layer_integers(rq_session *s, int node, float s_x, float s_y, b
     return RQ_OK;
 }
 
-static float fake_scale(const rq_session *s, int node)
+static rq_status get_scale(const rq_session *s, int node, float *scale, rq_error *err)
 {
-    return *rq_tensor_f32(rq_graph_tensor(&s->model->graph, node, RQ_SLOT_SCALE));
+    *scale = *rq_tensor_f32(rq_graph_tensor(&s->model->graph, node, RQ_SLOT_SCALE));
+    if (!(*scale >= RQ_SCALE_MIN) || !isfinite(*scale))
+        return rq_fail(err, RQ_ERR_MODEL, "%s: scale %g: no range has been observed yet",
+                       node_at(s, node)->name, (double)*scale);
+    return RQ_OK;
 }
 
 /* conv or linear with WEIGHT_SCALE: merged with the batch_norm, relu and fake_quant behind it. */
@@ -424,12 +428,13 @@ static rq_status row_fake_layer(rq_session *s, int node, rq_error *err)
                        "a quantized convolution must end in fake_quant (batch_norm and relu may "
                        "stand between)");
     const float s_x = value->repr == RQ_REPR_IMAGE ? 1.0f : value->scale;
-    const float s_y = real_output ? 1.0f : fake_scale(s, last);
+    float s_y = 1.0f;
     rq_arena arena = RQ_ARENA_INIT;
     rq_iconv_weights weights;
     uint8_t zero_point[3];
-    rq_status status =
-        layer_integers(s, node, s_x, s_y, real_output, &weights, zero_point, &arena, err);
+    rq_status status = real_output ? RQ_OK : get_scale(s, last, &s_y, err);
+    if (status == RQ_OK)
+        status = layer_integers(s, node, s_x, s_y, real_output, &weights, zero_point, &arena, err);
     if (status == RQ_OK)
         status =
             add_iconv(s, node, last, RQ_ICONV_F32, &weights, zero_point, s_y, real_output, err);
@@ -459,13 +464,15 @@ static rq_status row_global_avg_pool(rq_session *s, int node, rq_error *err)
     if (value->repr != RQ_REPR_FAKE || next < 0)
         return add_unary(s, node, "global_avg_pool", run_mean, err);
     int dst;
+    float s_y;
     rq_step *step;
-    rq_status status = f32_buffer(s, node, &dst, err);
+    rq_status status = get_scale(s, next, &s_y, err);
+    if (status == RQ_OK)
+        status = f32_buffer(s, node, &dst, err);
     if (status == RQ_OK)
         status = rq_plan_step(s, node, "pool fake", &value->buffer, 1, &step, err);
     if (status != RQ_OK)
         return status;
-    const float s_y = fake_scale(s, next);
     step->run = run_pool_fake;
     step->node = next;
     step->dst = dst;
@@ -485,10 +492,12 @@ static rq_status run_fake_quant(rq_session *s, rq_step *step, rq_error *err)
 
 static rq_status row_fake_quant(rq_session *s, int node, rq_error *err)
 {
-    const rq_status status = add_unary(s, node, "fake_quant", run_fake_quant, err);
+    float scale;
+    rq_status status = get_scale(s, node, &scale, err);
+    if (status == RQ_OK)
+        status = add_unary(s, node, "fake_quant", run_fake_quant, err);
     if (status != RQ_OK)
         return status;
-    const float scale = fake_scale(s, node);
     s->steps[s->n_steps - 1].scale = 1.0f / scale;
     set_value(s, node, RQ_REPR_FAKE, s->values[node].buffer, scale);
     return RQ_OK;
@@ -533,14 +542,17 @@ static rq_status run_quantize(rq_session *s, rq_step *step, rq_error *err)
 static rq_status row_quantize(rq_session *s, int node, rq_error *err)
 {
     int src = -1;
+    float scale;
     rq_step *step;
-    rq_status status = real_input(s, node, 0, &src, err);
+    rq_status status = get_scale(s, node, &scale, err);
+    if (status == RQ_OK)
+        status = real_input(s, node, 0, &src, err);
     if (status == RQ_OK)
         status = add_conversion(s, node, "quantize", src, 1, RQ_REPR_U8, &step, err);
     if (status != RQ_OK)
         return status;
     step->run = run_quantize;
-    step->scale = 1.0f / fake_scale(s, node);
+    step->scale = 1.0f / scale;
     return RQ_OK;
 }
 
@@ -556,13 +568,16 @@ static rq_status row_dequantize(rq_session *s, int node, rq_error *err)
 {
     int src = -1;
     rq_step *step;
-    rq_status status = u8_input(s, node, &src, err);
+    float scale;
+    rq_status status = get_scale(s, node, &scale, err);
+    if (status == RQ_OK)
+        status = u8_input(s, node, &src, err);
     if (status == RQ_OK)
         status = add_conversion(s, node, "dequantize", src, 4, RQ_REPR_REAL, &step, err);
     if (status != RQ_OK)
         return status;
     step->run = run_dequantize;
-    step->scale = fake_scale(s, node);
+    step->scale = scale;
     return RQ_OK;
 }
 
