@@ -9,7 +9,7 @@
 #include "runtime/model/quant.h"
 #include "runtime/session/integer.h"
 
-enum { SPLIT = 16 }; /* w = SPLIT * hi + lo */
+enum { SPLIT = 16, SPLIT_MAX = 8 }; /* w = SPLIT * hi + lo, |hi| and |lo| <= SPLIT_MAX */
 #define F32_EXACT 0x1p24
 
 struct rq_iconv {
@@ -22,7 +22,7 @@ struct rq_iconv {
 };
 
 /* hi = w / 16 rounded to nearest, so lo = w - 16 hi lies in -8..8. */
-static int split_high(int w)
+static int split_high(int8_t w)
 {
     return (int)lrint((double)w / SPLIT);
 }
@@ -40,7 +40,8 @@ static void split_weights(const int8_t *wei, const rq_conv_shape *shape, void *w
             (group * per_group + oc) * taps; /* 2 * group * per_group + oc % per_group */
         const size_t low = high + per_group * taps;
         for (size_t t = 0; t < taps; t++) {
-            const int w = wei[oc * taps + t], hi = split_high(w), lo = w - SPLIT * hi;
+            const int8_t w = wei[oc * taps + t];
+            const int hi = split_high(w), lo = w - SPLIT * hi;
             if (as_f32) {
                 ((float *)wide)[high + t] = (float)hi;
                 ((float *)wide)[low + t] = (float)lo;
@@ -101,7 +102,7 @@ static rq_status plan_split(rq_iconv *conv, const rq_iconv_weights *weights, rq_
     }
     const size_t taps = channel_taps(&conv->shape);
     conv->split = (double)largest_bound(weights->wei, conv->shape.oc, taps) > F32_EXACT;
-    if (conv->split && 255.0 * (SPLIT / 2) * (double)taps > F32_EXACT)
+    if (conv->split && 255.0 * SPLIT_MAX * (double)taps > F32_EXACT)
         return rq_fail(err, RQ_ERR_RANGE,
                        "%zu weights per output channel: even split sums leave f32's exact integers",
                        taps);
@@ -136,7 +137,8 @@ rq_status rq_iconv_create(rq_iconv **out, rq_dnn *dnn, const rq_conv_shape *shap
     status = rq_dnn_conv_create(&conv->conv, dnn, &wide, &options, err);
     if (status != RQ_OK)
         goto out;
-    void *bias = NULL, *multiplier = NULL;
+    void *bias = NULL;
+    void *multiplier = NULL;
     status = rq_alloc_array(&bias, (size_t)shape->oc, sizeof(int32_t), err);
     conv->bias = bias;
     if (status == RQ_OK)

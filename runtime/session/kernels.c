@@ -2,6 +2,7 @@
 #include "runtime/session/kernels.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "runtime/base/simd.h"
 
@@ -50,36 +51,45 @@ void rq_normalize_u8(const uint8_t *src, const float *factor, const float *offse
         normalize_range(src + 3 * p, factor, offset, dst + 3 * p, smaller(step, pixels - p));
 }
 
-/* One padded row of either type; inside = NULL for a row of the border. */
-#define DEFINE_PAD_ROW(name, type)                                                                 \
-    static void name(const uint8_t *inside, type *dst, size_t w, size_t pad,                       \
-                     const uint8_t *zero_point)                                                    \
-    {                                                                                              \
-        for (size_t x = 0; x < w + 2 * pad; x++)                                                   \
-            for (size_t c = 0; c < 3; c++)                                                         \
-                dst[3 * x + c] =                                                                   \
-                    (type)(inside && x >= pad && x < pad + w ? inside[3 * (x - pad) + c]           \
-                                                             : zero_point[c]);                     \
-    }
-DEFINE_PAD_ROW(pad_row_u8, uint8_t)
-DEFINE_PAD_ROW(pad_row_f32, float)
+/* One row of the extended image; inside = NULL for a row of the border. */
+static void pad_row_u8(const uint8_t *inside, uint8_t *dst, size_t w, size_t pad,
+                       const uint8_t *zero_point)
+{
+    const size_t width = w + 2 * pad;
+    for (size_t x = 0; x < width; x++)
+        if (!inside || x < pad || x >= pad + w)
+            memcpy(dst + 3 * x, zero_point, 3);
+    if (inside)
+        memcpy(dst + 3 * pad, inside, 3 * w);
+}
 
-#define DEFINE_PAD_IMAGE(name, row, type)                                                          \
-    void name(const uint8_t *src, type *dst, size_t n, size_t h, size_t w, const int pad[2],       \
-              const uint8_t *zero_point)                                                           \
-    {                                                                                              \
-        const size_t top = (size_t)pad[0], left = (size_t)pad[1];                                  \
-        const size_t rows = h + 2 * top, width = w + 2 * left;                                     \
-        _Pragma("omp parallel for schedule(static)") for (size_t r = 0; r < n * rows; r++)         \
-        {                                                                                          \
-            const size_t image = r / rows, y = r % rows;                                           \
-            const uint8_t *inside =                                                                \
-                y >= top && y < top + h ? src + 3 * w * (image * h + y - top) : NULL;              \
-            row(inside, dst + 3 * width * r, w, left, zero_point);                                 \
-        }                                                                                          \
+static void pad_row_f32(const uint8_t *inside, float *dst, size_t w, size_t pad,
+                        const uint8_t *zero_point)
+{
+    for (size_t x = 0; x < w + 2 * pad; x++) {
+        const bool is_inside = inside && x >= pad && x < pad + w;
+        const uint8_t *pixel = is_inside ? inside + 3 * (x - pad) : zero_point;
+        for (size_t c = 0; c < 3; c++)
+            dst[3 * x + c] = (float)pixel[c];
     }
-DEFINE_PAD_IMAGE(rq_pad_image_u8, pad_row_u8, uint8_t)
-DEFINE_PAD_IMAGE(rq_pad_image_f32, pad_row_f32, float)
+}
+
+void rq_pad_image(const uint8_t *src, void *dst, bool as_f32, size_t n, size_t h, size_t w,
+                  const int pad[2], const uint8_t *zero_point)
+{
+    const size_t top = (size_t)pad[0], left = (size_t)pad[1];
+    const size_t rows = h + 2 * top, row_elems = 3 * (w + 2 * left);
+#pragma omp parallel for schedule(static)
+    for (size_t r = 0; r < n * rows; r++) {
+        const size_t image = r / rows, y = r % rows;
+        const uint8_t *inside =
+            y >= top && y < top + h ? src + 3 * w * (image * h + y - top) : NULL;
+        if (as_f32)
+            pad_row_f32(inside, (float *)dst + row_elems * r, w, left, zero_point);
+        else
+            pad_row_u8(inside, (uint8_t *)dst + row_elems * r, w, left, zero_point);
+    }
+}
 
 RQ_SIMD static void add_range(const float *a, const float *b, const float *c, float *dst, size_t n)
 {

@@ -4,6 +4,7 @@
 #ifndef RQ_RUNTIME_SESSION_KERNELS_H
 #define RQ_RUNTIME_SESSION_KERNELS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -17,10 +18,8 @@ void rq_normalize_u8(const uint8_t *src, const float *factor, const float *offse
 
 /* The image with a border: dst [n, h + 2 pad[0], w + 2 pad[1], 3] = src [n, h, w, 3] inside,
  * zero_point[3] on the border; as u8, or as integer-valued f32. */
-void rq_pad_image_u8(const uint8_t *src, uint8_t *dst, size_t n, size_t h, size_t w,
-                     const int pad[2], const uint8_t *zero_point);
-void rq_pad_image_f32(const uint8_t *src, float *dst, size_t n, size_t h, size_t w,
-                      const int pad[2], const uint8_t *zero_point);
+void rq_pad_image(const uint8_t *src, void *dst, bool as_f32, size_t n, size_t h, size_t w,
+                  const int pad[2], const uint8_t *zero_point);
 
 /* dst = a + b (+ c when not NULL); dst may be a. */
 void rq_add_f32(const float *a, const float *b, const float *c, float *dst, size_t n);
@@ -28,7 +27,8 @@ void rq_add_f32(const float *a, const float *b, const float *c, float *dst, size
 /* dst = max(src, 0); dst may be src. */
 void rq_relu_f32(const float *src, float *dst, size_t n);
 
-/* [n, pixels, channels] -> [n, channels]: factor times the sum over pixels, summed in f32 pixel by pixel. */
+/* [n, pixels, channels] -> [n, channels]: factor times the sum over pixels, summed in f32 pixel by
+ * pixel. */
 void rq_pool_f32(const float *src, float *dst, size_t n, size_t pixels, size_t channels,
                  float factor);
 

@@ -123,8 +123,9 @@ static rq_conv_shape conv_shape(const rq_session *s, int node)
 
 static double macs_per_image(const rq_conv_shape *shape)
 {
-    return (double)(shape->oh * shape->ow * shape->oc) * (double)(shape->ic / shape->conv.groups) *
-           shape->conv.kernel[0] * shape->conv.kernel[1];
+    const int64_t taps =
+        shape->ic / shape->conv.groups * shape->conv.kernel[0] * shape->conv.kernel[1];
+    return (double)(shape->oh * shape->ow * shape->oc) * (double)taps;
 }
 
 static rq_status run_conv(rq_session *s, rq_step *step, rq_error *err)
@@ -286,11 +287,8 @@ static rq_status run_pad_image(rq_session *s, rq_step *step, rq_error *err)
 {
     (void)err;
     const size_t n = (size_t)s->n_images, h = (size_t)s->height, w = (size_t)s->width;
-    void *dst = rq_plan_at(s, step->dst);
-    if (step->out.dtype == RQ_U8)
-        rq_pad_image_u8(s->pixels, dst, n, h, w, step->pad, step->zero_point);
-    else
-        rq_pad_image_f32(s->pixels, dst, n, h, w, step->pad, step->zero_point);
+    rq_pad_image(s->pixels, rq_plan_at(s, step->dst), step->out.dtype == RQ_F32, n, h, w, step->pad,
+                 step->zero_point);
     return RQ_OK;
 }
 
