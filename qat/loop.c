@@ -156,9 +156,7 @@ static rq_status create_trainer(loop *l, rq_error *err)
     return status;
 }
 
-/* ---- resuming
- * ------------------------------------------------------------------------------------------------------
- */
+/* ---- resuming ---- */
 
 static rq_status describe_run(loop *l, rq_error *err)
 {
@@ -194,9 +192,7 @@ static rq_status resume(loop *l, rq_error *err)
     return status;
 }
 
-/* ---- one epoch
- * -----------------------------------------------------------------------------------------------------
- */
+/* ---- one epoch ---- */
 
 typedef struct meters {
     double loss, time;

@@ -18,40 +18,50 @@ size_t tr_mix_scratch_bytes(size_t channels, int n_threads)
     return (size_t)n_threads * N_SUMS * channels * (sizeof(double) + sizeof(float));
 }
 
-/* Each thread's partial sums: N_SUMS x channels doubles, then as many floats for the running block.
- */
-static double *thread_sums(const rq_trainer *trainer, size_t channels, int thread)
+/* One thread's share of a pass: an even range of pixels, the same at every call, and sums per
+ * channel, in double and for the running block in f32. */
+typedef struct share {
+    size_t begin, end;
+    double *sums; /* [N_SUMS, C] */
+    float *block; /* [N_SUMS, C] */
+} share;
+
+static double *sums_of_thread(const rq_trainer *trainer, size_t channels, int thread)
 {
     const size_t stride = N_SUMS * channels * (sizeof(double) + sizeof(float));
     return (double *)(void *)((unsigned char *)trainer->scratch + (size_t)thread * stride);
 }
 
-static float *thread_block_sums(const rq_trainer *trainer, size_t channels, int thread)
+static share my_pixels(size_t pixels)
 {
-    return (float *)(void *)(thread_sums(trainer, channels, thread) + N_SUMS * channels);
+    const size_t thread = (size_t)omp_get_thread_num(), n = (size_t)omp_get_num_threads();
+    return (share){.begin = pixels * thread / n, .end = pixels * (thread + 1) / n};
 }
 
-static void flush_block(double *sums, float *block, size_t n)
+/* The same with its sums, cleared. */
+static share my_sums(const rq_trainer *trainer, size_t pixels, size_t channels)
+{
+    share mine = my_pixels(pixels);
+    mine.sums = sums_of_thread(trainer, channels, omp_get_thread_num());
+    mine.block = (float *)(void *)(mine.sums + N_SUMS * channels);
+    memset(mine.sums, 0, N_SUMS * channels * (sizeof(double) + sizeof(float)));
+    return mine;
+}
+
+static void flush_block(const share *mine, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        sums[i] += (double)block[i];
-        block[i] = 0.0f;
+        mine->sums[i] += (double)mine->block[i];
+        mine->block[i] = 0.0f;
     }
-}
-
-/* The pixels of one thread: an even share, the same at every call. */
-static void my_share(size_t pixels, int thread, int n_threads, size_t *begin, size_t *end)
-{
-    *begin = pixels * (size_t)thread / (size_t)n_threads;
-    *end = pixels * ((size_t)thread + 1) / (size_t)n_threads;
 }
 
 /* Add up all threads' sums into thread 0's, in thread order. */
 static const double *total_sums(const rq_trainer *trainer, size_t channels, int n_threads)
 {
-    double *total = thread_sums(trainer, channels, 0);
+    double *total = sums_of_thread(trainer, channels, 0);
     for (int t = 1; t < n_threads; t++) {
-        const double *part = thread_sums(trainer, channels, t);
+        const double *part = sums_of_thread(trainer, channels, t);
         for (size_t i = 0; i < N_SUMS * channels; i++)
             total[i] += part[i];
     }
@@ -63,9 +73,7 @@ static double channel_scale(const tr_value *value, size_t c)
     return value->channel_scale ? (double)value->channel_scale[c] : (double)value->scale;
 }
 
-/* ---- forward
- * -----------------------------------------------------------------------------------------------------
- */
+/* ---- forward ---- */
 
 /* Batch mean and variance of the numbers u, about a pivot (the first pixel's numbers). Returns sums
  * [2, C]. */
@@ -77,19 +85,14 @@ static const double *batch_moments(rq_trainer *trainer, const mix_unit *mix, con
     memcpy(term->pivot, u, channels * sizeof *term->pivot);
 #pragma omp parallel
     {
-        const int thread = omp_get_thread_num();
-        double *sums = thread_sums(trainer, channels, thread);
-        float *block = thread_block_sums(trainer, channels, thread);
-        memset(sums, 0, N_SUMS * channels * sizeof *sums);
-        memset(block, 0, N_SUMS * channels * sizeof *block);
-#pragma omp single
+        const share mine = my_sums(trainer, mix->pixels, channels);
+#pragma omp single nowait
         n_threads = omp_get_num_threads();
-        size_t begin, end;
-        my_share(mix->pixels, thread, n_threads, &begin, &end);
-        for (size_t p = begin; p < end; p += BLOCK) {
-            const size_t n = end - p < BLOCK ? end - p : BLOCK;
-            mix_moments(u + p * channels, term->pivot, block, block + channels, n, channels);
-            flush_block(sums, block, 2 * channels);
+        for (size_t p = mine.begin; p < mine.end; p += BLOCK) {
+            const size_t n = mine.end - p < BLOCK ? mine.end - p : BLOCK;
+            mix_moments(u + p * channels, term->pivot, mine.block, mine.block + channels, n,
+                        channels);
+            flush_block(&mine, 2 * channels);
         }
     }
     return total_sums(trainer, channels, n_threads);
@@ -182,10 +185,9 @@ static void observe_range(const tr_unit *unit)
     float largest = 0.0f;
 #pragma omp parallel reduction(max : largest)
     {
-        size_t begin, end;
-        my_share(mix->pixels, omp_get_thread_num(), omp_get_num_threads(), &begin, &end);
-        if (begin < end) {
-            mix_args args = args_of(unit, begin, end);
+        const share mine = my_pixels(mix->pixels);
+        if (mine.begin < mine.end) {
+            mix_args args = args_of(unit, mine.begin, mine.end);
             args.by_rule = false;
             largest = mix_max(&args);
         }
@@ -243,20 +245,17 @@ static rq_status mix_forward(rq_trainer *trainer, tr_unit *unit, rq_error *err)
         return status;
 #pragma omp parallel
     {
-        size_t begin, end;
-        my_share(mix->pixels, omp_get_thread_num(), omp_get_num_threads(), &begin, &end);
-        if (begin < end) {
-            const mix_args args = args_of(unit, begin, end);
-            mix_apply(&args, unit->dst->data + begin * mix->channels);
+        const share mine = my_pixels(mix->pixels);
+        if (mine.begin < mine.end) {
+            const mix_args args = args_of(unit, mine.begin, mine.end);
+            mix_apply(&args, unit->dst->data + mine.begin * mix->channels);
         }
     }
     trainer->profile.forward_pass += rq_clock() - start;
     return RQ_OK;
 }
 
-/* ---- backward
- * ----------------------------------------------------------------------------------------------------
- */
+/* ---- backward ---- */
 
 /* dz over the first gradient buffer of dst; returns the sums [1 + n_terms, C]: dz, then dz * (u_k -
  * pivot_k). */
@@ -269,29 +268,23 @@ static const double *reduce(rq_trainer *trainer, tr_unit *unit)
     int n_threads = 1;
 #pragma omp parallel
     {
-        const int thread = omp_get_thread_num();
-        double *sums = thread_sums(trainer, channels, thread);
-        float *block = thread_block_sums(trainer, channels, thread);
-        memset(sums, 0, N_SUMS * channels * sizeof *sums);
-        memset(block, 0, N_SUMS * channels * sizeof *block);
-#pragma omp single
+        const share mine = my_sums(trainer, mix->pixels, channels);
+#pragma omp single nowait
         n_threads = omp_get_num_threads();
         const float *pivot[RQ_MAX_INPUTS] = {NULL};
         float *sum_dzu[RQ_MAX_INPUTS] = {NULL};
         for (int k = 0; k < mix->n_terms; k++) {
             pivot[k] = mix->terms[k].kind == TERM_BN ? mix->terms[k].pivot : NULL;
-            sum_dzu[k] = block + (size_t)(1 + k) * channels;
+            sum_dzu[k] = mine.block + (size_t)(1 + k) * channels;
         }
-        size_t begin, end;
-        my_share(mix->pixels, thread, n_threads, &begin, &end);
-        for (size_t p = begin; p < end; p += BLOCK) {
-            const size_t stop = end - p < BLOCK ? end : p + BLOCK;
+        for (size_t p = mine.begin; p < mine.end; p += BLOCK) {
+            const size_t stop = mine.end - p < BLOCK ? mine.end : p + BLOCK;
             const mix_args args = args_of(unit, p, stop);
             float *g[RQ_MAX_READERS];
             for (int i = 0; i < dst->n_readers; i++)
                 g[i] = dst->gradient[i] + p * channels;
-            mix_reduce(&args, g, dst->n_readers, factor, pivot, block, sum_dzu);
-            flush_block(sums, block, (size_t)(1 + mix->n_terms) * channels);
+            mix_reduce(&args, g, dst->n_readers, factor, pivot, mine.block, sum_dzu);
+            flush_block(&mine, (size_t)(1 + mix->n_terms) * channels);
         }
     }
     return total_sums(trainer, channels, n_threads);
@@ -354,16 +347,16 @@ static rq_status mix_backward(rq_trainer *trainer, tr_unit *unit, rq_error *err)
     const float *dz = unit->dst->gradient[0];
 #pragma omp parallel
     {
-        size_t begin, end;
-        my_share(mix->pixels, omp_get_thread_num(), omp_get_num_threads(), &begin, &end);
-        const size_t at = begin * mix->channels;
+        const share mine = my_pixels(mix->pixels);
+        const size_t at = mine.begin * mix->channels;
         /* term 0 last: its gradient may stand where dz stands */
         for (int k = mix->n_terms - 1; k >= 0; k--) {
             const mix_term *term = &mix->terms[k];
             const bool live = term->kind == TERM_BN && !trainer->bn_frozen;
             if (unit->dsrc[k])
                 mix_gradient(dz + at, live ? unit->src[k]->data + at : NULL, term->pivot, term->da,
-                             term->db, term->dc, unit->dsrc[k] + at, end - begin, mix->channels);
+                             term->db, term->dc, unit->dsrc[k] + at, mine.end - mine.begin,
+                             mix->channels);
         }
     }
     trainer->profile.backward_pass += rq_clock() - start;

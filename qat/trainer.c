@@ -8,8 +8,7 @@
 #include "qat/units.h"
 #include "runtime/base/clock.h"
 
-/* ---- merging: an elementwise node goes into its only reader when that can take it
- * -------------------------------- */
+/* ---- merging: an elementwise node goes into its only reader when that can take it ---- */
 
 static bool has_bias(const rq_graph *graph, int node)
 {
@@ -52,8 +51,7 @@ static bool is_absorbed(const rq_trainer *trainer, int node)
     return reader >= 0 && absorbs(&trainer->model->graph, reader, node);
 }
 
-/* ---- values and units
- * ---------------------------------------------------------------------------------------------- */
+/* ---- values and units ---- */
 
 static rq_status new_value(rq_trainer *trainer, int node, tr_value **out, rq_error *err)
 {
@@ -224,8 +222,7 @@ static rq_status add_input(rq_trainer *trainer, int node, rq_error *err)
     return status;
 }
 
-/* ---- one row per operator
- * ------------------------------------------------------------------------------------------ */
+/* ---- one row per operator ---- */
 
 typedef rq_status gradient_row(rq_trainer *trainer, int node, tr_value **raw, rq_error *err);
 
@@ -282,8 +279,7 @@ static gradient_row *const gradient_rows[RQ_N_OPS] = {
 #undef X
 };
 
-/* ---- gradient buffers: taken and given back in the order of the backward walk
- * -------------------------------------- */
+/* ---- gradient buffers: taken and given back in the order of the backward walk ---- */
 
 typedef struct pool_buffer {
     float *data;
@@ -363,9 +359,7 @@ static rq_status plan_gradients(rq_trainer *trainer, rq_error *err)
     return status;
 }
 
-/* ---- creation
- * ------------------------------------------------------------------------------------------------------
- */
+/* ---- creation ---- */
 
 static rq_status allocate_gradients(rq_trainer *trainer, rq_error *err)
 {
@@ -510,9 +504,7 @@ void rq_trainer_observe(rq_trainer *trainer, bool observing)
     trainer->observing = observing;
 }
 
-/* ---- a step
- * --------------------------------------------------------------------------------------------------------
- */
+/* ---- a step ---- */
 
 static rq_status named(const rq_trainer *trainer, const tr_unit *unit, rq_status status,
                        rq_error *err)

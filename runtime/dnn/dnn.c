@@ -90,8 +90,7 @@ const char *rq_dnn_isa_name(void)
     }
 }
 
-/* ---- kernels: a primitive with its arguments
- * --------------------------------------------------------------- */
+/* ---- kernels: a primitive with its arguments ---- */
 
 enum { MAX_ARGS = 5 };
 
@@ -172,8 +171,7 @@ static dnnl_status_t reorder_init(kernel *k, dnnl_engine_t engine, const dnnl_me
     return status;
 }
 
-/* ---- convolution descriptors
- * --------------------------------------------------------------------------------- */
+/* ---- convolution descriptors ---- */
 
 typedef struct conv_mds {
     dnnl_memory_desc_t src, wei, wei_plain, bias, dst;
@@ -239,9 +237,7 @@ static rq_status conv_fail(rq_error *err, dnnl_status_t status, const rq_conv_sh
     return dnn_fail(err, status, problem);
 }
 
-/* ---- inference
- * -------------------------------------------------------------------------------------------------
- */
+/* ---- inference ---- */
 
 struct rq_dnn_conv {
     const rq_dnn *dnn;
@@ -383,9 +379,7 @@ size_t rq_dnn_conv_bytes(const rq_dnn_conv *conv)
     return conv->wei_bytes + conv->bias_bytes;
 }
 
-/* ---- training
- * --------------------------------------------------------------------------------------------------
- */
+/* ---- training ---- */
 
 struct rq_dnn_train_conv {
     const rq_dnn *dnn;

@@ -28,8 +28,7 @@ static void set_value(rq_session *s, int node, rq_repr repr, int buffer, float s
     s->values[node] = (rq_value){repr, buffer, scale};
 }
 
-/* ---- values as real f32
- * ------------------------------------------------------------------------------------------ */
+/* ---- values as real f32 ---- */
 
 static rq_status run_normalize(rq_session *s, rq_step *step, rq_error *err)
 {
@@ -101,8 +100,7 @@ static rq_status real_input(rq_session *s, int node, int k, int *buffer, rq_erro
     return rq_fail(err, RQ_ERR_MODEL, "a float operator reads a u8 value without dequantize");
 }
 
-/* ---- float operators
- * --------------------------------------------------------------------------------------------- */
+/* ---- float operators ---- */
 
 static rq_status row_input(rq_session *s, int node, rq_error *err)
 {
@@ -280,8 +278,7 @@ static rq_status run_mean(rq_session *s, rq_step *step, rq_error *err)
     return RQ_OK;
 }
 
-/* ---- quantized layers (forms qat and int8)
- * ----------------------------------------------------------------------- */
+/* ---- quantized layers (forms qat and int8) ---- */
 
 static rq_status run_pad_image(rq_session *s, rq_step *step, rq_error *err)
 {
@@ -501,9 +498,7 @@ static rq_status row_fake_quant(rq_session *s, int node, rq_error *err)
     return RQ_OK;
 }
 
-/* ---- form int8
- * ---------------------------------------------------------------------------------------------------
- */
+/* ---- form int8 ---- */
 
 static rq_status u8_input(const rq_session *s, int node, int *buffer, rq_error *err)
 {

@@ -145,9 +145,7 @@ static void test_conv_bn__equals_pytorch(void **state)
     rq_tensorfile_close(file);
 }
 
-/* ---- a whole network
- * -----------------------------------------------------------------------------------------------
- */
+/* ---- a whole network ---- */
 
 static const char NET[] = "repvgg:depth=1,1,1;width=8,8,16;stride=1,1,2;classes=5";
 
@@ -228,8 +226,7 @@ static void test_network__three_steps_equal_pytorch(void **state)
     rq_tensorfile_close(file);
 }
 
-/* ---- a quantized block
- * --------------------------------------------------------------------------------------------- */
+/* ---- a quantized block ---- */
 
 static void check_qat_block(rq_tensorfile *file, bool frozen)
 {

@@ -41,9 +41,7 @@ static void free_guarded(guarded *g)
     assert_int_equal(munmap(g->mapping, g->mapping_bytes), 0);
 }
 
-/* ---- plain loops
- * ----------------------------------------------------------------------------------------------------
- */
+/* ---- plain loops ---- */
 
 typedef enum what { FORWARD, DATA, WEIGHTS } what;
 

@@ -111,8 +111,7 @@ static void build(rq_model *model, filling fill, rq_random *random)
     (void)add_layer(graph, RQ_OP_QLINEAR, last, channels, N_CLASSES, point, fill, random);
 }
 
-/* ---- every value of a reference run, kept to be compared
- * ---------------------------------------------------------- */
+/* ---- every value of a reference run, kept to be compared ---- */
 
 typedef struct values {
     void *data[32];
@@ -259,8 +258,7 @@ static void test_session__takes_the_safe_kernel_where_pairs_saturate(void **stat
     rq_model_deinit(&model);
 }
 
-/* ---- integer convolutions over f32, as form qat uses them, far beyond 2^24
- * ------------------------------------------ */
+/* ---- integer convolutions over f32, as form qat uses them, far beyond 2^24 ---- */
 
 static void test_integer_conv__f32_sums_are_exact_beyond_2_24(void **state)
 {
