@@ -190,7 +190,7 @@ static void check(filling fill, int n_networks, size_t min_distinct)
         const int h = 23 + (int)rq_random_below(&random, 19),
                   w = 23 + (int)rq_random_below(&random, 19);
         build(&model, fill, &random);
-        uint8_t *pixels = rq_alloc((size_t)(n * h * w * 3));
+        uint8_t *pixels = rq_alloc((size_t)n * (size_t)h * (size_t)w * 3);
         for (int i = 0; i < n * h * w * 3; i++)
             pixels[i] = fill == ALL_LARGEST || fill == ALTERNATING
                             ? 255
