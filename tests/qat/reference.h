@@ -175,7 +175,8 @@ static inline double *reference_weights(reference *r, int node)
     const rq_node *n = &r->model->graph.nodes[node];
     const rq_tensor *tensor = rq_graph_tensor(&r->model->graph, node, RQ_SLOT_WEIGHT);
     const size_t elems = rq_tensor_elems(tensor), oc = (size_t)tensor->dim[0];
-    const size_t ic = (size_t)tensor->dim[1], per_channel = elems / oc, taps = per_channel / ic;
+    const size_t per_channel = elems / oc;
+    const size_t ic = (size_t)tensor->dim[1];
     double *w = reference_array(elems);
     memcpy(w, reference_slot(r, node, RQ_SLOT_WEIGHT), elems * sizeof *w);
     if (n->slot[RQ_SLOT_WEIGHT_SCALE] < 0)
@@ -189,7 +190,8 @@ static inline double *reference_weights(reference *r, int node)
     for (size_t c = 0; c < oc; c++) {
         const double t = reference_factor(r, node, (int64_t)c);
         for (size_t i = 0; i < per_channel; i++) {
-            const double std = (double)r->model->preprocess.std[n->input[0] ? 0 : i / taps];
+            const double std =
+                (double)r->model->preprocess.std[n->input[0] ? 0 : i * ic / per_channel];
             w[c * per_channel + i] *= n->input[0] ? t : t / (255.0 * std);
         }
         if (r->anchor)

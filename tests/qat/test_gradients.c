@@ -2,6 +2,8 @@
  * (reference.h): graphs that cover each operator, each way in which operators merge, every form,
  * batch norm with batch and with running statistics, and the straight-through rules of quantized
  * layers. */
+#include <omp.h>
+
 #include "fuse/fold.h"
 #include "qat/prepare.h"
 #include "runtime/model/arch.h"
@@ -281,6 +283,9 @@ static void test_repvgg__three_branches(void **state)
     rq_model model = RQ_MODEL_INIT;
     build_net(&model);
     check_ways(&model);
+    omp_set_num_threads(3); /* sums of several threads */
+    check_ways(&model);
+    omp_set_num_threads(1);
     rq_model_deinit(&model);
 }
 
@@ -439,5 +444,6 @@ int main(void)
         cmocka_unit_test(test_quantized__other_chains),
         cmocka_unit_test(test_checker__sees_wrong_gradients),
     };
+    omp_set_num_threads(1); /* the graphs are tiny */
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
