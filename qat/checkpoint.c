@@ -46,19 +46,29 @@ rq_status rq_checkpoint_save(const char *path, const rq_model *model, const rq_s
     return status;
 }
 
-static rq_status read_tensor(rq_tensorfile *file, const char *name, const rq_tensor *like,
-                             void *data, rq_error *err)
+/* The tensor of this name, which must be like another; verified, so that copying it cannot fail. */
+static rq_status find_like(rq_tensorfile *file, const char *name, const rq_tensor *like,
+                           rq_tensor *out, rq_error *err)
 {
-    rq_tensor tensor;
-    const rq_status status = rq_tensorfile_find(file, name, &tensor, err);
+    const rq_status status = rq_tensorfile_find(file, name, out, err);
     if (status != RQ_OK)
         return status;
-    const size_t size_bytes = rq_tensor_elems(like) * rq_dtype_size(like->dtype);
-    if (tensor.dtype != like->dtype || tensor.rank != like->rank ||
-        memcmp(tensor.dim, like->dim, (size_t)like->rank * sizeof *like->dim) != 0)
+    if (out->dtype != like->dtype || out->rank != like->rank ||
+        memcmp(out->dim, like->dim, (size_t)like->rank * sizeof *like->dim) != 0)
         return rq_fail(err, RQ_ERR_FILE, "%s has another shape than the model's", name);
-    memcpy(data, tensor.data, size_bytes);
     return RQ_OK;
+}
+
+/* Show both descriptions from the first word that differs. */
+static rq_status fail_other_run(const char *saved, const char *run, rq_error *err)
+{
+    size_t word = 0;
+    for (size_t i = 0; saved[i] && saved[i] == run[i]; i++)
+        if (saved[i] == ' ')
+            word = i + 1;
+    return rq_fail(err, RQ_ERR_FILE,
+                   "a checkpoint of another run: it was [%.120s], this is [%.120s]", saved + word,
+                   run + word);
 }
 
 static rq_status read_progress(const rq_tensorfile *file, rq_progress *progress, const char *run,
@@ -74,10 +84,37 @@ static rq_status read_progress(const rq_tensorfile *file, rq_progress *progress,
         !rq_parse_float(best, -1.0, 100.0, &progress->best_top1))
         return rq_fail(err, RQ_ERR_FILE, "not a training checkpoint");
     if (strcmp(saved_run, run) != 0)
-        return rq_fail(err, RQ_ERR_FILE, "a checkpoint of another run: it was [%s], this is [%s]",
-                       saved_run, run);
+        return fail_other_run(saved_run, run, err);
     progress->epoch = (int)epochs;
     return RQ_OK;
+}
+
+/* A tensor of the file and where it goes. */
+typedef struct restore {
+    rq_tensor from;
+    void *to;
+} restore;
+
+/* All parameters and velocities; items has room for them. */
+static rq_status find_all(rq_tensorfile *file, const rq_model *model, const rq_sgd *sgd,
+                          restore *items, int *n_items, rq_arena *arena, rq_error *err)
+{
+    rq_status status = RQ_OK;
+    for (int i = 0; i < model->graph.n_params && status == RQ_OK; i++) {
+        const rq_param *param = &model->graph.params[i];
+        restore *item = &items[(*n_items)++];
+        item->to = param->tensor.data;
+        status = find_like(file, param->name, &param->tensor, &item->from, err);
+        if (status != RQ_OK || !rq_sgd_velocity(sgd, i))
+            continue;
+        const char *name;
+        item = &items[(*n_items)++];
+        item->to = rq_sgd_velocity(sgd, i);
+        status = velocity_name(arena, param->name, &name, err);
+        if (status == RQ_OK)
+            status = find_like(file, name, &param->tensor, &item->from, err);
+    }
+    return status;
 }
 
 rq_status rq_checkpoint_load(const char *path, rq_model *model, const rq_sgd *sgd,
@@ -85,22 +122,26 @@ rq_status rq_checkpoint_load(const char *path, rq_model *model, const rq_sgd *sg
 {
     rq_tensorfile *file = NULL;
     rq_arena arena = RQ_ARENA_INIT;
+    rq_progress saved;
+    void *items = NULL;
+    int n_items = 0;
     rq_status status = rq_tensorfile_open(&file, path, err);
     if (status != RQ_OK)
         return status;
-    status = read_progress(file, progress, run, err);
-    for (int i = 0; i < model->graph.n_params && status == RQ_OK; i++) {
-        const rq_param *param = &model->graph.params[i];
-        const char *name;
-        status = read_tensor(file, param->name, &param->tensor, param->tensor.data, err);
-        if (status == RQ_OK && rq_sgd_velocity(sgd, i)) {
-            status = velocity_name(&arena, param->name, &name, err);
-            if (status == RQ_OK)
-                status = read_tensor(file, name, &param->tensor, rq_sgd_velocity(sgd, i), err);
-        }
-    }
-    if (status != RQ_OK && strncmp(err ? err->text : "", path, strlen(path)) != 0)
+    status = read_progress(file, &saved, run, err);
+    if (status == RQ_OK)
+        status =
+            rq_arena_array(&arena, &items, 2 * (size_t)model->graph.n_params, sizeof(restore), err);
+    if (status == RQ_OK)
+        status = find_all(file, model, sgd, items, &n_items, &arena, err);
+    if (status == RQ_OK) {
+        for (const restore *item = items; n_items > 0; item++, n_items--)
+            memcpy(item->to, item->from.data,
+                   rq_tensor_elems(&item->from) * rq_dtype_size(item->from.dtype));
+        *progress = saved;
+    } else {
         rq_error_prefix(err, "%s", path);
+    }
     rq_tensorfile_close(file);
     rq_arena_deinit(&arena);
     return status;

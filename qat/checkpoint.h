@@ -21,9 +21,9 @@ RQ_NODISCARD rq_status rq_checkpoint_save(const char *path, const rq_model *mode
                                           const rq_sgd *sgd, const rq_progress *progress,
                                           const char *run, rq_error *err);
 
-/* Into an equal model and optimizer. Errors: RQ_ERR_FILE (not a checkpoint, damaged, another run:
- * shows both descriptions; a tensor missing or misshapen), RQ_ERR_IO. The message starts with the
- * path. */
+/* Into an equal model and optimizer, which are not changed on error. Errors: RQ_ERR_FILE (not a
+ * checkpoint, damaged, another run: shows both descriptions from where they differ; a tensor
+ * missing or misshapen), RQ_ERR_IO, RQ_ERR_NOMEM. The message starts with the path. */
 RQ_NODISCARD rq_status rq_checkpoint_load(const char *path, rq_model *model, const rq_sgd *sgd,
                                           rq_progress *progress, const char *run, rq_error *err);
 
