@@ -28,7 +28,7 @@ static const rq_option table[] = {
 
 enum { SIDE = 64, MAX_WORDS = 32 };
 
-#define ARCH "repvgg:depth=1,2,3,1;width=16,32,64,128;stride=2,2,2,2"
+#define ARCH "repvgg:depth=1,2,3,2;width=24,48,96,192;stride=2,2,2,2"
 
 /* One command line of the pipeline; %D is the folder, other %X the flags' numbers. */
 static const char *const steps[] = {
@@ -94,7 +94,7 @@ static rq_status run(const rq_command *self, int argc, char **argv, rq_error *er
         .dir = "repqat-demo",
         .train_images = 600,
         .val_images = 200,
-        .epochs = 12,
+        .epochs = 18,
         .qat_epochs = 4,
         .seed = 1,
     };
