@@ -57,7 +57,7 @@ static const rq_option table[] = {
 
 typedef struct result {
     size_t n_images; /* recorded */
-    rq_logit_difference difference;
+    rq_difference difference;
     bool has_accuracy;         /* the folder has labelled validation images of these classes */
     rq_evaluation accuracy[2]; /* base, withbn */
 } result;
@@ -273,7 +273,7 @@ static void print_text(const options *given, const result *found)
 {
     (void)printf("%s: statistics of %zu images\n", given->out, found->n_images);
     (void)printf("max |difference| of logits %.3g (largest |logit| %.4g, %zu images)\n",
-                 found->difference.max_diff, found->difference.max_logit,
+                 found->difference.max_abs_diff, found->difference.max_abs_logit,
                  found->difference.n_images);
     if (found->has_accuracy)
         (void)printf(" * Acc@1 %.3f before, %.3f with batch norms\n", found->accuracy[0].top1,
@@ -284,8 +284,8 @@ static void print_json(const result *found)
 {
     rq_json_writer json = rq_json_begin(stdout);
     rq_json_add_int(&json, "images", (int64_t)found->n_images);
-    rq_json_add_number(&json, "max_abs_diff", found->difference.max_diff);
-    rq_json_add_number(&json, "max_abs_logit", found->difference.max_logit);
+    rq_json_add_number(&json, "max_abs_diff", found->difference.max_abs_diff);
+    rq_json_add_number(&json, "max_abs_logit", found->difference.max_abs_logit);
     if (found->has_accuracy) {
         rq_json_add_number(&json, "base_top1", found->accuracy[0].top1);
         rq_json_add_number(&json, "top1", found->accuracy[1].top1);

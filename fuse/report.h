@@ -2,7 +2,7 @@
 #ifndef RQ_FUSE_REPORT_H
 #define RQ_FUSE_REPORT_H
 
-#include "fuse/difference.h"
+#include "runtime/session/difference.h"
 
 /* Relative to the largest logit. FP32 sums in another order differ by some 1e-6; a wrong weight by
  * far more. */

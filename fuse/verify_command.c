@@ -42,10 +42,17 @@ static rq_status compare(rq_difference *out, const rq_model *a, const rq_model *
         return rq_difference_random(out, a, b, resolution ? (int)resolution : a->preprocess.crop,
                                     (int)options->images, (uint64_t)options->seed, err);
     rq_eval_data data = RQ_EVAL_DATA_INIT;
+    rq_session *sessions[2] = {NULL, NULL};
+    const int batch = (int)options->data.batch;
     rq_status status = rq_eval_data_open(&data, &options->data, &a->preprocess, err);
     if (!status)
-        status =
-            rq_difference_loader(out, a, b, data.loader, (int)options->data.batch, data.size, err);
+        status = rq_open_session(&sessions[0], a, options->a, batch, data.size, err);
+    if (!status)
+        status = rq_open_session(&sessions[1], b, options->b, batch, data.size, err);
+    if (!status)
+        status = rq_difference_loader(out, sessions[0], sessions[1], data.loader, SIZE_MAX, err);
+    rq_session_destroy(sessions[0]);
+    rq_session_destroy(sessions[1]);
     rq_eval_data_close(&data);
     return status;
 }

@@ -11,6 +11,7 @@
 #include "runtime/base/file.h"
 #include "runtime/base/log.h"
 #include "runtime/session/evaluate.h"
+#include "runtime/session/open_model.h"
 
 const char *const rq_augment_names[] = {"auto", "crop", "pad-crop", "flip", "none", NULL};
 
@@ -60,14 +61,6 @@ static rq_transform train_transform(const rq_loop_options *options, const rq_mod
     return transform;
 }
 
-static rq_status check_classes(const rq_dataset *set, const rq_model *model, rq_error *err)
-{
-    if (set->n_classes != model->n_classes)
-        return rq_fail(err, RQ_ERR_FILE, "%s: %d class folders, but the model has %d classes",
-                       set->root, set->n_classes, model->n_classes);
-    return RQ_OK;
-}
-
 /* Labels for a model that has none yet. */
 static rq_status name_classes(rq_model *model, const rq_dataset *set, rq_error *err)
 {
@@ -90,7 +83,7 @@ static rq_status open_data(loop *l, rq_error *err)
     const rq_loop_options *o = l->options;
     rq_status status = rq_dataset_open(&l->train_set, o->dir, RQ_SPLIT_TRAIN, err);
     if (status == RQ_OK)
-        status = check_classes(&l->train_set, l->model, err);
+        status = rq_require_classes(l->model, l->model->arch, &l->train_set, err);
     if (status == RQ_OK && !l->model->class_names)
         status = name_classes(l->model, &l->train_set, err);
     if (status != RQ_OK)
@@ -103,7 +96,7 @@ static rq_status open_data(loop *l, rq_error *err)
         if (strcmp(l->val_set.root, l->train_set.root) == 0) /* class folders directly in DIR */
             rq_dataset_close(&l->val_set);
         else
-            status = check_classes(&l->val_set, l->model, err);
+            status = rq_require_classes(l->model, l->model->arch, &l->val_set, err);
     }
     if (!l->val_set.n_images)
         rq_log(RQ_LOG_WARN, "no validation images in %s: the latest model is kept", o->dir);

@@ -3,12 +3,10 @@
 #include "qat/qat_command.h"
 
 #include <stdio.h>
-#include <string.h>
 
 #include "qat/loop_flags.h"
 #include "qat/prepare.h"
-#include "runtime/base/file.h"
-#include "runtime/model/model.h"
+#include "runtime/session/open_model.h"
 
 typedef struct qat_flags {
     const char *arch, *base_weights, *tag;
@@ -31,23 +29,13 @@ static const rq_option table[] = {
                    "freeze batch norm after epoch 2/8 of all (on unless --no-fixbn)"),
 };
 
-static rq_status check_arch(const rq_model *model, const qat_flags *flags, rq_error *err)
-{
-    if (flags->arch && strcmp(flags->arch, model->arch) != 0)
-        return rq_fail(err, RQ_ERR_USAGE, "%s: the model is %s, -a says %s", flags->base_weights,
-                       model->arch, flags->arch);
-    return RQ_OK;
-}
-
 static rq_status load_base(rq_model *out, const qat_flags *flags, rq_error *err)
 {
     rq_model base = RQ_MODEL_INIT;
-    rq_status status = rq_model_load(&base, flags->base_weights, err);
+    rq_status status = rq_open_model(&base, flags->base_weights, 1u << RQ_FORM_WITHBN, err);
     if (status != RQ_OK)
         return status;
-    status = rq_model_require_form(&base, flags->base_weights, 1u << RQ_FORM_WITHBN, err);
-    if (status == RQ_OK)
-        status = check_arch(&base, flags, err);
+    status = rq_require_arch(&base, flags->base_weights, flags->arch, err);
     if (status == RQ_OK && flags->fp_finetune) {
         *out = base;
         return RQ_OK;
@@ -56,19 +44,6 @@ static rq_status load_base(rq_model *out, const qat_flags *flags, rq_error *err)
         status = rq_prepare_qat(out, &base, (rq_quant_layers)flags->quant_layers, err);
     rq_model_deinit(&base);
     return status;
-}
-
-static rq_status set_parent(rq_model *model, const char *path, rq_error *err)
-{
-    rq_mapping mapping;
-    const rq_status status = rq_mapping_open(&mapping, path, err);
-    if (status != RQ_OK)
-        return status;
-    char id[RQ_FILE_ID_SIZE];
-    rq_file_id(&mapping, id);
-    rq_mapping_close(&mapping);
-    model->parent = rq_arena_strdup(&model->graph.arena, id);
-    return model->parent ? RQ_OK : rq_fail(err, RQ_ERR_NOMEM, "out of memory");
 }
 
 /* The original freezes after an epoch e (0-based) with e > 3 * epochs // 8 (ranges) or 2 * epochs
@@ -118,17 +93,14 @@ static rq_status run(const rq_command *self, int argc, char **argv, rq_error *er
         loop.output = output;
     }
     rq_model model = RQ_MODEL_INIT;
-    char *command = rq_command_line(argc, argv);
     status = load_base(&model, &flags, err);
     if (status == RQ_OK)
-        status = set_parent(&model, flags.base_weights, err);
+        status = rq_model_set_origin(&model, flags.base_weights, argc, argv, err);
     if (status == RQ_OK) {
-        model.command = command;
         model.seed = (uint64_t)loop.seed;
         status = train(&model, &flags, &loop, err);
     }
     rq_model_deinit(&model);
-    rq_free(command);
     return status;
 }
 

@@ -64,11 +64,11 @@ static rq_status run(const rq_command *self, int argc, char **argv, rq_error *er
     if (status != RQ_OK || done)
         return status;
     rq_model model = RQ_MODEL_INIT;
-    char *command = rq_command_line(argc, argv);
     status = build_model(&model, &flags, &loop, err);
+    if (status == RQ_OK)
+        status = rq_model_set_origin(&model, NULL, argc, argv, err);
     if (status == RQ_OK) {
         rq_loop_result result;
-        model.command = command;
         rq_loop_options options = rq_loop_flags_apply(&loop);
         options.sgd.decay_identity = flags.decay_identity;
         status = rq_train_loop(&model, &options, &result, err);
@@ -76,7 +76,6 @@ static rq_status run(const rq_command *self, int argc, char **argv, rq_error *er
             rq_loop_print_result(&loop, &result);
     }
     rq_model_deinit(&model);
-    rq_free(command);
     return status;
 }
 

@@ -1,5 +1,5 @@
 /* Differences between models: zero, known, and not a number. */
-#include "fuse/difference.h"
+#include "runtime/session/difference.h"
 
 #include <math.h>
 

@@ -1,7 +1,7 @@
 /* How far apart the logits of two models are: the check that merging and every other pass that must
  * not change a function are held to. */
-#ifndef RQ_FUSE_DIFFERENCE_H
-#define RQ_FUSE_DIFFERENCE_H
+#ifndef RQ_RUNTIME_SESSION_DIFFERENCE_H
+#define RQ_RUNTIME_SESSION_DIFFERENCE_H
 
 #include "runtime/image/loader.h"
 #include "runtime/session/session.h"
@@ -15,11 +15,13 @@ typedef struct rq_difference {
 /* Largest difference relative to the largest logit; 0 when there is none. */
 double rq_difference_relative(const rq_difference *difference);
 
-/* Run both models on the same pixels u8 [n, size, size, 3] and widen *difference, which the caller
+/* Run both models on the same pixels u8 [n, size, size, 3]; images labelled RQ_LABEL_IGNORE do not
+ * count (labels NULL: all do). Widens *difference, which the caller
  * zeroes before the first call. Errors: RQ_ERR_MODEL (other numbers of classes), RQ_ERR_RANGE (a
  * logit that is not finite), RQ_ERR_NOMEM, those of rq_session_run. */
 RQ_NODISCARD rq_status rq_difference_add(rq_difference *difference, rq_session *a, rq_session *b,
-                                         const uint8_t *pixels, int n, rq_error *err);
+                                         const uint8_t *pixels, const int32_t *labels, int n,
+                                         rq_error *err);
 
 /* Two models over n_images random images of size x size pixels: noise whose level and strength vary
  * from image to image and channel to channel. Errors: as above and those of rq_session_create. */
@@ -27,10 +29,9 @@ RQ_NODISCARD rq_status rq_difference_random(rq_difference *out, const rq_model *
                                             const rq_model *b, int size, int n_images,
                                             uint64_t seed, rq_error *err);
 
-/* Two models over one epoch of a loader of batches of batch images, size x size pixels; skipped
- * images are left out. Errors: as above, those of the loader, RQ_ERR_IMAGE (none could be read). */
-RQ_NODISCARD rq_status rq_difference_loader(rq_difference *out, const rq_model *a,
-                                            const rq_model *b, rq_loader *loader, int batch,
-                                            int size, rq_error *err);
+/* Two sessions, made for the loader's batches, over its first max_batches batches; skipped images
+ * are left out. Errors: as above, those of the loader, RQ_ERR_IMAGE (none could be read). */
+RQ_NODISCARD rq_status rq_difference_loader(rq_difference *out, rq_session *a, rq_session *b,
+                                            rq_loader *loader, size_t max_batches, rq_error *err);
 
 #endif
