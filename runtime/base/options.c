@@ -242,11 +242,20 @@ static rq_status assign_positionals(const rq_option_set *set, int n, char **item
                 return rq_fail(err, RQ_ERR_USAGE, "%s is missing", option->name);
             *(rq_option_rest *)field = (rq_option_rest){items, n};
             n = 0;
-        } else if (option->required && !*(const char **)field) {
-            return rq_fail(err, RQ_ERR_USAGE, "--%s is missing", option->name);
         }
     }
     return n == 0 ? RQ_OK : rq_fail(err, RQ_ERR_USAGE, "unexpected argument '%s'", items[0]);
+}
+
+static rq_status check_required(const rq_option_set *set, rq_error *err)
+{
+    for (size_t k = 0; k < set->n_options; k++) {
+        const rq_option *option = &set->table[k];
+        const char *field = (const char *)set->fields + option->offset;
+        if (option->required && !*(const char *const *)(const void *)field)
+            return rq_fail(err, RQ_ERR_USAGE, "--%s is missing", option->name);
+    }
+    return RQ_OK;
 }
 
 rq_status rq_option_sets_parse(const rq_option_set *sets, size_t n_sets, int argc, char **argv,
@@ -254,10 +263,12 @@ rq_status rq_option_sets_parse(const rq_option_set *sets, size_t n_sets, int arg
 {
     parser p = {.sets = sets, .n_sets = n_sets, .argc = argc, .argv = argv, .err = err};
     int first;
-    const rq_status status = parse_options(&p, &first);
-    if (status)
-        return status;
-    return assign_positionals(&sets[0], argc - first, argv + first, err);
+    rq_status status = parse_options(&p, &first);
+    if (!status)
+        status = assign_positionals(&sets[0], argc - first, argv + first, err);
+    for (size_t i = 0; i < n_sets && !status; i++)
+        status = check_required(&sets[i], err);
+    return status;
 }
 
 rq_status rq_options_parse(const rq_option *table, size_t n_options, int argc, char **argv,
