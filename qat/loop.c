@@ -78,6 +78,31 @@ static rq_status name_classes(rq_model *model, const rq_dataset *set, rq_error *
     return status;
 }
 
+/* Is there a folder of validation images (as image/dataset.h names it)? Class folders that stand
+ * directly in the folder of images are for training. */
+static bool has_validation(loop *l)
+{
+    static const char *const names[] = {"val", "validation", "test"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        const char *path = rq_arena_printf(&l->arena, "%s/%s", l->options->dir, names[i]);
+        if (path && access(path, F_OK) == 0)
+            return true;
+    }
+    return false;
+}
+
+static rq_status open_validation(loop *l, rq_error *err)
+{
+    if (!has_validation(l)) {
+        rq_log(RQ_LOG_WARN, "no validation images in %s: the latest model is kept",
+               l->options->dir);
+        return RQ_OK;
+    }
+    const rq_status status = rq_dataset_open(&l->val_set, l->options->dir, RQ_SPLIT_VAL, err);
+    return status == RQ_OK ? rq_require_classes(l->model, l->model->arch, &l->val_set, err)
+                           : status;
+}
+
 static rq_status open_data(loop *l, rq_error *err)
 {
     const rq_loop_options *o = l->options;
@@ -91,16 +116,7 @@ static rq_status open_data(loop *l, rq_error *err)
     if ((size_t)o->batch > l->train_set.n_images)
         return rq_fail(err, RQ_ERR_USAGE, "batch %d: %s has only %zu images", o->batch,
                        l->train_set.root, l->train_set.n_images);
-    rq_error no_val = RQ_ERROR_INIT;
-    if (rq_dataset_open(&l->val_set, o->dir, RQ_SPLIT_VAL, &no_val) == RQ_OK) {
-        if (strcmp(l->val_set.root, l->train_set.root) == 0) /* class folders directly in DIR */
-            rq_dataset_close(&l->val_set);
-        else
-            status = rq_require_classes(l->model, l->model->arch, &l->val_set, err);
-    }
-    if (!l->val_set.n_images)
-        rq_log(RQ_LOG_WARN, "no validation images in %s: the latest model is kept", o->dir);
-    return status;
+    return open_validation(l, err);
 }
 
 static rq_status open_loaders(loop *l, rq_error *err)
@@ -154,7 +170,6 @@ static rq_status create_trainer(loop *l, rq_error *err)
 static rq_status describe_run(loop *l, rq_error *err)
 {
     const rq_loop_options *o = l->options;
-    l->checkpoint = rq_arena_printf(&l->arena, "%s.ckpt", o->output);
     l->run = rq_arena_printf(
         &l->arena,
         "%s form=%s %s images=%zu batch=%d epochs=%d resolution=%d lr=%.9g warmup=%.9g "
@@ -165,7 +180,7 @@ static rq_status describe_run(loop *l, rq_error *err)
         o->sgd.weight_decay, o->sgd.nesterov, o->sgd.decay_identity, o->sgd.bias_lr,
         o->label_smoothing, rq_augment_names[o->augment], (unsigned long long)o->seed,
         o->bn_freeze_epoch, o->observer_freeze_epoch);
-    return l->checkpoint && l->run ? RQ_OK : rq_fail(err, RQ_ERR_NOMEM, "out of memory");
+    return l->run ? RQ_OK : rq_fail(err, RQ_ERR_NOMEM, "out of memory");
 }
 
 static rq_status resume(loop *l, rq_error *err)
@@ -305,6 +320,22 @@ static void log_profile(const loop *l)
            1e3 * p.loss / n);
 }
 
+/* What can be wrong about the options alone: found before any work. */
+static rq_status check_outputs(loop *l, rq_error *err)
+{
+    const rq_loop_options *o = l->options;
+    l->checkpoint = rq_arena_printf(&l->arena, "%s.ckpt", o->output);
+    if (!l->checkpoint)
+        return rq_fail(err, RQ_ERR_NOMEM, "out of memory");
+    if (o->evaluate_only)
+        return RQ_OK;
+    if (o->start_epoch >= o->epochs)
+        return rq_fail(err, RQ_ERR_USAGE, "start-epoch %d: there are only %d epochs, from 0",
+                       o->start_epoch, o->epochs);
+    const rq_status status = rq_writer_probe(o->output, err);
+    return status == RQ_OK ? rq_writer_probe(l->checkpoint, err) : status;
+}
+
 rq_status rq_train_loop(rq_model *model, const rq_loop_options *options, rq_loop_result *result,
                         rq_error *err)
 {
@@ -313,7 +344,7 @@ rq_status rq_train_loop(rq_model *model, const rq_loop_options *options, rq_loop
               .progress = {options->start_epoch, -1.0},
               .last_top1 = -1.0,
               .last_top5 = -1.0};
-    rq_status status = options->evaluate_only ? RQ_OK : rq_writer_probe(options->output, err);
+    rq_status status = check_outputs(&l, err);
     if (status == RQ_OK)
         status = open_data(&l, err);
     if (status == RQ_OK)

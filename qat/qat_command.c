@@ -89,7 +89,8 @@ static rq_status run(const rq_command *self, int argc, char **argv, rq_error *er
         return status;
     char output[256];
     if (!loop.output) {
-        (void)snprintf(output, sizeof output, "qat_%s.bin", flags.tag);
+        if (snprintf(output, sizeof output, "qat_%s.bin", flags.tag) >= (int)sizeof output)
+            return rq_fail(err, RQ_ERR_USAGE, "tag %s is too long", flags.tag);
         loop.output = output;
     }
     rq_model model = RQ_MODEL_INIT;

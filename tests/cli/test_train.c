@@ -1,0 +1,497 @@
+/* train and qat_train as typed: what they write, resuming after a kill, the same files at any
+ * number of loading threads, and what they refuse: one line, nothing half done, the previous output
+ * untouched. */
+#include <dirent.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "tests/cli/small_set.h"
+
+enum { FOLDER = 64, PATH = 128 };
+
+static char dir[FOLDER], images[PATH], train_bin[PATH], deploy_bin[PATH], withbn_bin[PATH];
+static rq_cli run;
+
+/* rq_test_mkdir's names are soon used again. */
+static void make_folder(char *path)
+{
+    (void)snprintf(path, FOLDER, "%s", rq_test_mkdir());
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    make_folder(dir);
+    (void)snprintf(images, PATH, "%s/images", dir);
+    (void)snprintf(train_bin, PATH, "%s/train.bin", dir);
+    (void)snprintf(deploy_bin, PATH, "%s/deploy.bin", dir);
+    (void)snprintf(withbn_bin, PATH, "%s/withbn.bin", dir);
+    small_images(images);
+    small_deploy(dir);
+    SMALL_RUN("insert_bn", images, deploy_bin, withbn_bin, "--threads", "1");
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    rq_cli_deinit(&run);
+    rq_test_rmdir(dir);
+    return 0;
+}
+
+/* ---- files ---- */
+
+static bool exists(const char *path)
+{
+    return access(path, F_OK) == 0;
+}
+
+static int count_entries(const char *folder)
+{
+    int n = 0;
+    DIR *stream = opendir(folder);
+    assert_non_null(stream);
+    for (const struct dirent *entry = readdir(stream); entry; entry = readdir(stream))
+        n += strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0;
+    (void)closedir(stream);
+    return n;
+}
+
+/* Where a comparison of two files begins. */
+static size_t from_start(const uint8_t *bytes)
+{
+    (void)bytes;
+    return 0;
+}
+
+/* The header of a safetensors file holds the command line, which may differ. */
+static size_t from_tensors(const uint8_t *bytes)
+{
+    size_t n = 8;
+    for (int i = 0; i < 8; i++)
+        n += (size_t)bytes[i] << 8 * i;
+    return n;
+}
+
+static void assert_same_file(const char *a, const char *b, size_t (*offset)(const uint8_t *))
+{
+    size_t n, m;
+    uint8_t *x = rq_test_read_file(a, &n), *y = rq_test_read_file(b, &m);
+    const size_t i = offset(x), j = offset(y);
+    if (n - i != m - j || memcmp(x + i, y + j, n - i) != 0)
+        fail_msg("%s and %s differ", a, b);
+    rq_free(x);
+    rq_free(y);
+}
+
+/* ---- training ---- */
+
+#define TRAIN_OPTIONS                                                                              \
+    "-a", SMALL_ARCH, "-r", "16", "-b", "4", "--val-batch-size", "5", "--threads", "1", "--seed",  \
+        "7", "--lr", "0.05", "--warmup-epochs", "1"
+
+static void test_train__two_epochs(void **state)
+{
+    (void)state;
+    char out[PATH];
+    (void)snprintf(out, PATH, "%s/two.bin", dir);
+    rq_cli_run(&run, "train", images, TRAIN_OPTIONS, "--epochs", "2", "-p", "1", "-o", out);
+    assert_exit(&run, 0);
+    assert_says_err(&run, "Epoch: [0][    0/2]\tTime");
+    assert_says_err(&run, "Epoch: [1][    1/2]\tTime");
+    assert_says_err(&run, " * Acc@1 ");
+    assert_says_out(&run, rq_test_path("%s: best Acc@1 ", out));
+    assert_true(exists(out) && exists(rq_test_path("%s.ckpt", out)));
+    rq_cli_run(&run, "evaluate", images, out, "--threads", "1");
+    assert_exit(&run, 0);
+    rq_cli_run(&run, "train", images, TRAIN_OPTIONS, "--epochs", "1", "--json", "-o", out);
+    json_t *json = rq_cli_json(&run);
+    assert_int_equal(json_integer_value(json_object_get(json, "epochs")), 1);
+    assert_true(json_is_number(json_object_get(json, "best_top1")));
+    assert_string_equal(json_string_value(json_object_get(json, "output")), out);
+    json_decref(json);
+}
+
+/* Without a validation split the latest model is kept; class folders may stand in DIR itself. */
+static void test_train__without_validation(void **state)
+{
+    (void)state;
+    const char *out = rq_test_path("%s/noval.bin", dir);
+    rq_cli_run(&run, "train", rq_test_path("%s/train", images), TRAIN_OPTIONS, "--epochs", "1",
+               "-o", out);
+    assert_exit(&run, 0);
+    assert_says_err(&run, "warning: no validation images in ");
+    assert_true(exists(out));
+}
+
+static void test_train__same_files_at_any_number_of_workers(void **state)
+{
+    (void)state;
+    char one[PATH], four[PATH];
+    (void)snprintf(one, PATH, "%s/j1.bin", dir);
+    (void)snprintf(four, PATH, "%s/j4.bin", dir);
+    SMALL_RUN("train", images, TRAIN_OPTIONS, "--epochs", "2", "-j", "1", "-o", one);
+    SMALL_RUN("train", images, TRAIN_OPTIONS, "--epochs", "2", "-j", "4", "-o", four);
+    assert_same_file(one, four, from_tensors);
+    assert_same_file(rq_test_path("%s.ckpt", one), rq_test_path("%s.ckpt", four), from_start);
+}
+
+/* ---- killed and resumed ---- */
+
+/* Start the program in a folder and kill it as soon as a file appears there. */
+static void run_until(const char *folder, const char *file, const char *const *args)
+{
+    const char *argv[32] = {RQ_PROGRAM};
+    for (int i = 0; args[i]; i++)
+        argv[i + 1] = args[i];
+    const pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        const int null = open("/dev/null", O_WRONLY);
+        (void)alarm(60);
+        if (null >= 0 && dup2(null, STDERR_FILENO) >= 0 && chdir(folder) == 0)
+            (void)execv(argv[0], (char *const *)(uintptr_t)argv);
+        _exit(127);
+    }
+    int status = 0;
+    const char *path = rq_test_path("%s/%s", folder, file);
+    while (!exists(path) && waitpid(child, &status, WNOHANG) == 0)
+        (void)usleep(500);
+    (void)kill(child, SIGKILL);
+    (void)waitpid(child, &status, 0);
+    assert_true(exists(path));
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+}
+
+/* The same command, once in one go and once killed after its first checkpoint and started again:
+ * all bytes of model and checkpoint are equal. */
+static void check_resumes(const char *const *args)
+{
+    char straight[FOLDER], killed[FOLDER];
+    make_folder(straight);
+    make_folder(killed);
+    const rq_cli_options in_straight = {.dir = straight}, in_killed = {.dir = killed};
+    rq_cli_run_argv(&run, &in_straight, args);
+    assert_exit(&run, 0);
+    assert_not_err(&run, "resumed");
+    run_until(killed, "out.bin.ckpt", args);
+    rq_cli_run_argv(&run, &in_killed, args);
+    assert_exit(&run, 0);
+    assert_says_err(&run, "resumed from out.bin.ckpt after ");
+    static const char *const files[] = {"out.bin", "out.bin.ckpt"};
+    for (size_t i = 0; i < 2; i++)
+        assert_same_file(rq_test_path("%s/%s", straight, files[i]),
+                         rq_test_path("%s/%s", killed, files[i]), from_start);
+    rq_cli_run_argv(&run, &in_killed, args); /* finished already: nothing changes */
+    assert_exit(&run, 0);
+    assert_says_err(&run, "after 12 of 12 epochs");
+    assert_same_file(rq_test_path("%s/out.bin", straight), rq_test_path("%s/out.bin", killed),
+                     from_start);
+    rq_test_rmdir(straight);
+    rq_test_rmdir(killed);
+}
+
+static void test_train__resumes_after_a_kill(void **state)
+{
+    (void)state;
+    check_resumes((const char *const[]){"train", images, TRAIN_OPTIONS, "--epochs", "12", "-o",
+                                        "out.bin", "--resume", "auto", NULL});
+}
+
+static void test_qat_train__resumes_after_a_kill(void **state)
+{
+    (void)state;
+    check_resumes((const char *const[]){"qat_train", images, "--base-weights", withbn_bin, "-b",
+                                        "4", "--epochs", "12", "--threads", "1", "--seed", "3",
+                                        "--lr", "0.01", "-o", "out.bin", "--resume", "auto", NULL});
+}
+
+/* ---- what is refused ---- */
+
+/* A run that must fail with one line; nothing new stands in a folder where an older output is kept.
+ */
+static void check_failure_(const char *part, const char *command, const char *const *args, int line)
+{
+    static const char old[] = "the previous output";
+    char folder[FOLDER], out[PATH];
+    make_folder(folder);
+    (void)snprintf(out, PATH, "%s/out.bin", folder);
+    rq_test_write_file(out, old, sizeof old);
+    const char *all[48] = {command, "-q", "-o", out};
+    for (int i = 0; args[i]; i++)
+        all[i + 4] = args[i];
+    rq_cli_run_argv(&run, NULL, all);
+    const int entries = count_entries(folder);
+    size_t n;
+    uint8_t *kept = rq_test_read_file(out, &n);
+    const bool untouched = n == sizeof old && memcmp(kept, old, n) == 0;
+    rq_free(kept);
+    rq_test_rmdir(folder);
+    if (entries != 1 || !untouched)
+        fail_msg("line %d: the output folder has changed; stderr: %s", line, run.err);
+    if (run.exit_code != 1)
+        fail_msg("line %d: exit code %d; stderr: %s", line, run.exit_code, run.err);
+    assert_one_line(&run, command, part);
+}
+
+#define check_failure(part, command, ...)                                                          \
+    check_failure_((part), (command), (const char *const[]){__VA_ARGS__, NULL}, __LINE__)
+#define QUICK "--threads", "1", "--epochs", "1", "-b", "4"
+
+/* A copy of the images to spoil, root, in a folder for the caller to remove. */
+static void copy_images(char *folder, char *root)
+{
+    make_folder(folder);
+    (void)snprintf(root, PATH, "%s/images", folder);
+    small_images(root);
+}
+
+static void test_train__bad_folders(void **state)
+{
+    (void)state;
+    char folder[FOLDER], root[PATH], path[PATH + 32];
+    copy_images(folder, root);
+    check_failure("/nowhere: ", "train", "/nowhere", "-a", SMALL_ARCH, QUICK);
+    check_failure("/dev/null: ", "train", "/dev/null", "-a", SMALL_ARCH, QUICK);
+    (void)snprintf(path, sizeof path, "%s/empty", folder);
+    small_mkdir(path);
+    check_failure(rq_test_path("%s: no class folders in it", path), "train", path, "-a", SMALL_ARCH,
+                  QUICK);
+    (void)snprintf(path, sizeof path, "%s/val/bird", root);
+    small_mkdir(path); /* a class without images among the validation images */
+    check_failure(rq_test_path("%s: a class folder without images", path), "train", root, "-a",
+                  SMALL_ARCH, QUICK);
+    small_copy("photo", rq_test_path("%s/0.jpg", path)); /* and one that training does not have */
+    check_failure(rq_test_path("%s/val", root), "train", root, "-a", SMALL_ARCH, QUICK);
+    assert_says_err(&run, "2 classes");
+    assert_int_equal(unlink(rq_test_path("%s/0.jpg", path)), 0);
+    assert_int_equal(rmdir(path), 0);
+    (void)snprintf(path, sizeof path, "%s/train/bird", root);
+    small_mkdir(path);
+    check_failure(rq_test_path("%s: a class folder without images", path), "train", root, "-a",
+                  SMALL_ARCH, QUICK);
+    rq_test_rmdir(folder);
+}
+
+/* As many classes under other names are other classes. */
+static void test_train__other_classes(void **state)
+{
+    (void)state;
+    char folder[FOLDER], root[PATH];
+    copy_images(folder, root);
+    check_failure("2 class", "train", root, "-a", "repvgg:depth=1,1;width=8,8;classes=3", QUICK);
+    assert_says_err(&run, "3 classes");
+    assert_int_equal(rename(rq_test_path("%s/val/dog", root), rq_test_path("%s/val/eel", root)), 0);
+    check_failure("'dog'", "train", root, "-a", SMALL_ARCH, QUICK);
+    assert_says_err(&run, "'eel'");
+    assert_int_equal(rename(rq_test_path("%s/train/dog", root), rq_test_path("%s/train/eel", root)),
+                     0);
+    check_failure("'dog'", "qat_train", root, "--base-weights", withbn_bin, QUICK);
+    rq_test_rmdir(folder);
+}
+
+static void test_train__truncated_image(void **state)
+{
+    (void)state;
+    char folder[FOLDER], root[PATH], photo[PATH + 32];
+    copy_images(folder, root);
+    (void)snprintf(photo, sizeof photo, "%s/train/cat/0.jpg", root);
+    size_t n;
+    uint8_t *bytes = rq_test_read_file(photo, &n);
+    rq_test_write_file(photo, bytes, n / 2);
+    rq_free(bytes);
+    check_failure(photo, "train", root, "-a", SMALL_ARCH, "-r", "16", "--threads", "1", "-b", "8",
+                  "--epochs", "1");
+    const char *out = rq_test_path("%s/out.bin", folder);
+    rq_cli_run(&run, "train", root, "-a", SMALL_ARCH, "-r", "16", "--threads", "1", "-b", "8",
+               "--epochs", "2", "--bad-images", "skip", "-q", "-o", out);
+    assert_exit(&run, 0);
+    assert_says_err(&run, "warning: ");
+    assert_says_err(&run, photo);
+    const char *first = strstr(run.err, photo);
+    assert_null(strstr(first + 1, photo)); /* named once, not in every epoch */
+    assert_true(exists(out));
+    rq_test_rmdir(folder);
+}
+
+static void test_train__wrong_usage(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *option, *value, *says;
+    } wrong[] = {
+        {"--arch", "RepVGG-Z9", "RepVGG-Z9"},
+        {"--arch", "repvgg:depth=1,x", "depth"},
+        {"--arch", "", "arch"},
+        {"-b", "0", "batch-size"},
+        {"-b", "9", "only 8 images"},
+        {"-b", "4x", "4x"},
+        {"--epochs", "0", "epochs"},
+        {"--epochs", "", "epochs"},
+        {"--lr", "nan", "lr"},
+        {"--lr", "-1", "lr"},
+        {"--lr", "1e999", "lr"},
+        {"--label-smoothing", "1.5", "label-smoothing"},
+        {"--augment", "mirror", "mirror"},
+        {"--bad-images", "ignore", "ignore"},
+        {"-j", "0", "workers"},
+        {"--threads", "-1", "threads"},
+        {"--seed", "-1", "seed"},
+        {"--start-epoch", "3", "start-epoch"},
+    };
+    char out[PATH + 32];
+    (void)snprintf(out, sizeof out, "%s/usage.bin", dir);
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        rq_cli_run(&run, "train", images, TRAIN_OPTIONS, "--epochs", "1", "-o", out,
+                   wrong[i].option, wrong[i].value);
+        assert_failure(&run, 2, wrong[i].says);
+        assert_says_err(&run, "try 'repqat train --help'");
+        assert_false(exists(out));
+    }
+    rq_cli_run(&run, "train", images);
+    assert_failure(&run, 2, "arch");
+    rq_cli_run(&run, "train", "-a", SMALL_ARCH);
+    assert_failure(&run, 2, "DIR");
+    rq_cli_run(&run, "qat_train", images);
+    assert_failure(&run, 2, "base-weights");
+    rq_cli_run(&run, "qat_train", images, "--base-weights", withbn_bin, "--quantlayers", "none");
+    assert_failure(&run, 2, "exclud_first_and_linear");
+}
+
+/* Each file that is not what qat_train needs: the message says what it is and what makes the right
+ * one.
+ */
+static void test_qat_train__wrong_base(void **state)
+{
+    (void)state;
+    check_failure("/nowhere.bin: ", "qat_train", images, "--base-weights", "/nowhere.bin", QUICK);
+    const char *const other[] = {train_bin, deploy_bin};
+    for (size_t i = 0; i < 2; i++) {
+        check_failure(other[i], "qat_train", images, "--base-weights", other[i], QUICK);
+        assert_says_err(&run, i ? "form is deploy" : "form is train");
+        assert_says_err(&run, "make one with: repqat insert_bn");
+    }
+    check_failure(withbn_bin, "qat_train", images, "--base-weights", withbn_bin, "-a", "RepVGG-A0",
+                  QUICK);
+    assert_says_err(&run, "RepVGG-A0");
+    check_failure(images, "qat_train", images, "--base-weights", images, QUICK);
+}
+
+/* Cut base weights at some lengths, and flipped bytes of header and tensors. */
+static void test_qat_train__damaged_base(void **state)
+{
+    (void)state;
+    char bad[PATH + 32];
+    (void)snprintf(bad, sizeof bad, "%s/bad.bin", dir);
+    size_t n;
+    uint8_t *bytes = rq_test_read_file(withbn_bin, &n);
+    const size_t cuts[] = {0, 7, 8, 100, n / 2, n - 1};
+    for (size_t i = 0; i < sizeof cuts / sizeof cuts[0]; i++) {
+        rq_test_write_file(bad, bytes, cuts[i]);
+        check_failure(bad, "qat_train", images, "--base-weights", bad, QUICK);
+    }
+    const size_t flips[] = {3, 9, 60, n / 2, n - 1};
+    for (size_t i = 0; i < sizeof flips / sizeof flips[0]; i++) {
+        bytes[flips[i]] ^= 4;
+        rq_test_write_file(bad, bytes, n);
+        bytes[flips[i]] ^= 4;
+        check_failure(bad, "qat_train", images, "--base-weights", bad, QUICK);
+    }
+    rq_free(bytes);
+}
+
+/* Where results cannot be written is found out before the work, not after. */
+static void test_train__output_that_cannot_be_written(void **state)
+{
+    (void)state;
+    char out[PATH + 32];
+    rq_cli_run(&run, "train", images, TRAIN_OPTIONS, "--epochs", "1", "-o", "/nowhere/x/out.bin");
+    assert_one_line(&run, "train", "/nowhere/x/out.bin: ");
+    rq_cli_run(&run, "train", images, TRAIN_OPTIONS, "--epochs", "1", "-o", dir);
+    assert_one_line(&run, "train", dir);
+    (void)snprintf(out, sizeof out, "%s/blocked.bin", dir);
+    small_mkdir(rq_test_path("%s.ckpt", out)); /* the checkpoint's place is taken by a folder */
+    rq_cli_run(&run, "train", images, TRAIN_OPTIONS, "--epochs", "1", "-o", out);
+    assert_one_line(&run, "train", rq_test_path("%s.ckpt: ", out));
+    assert_false(exists(out));
+    char tag[400];
+    memset(tag, 'x', sizeof tag - 1);
+    tag[sizeof tag - 1] = '\0';
+    rq_cli_run(&run, "qat_train", images, "--base-weights", withbn_bin, QUICK, "-q", "--tag", tag);
+    assert_failure(&run, 2, "is too long"); /* and not written under a cut name */
+}
+
+/* A limit on the size of files stands for a full disk: the old files stay, no temporary ones do. */
+static void test_train__full_disk(void **state)
+{
+    (void)state;
+    char folder[FOLDER], out[PATH + 32];
+    make_folder(folder);
+    (void)snprintf(out, sizeof out, "%s/out.bin", folder);
+    const rq_cli_options shell = {.program = "/bin/sh"};
+    static const char script[] = "trap '' XFSZ; ulimit -f 4; exec \"$0\" \"$@\"";
+    rq_cli_run_with(&run, &shell, "-c", script, RQ_PROGRAM, "train", images, TRAIN_OPTIONS,
+                    "--epochs", "1", "-q", "-o", out);
+    assert_one_line(&run, "train", out);
+    assert_says_err(&run, "File too large");
+    assert_int_equal(count_entries(folder), 0);
+    SMALL_RUN("train", images, TRAIN_OPTIONS, "--epochs", "1", "-o", out);
+    char before[PATH + 32];
+    (void)snprintf(before, sizeof before, "%s/before", dir);
+    size_t n;
+    uint8_t *bytes = rq_test_read_file(out, &n);
+    rq_test_write_file(before, bytes, n);
+    rq_free(bytes);
+    rq_cli_run_with(&run, &shell, "-c", script, RQ_PROGRAM, "train", images, TRAIN_OPTIONS,
+                    "--epochs", "1", "-q", "-o", out);
+    assert_one_line(&run, "train", out);
+    assert_int_equal(count_entries(folder), 2);
+    assert_same_file(out, before, from_start);
+    rq_test_rmdir(folder);
+}
+
+static void test_train__checkpoint_that_does_not_fit(void **state)
+{
+    (void)state;
+    char out[PATH], ckpt[PATH + 32], cut[PATH + 32];
+    (void)snprintf(out, PATH, "%s/resumed.bin", dir);
+    (void)snprintf(ckpt, sizeof ckpt, "%s.ckpt", out);
+    (void)snprintf(cut, sizeof cut, "%s/cut.ckpt", dir);
+    SMALL_RUN("train", images, TRAIN_OPTIONS, "--epochs", "2", "-o", out);
+    check_failure("/nowhere.ckpt: ", "train", images, TRAIN_OPTIONS, "--epochs", "2", "--resume",
+                  "/nowhere.ckpt");
+    check_failure(ckpt, "train", images, TRAIN_OPTIONS, "--epochs", "3", "--resume", ckpt);
+    assert_says_err(&run, "another run");
+    assert_says_err(&run, "epochs=2");
+    assert_says_err(&run, "epochs=3");
+    check_failure(withbn_bin, "train", images, TRAIN_OPTIONS, "--epochs", "2", "--resume",
+                  withbn_bin);
+    assert_says_err(&run, "not a training checkpoint");
+    (void)small_cut(ckpt, cut);
+    check_failure(cut, "train", images, TRAIN_OPTIONS, "--epochs", "2", "--resume", cut);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_train__two_epochs),
+        cmocka_unit_test(test_train__without_validation),
+        cmocka_unit_test(test_train__same_files_at_any_number_of_workers),
+        cmocka_unit_test(test_train__resumes_after_a_kill),
+        cmocka_unit_test(test_qat_train__resumes_after_a_kill),
+        cmocka_unit_test(test_train__bad_folders),
+        cmocka_unit_test(test_train__other_classes),
+        cmocka_unit_test(test_train__truncated_image),
+        cmocka_unit_test(test_train__wrong_usage),
+        cmocka_unit_test(test_qat_train__wrong_base),
+        cmocka_unit_test(test_qat_train__damaged_base),
+        cmocka_unit_test(test_train__output_that_cannot_be_written),
+        cmocka_unit_test(test_train__full_disk),
+        cmocka_unit_test(test_train__checkpoint_that_does_not_fit),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
