@@ -199,8 +199,9 @@ static inline double *reference_weights(reference *r, int node)
     }
     reference_quantize(r, &r->weights[node], w, elems, conv ? conv->q : NULL,
                        conv ? conv->s_w : NULL, per_channel, -127.0, 127.0);
-    for (size_t i = 0; i < elems; i++)
-        w[i] /= reference_factor(r, node, (int64_t)(i / per_channel));
+    for (size_t c = 0; c < oc; c++)
+        for (size_t i = 0; i < per_channel; i++)
+            w[c * per_channel + i] /= reference_factor(r, node, (int64_t)c);
     return w;
 }
 
