@@ -131,12 +131,52 @@ static rq_status run_conv(rq_session *s, rq_step *step, rq_error *err)
     return rq_dnn_conv_run(step->conv, rq_plan_at(s, step->src[0]), rq_plan_at(s, step->dst), err);
 }
 
-static rq_status row_float_conv(rq_session *s, int node, rq_error *err)
+/* A layer in float, and the nodes behind it that are merged into it; -1: none. */
+typedef struct float_layer {
+    const float *weight, *bias; /* bias NULL: none */
+    int bn, relu;
+} float_layer;
+
+/* The batch norm folded into weights and bias, as lowering does it: a float layer of form qat gives
+ * the numbers that it gives in the exported model. */
+static rq_status fold_float_layer(const rq_session *s, int node, float_layer *layer,
+                                  rq_arena *arena, rq_error *err)
+{
+    rq_layer_view view;
+    const rq_status status = rq_layer_view_init(&view, s->model, node, err);
+    if (status != RQ_OK)
+        return status;
+    const size_t oc = (size_t)view.oc, taps = rq_layer_channel_size(&view);
+    float *weight = rq_arena_alloc(arena, oc * taps * sizeof *weight);
+    float *bias = rq_arena_alloc(arena, oc * sizeof *bias);
+    if (!weight || !bias)
+        return rq_fail(err, RQ_ERR_NOMEM, "out of memory");
+    for (size_t c = 0; c < oc; c++) {
+        rq_layer_fold(&view, (int64_t)c, weight + c * taps);
+        bias[c] = (float)rq_layer_bias(&view, (int64_t)c);
+    }
+    layer->weight = weight;
+    layer->bias = bias;
+    return RQ_OK;
+}
+
+static rq_status find_float_layer(const rq_session *s, int node, float_layer *layer,
+                                  rq_arena *arena, rq_error *err)
 {
     const rq_graph *graph = &s->model->graph;
     const rq_tensor *bias = rq_graph_tensor(graph, node, RQ_SLOT_BIAS);
+    const bool fold = s->model->form == RQ_FORM_QAT;
+    layer->weight = rq_tensor_f32(rq_graph_tensor(graph, node, RQ_SLOT_WEIGHT));
+    layer->bias = bias ? rq_tensor_f32(bias) : NULL;
+    layer->bn = fold ? rq_plan_next(s, node, RQ_OP_BATCH_NORM) : -1;
+    layer->relu =
+        s->options.observer ? -1 : rq_plan_next(s, layer->bn >= 0 ? layer->bn : node, RQ_OP_RELU);
+    return fold ? fold_float_layer(s, node, layer, arena, err) : RQ_OK;
+}
+
+static rq_status add_float_conv(rq_session *s, int node, const float_layer *layer, rq_error *err)
+{
     const rq_conv_shape shape = conv_shape(s, node);
-    const int relu = s->options.observer ? -1 : rq_plan_next(s, node, RQ_OP_RELU);
     int src, dst;
     rq_step *step;
     rq_status status = real_input(s, node, 0, &src, err);
@@ -150,22 +190,33 @@ static rq_status row_float_conv(rq_session *s, int node, rq_error *err)
     step->dst = dst;
     step->macs = macs_per_image(&shape);
     const rq_dnn_conv_options options = {
-        .types = RQ_DNN_F32, .bias = bias != NULL, .relu = relu >= 0};
+        .types = RQ_DNN_F32, .bias = layer->bias != NULL, .relu = layer->relu >= 0};
     status = rq_dnn_conv_create(&step->conv, s->dnn, &shape, &options, err);
     if (status == RQ_OK)
-        status =
-            rq_dnn_conv_set_weights(step->conv, rq_graph_tensor(graph, node, RQ_SLOT_WEIGHT)->data,
-                                    bias ? bias->data : NULL, err);
+        status = rq_dnn_conv_set_weights(step->conv, layer->weight, layer->bias, err);
     if (status != RQ_OK)
         return status;
     s->info.weight_bytes += rq_dnn_conv_bytes(step->conv);
     set_value(s, node, RQ_REPR_REAL, dst, 1.0f);
-    if (relu >= 0) {
-        set_value(s, relu, RQ_REPR_REAL, dst, 1.0f);
-        s->done[relu] = true;
-        step->node = relu;
-    }
+    const int merged[] = {layer->bn, layer->relu};
+    for (int i = 0; i < 2; i++)
+        if (merged[i] >= 0) {
+            set_value(s, merged[i], RQ_REPR_REAL, dst, 1.0f);
+            s->done[merged[i]] = true;
+            step->node = merged[i];
+        }
     return RQ_OK;
+}
+
+static rq_status row_float_conv(rq_session *s, int node, rq_error *err)
+{
+    rq_arena arena = RQ_ARENA_INIT;
+    float_layer layer;
+    rq_status status = find_float_layer(s, node, &layer, &arena, err);
+    if (status == RQ_OK)
+        status = add_float_conv(s, node, &layer, err);
+    rq_arena_deinit(&arena);
+    return status;
 }
 
 static rq_status run_affine(rq_session *s, rq_step *step, rq_error *err)
