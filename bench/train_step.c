@@ -1,4 +1,4 @@
-/* Time of a training step: train_step ARCH BATCH RESOLUTION [FORM] [STEPS]
+/* Time of a training step: train_step ARCH BATCH RESOLUTION [FORM] [STEPS] [PRECISION]
  * FORM: train (three branches), withbn (deploy form with batch norm) or qat (default). Random
  * weights and pixels; prints the median of STEPS steps (default 5, after one to warm up), the share
  * of each kind of work, and the process's peak memory. */
@@ -53,11 +53,12 @@ static int by_value(const void *a, const void *b)
 int main(int argc, char **argv)
 {
     int64_t batch, resolution, steps = 5;
-    if (argc < 4 || argc > 6 || !rq_parse_int(argv[2], 1, 4096, &batch) ||
+    if (argc < 4 || argc > 7 || !rq_parse_int(argv[2], 1, 4096, &batch) ||
         !rq_parse_int(argv[3], 8, 4096, &resolution) ||
         (argc > 5 && !rq_parse_int(argv[5], 1, 1000, &steps))) {
-        (void)fprintf(stderr,
-                      "usage: train_step ARCH BATCH RESOLUTION [train|withbn|qat] [STEPS]\n");
+        (void)fprintf(
+            stderr,
+            "usage: train_step ARCH BATCH RESOLUTION [train|withbn|qat] [STEPS] [f32|bf16]\n");
         return 2;
     }
     const char *form = argc > 4 ? argv[4] : "qat";
@@ -65,7 +66,9 @@ int main(int argc, char **argv)
     build(&model, argv[1], (int)resolution, form);
     rq_trainer *trainer;
     rq_sgd *sgd;
-    const rq_trainer_options options = {.batch = (int)batch};
+    const bool bf16 = argc > 6 && strcmp(argv[6], "bf16") == 0;
+    const rq_trainer_options options = {.batch = (int)batch,
+                                        .precision = bf16 ? RQ_PRECISION_BF16 : RQ_PRECISION_F32};
     const rq_sgd_options sgd_options = RQ_SGD_OPTIONS_INIT;
     check(rq_trainer_create(&trainer, &model, &options, &err));
     check(rq_sgd_create(&sgd, trainer, &model, &sgd_options, &err));
@@ -95,13 +98,12 @@ int main(int argc, char **argv)
     struct rusage usage;
     (void)getrusage(RUSAGE_SELF, &usage);
     (void)printf("%s %s batch %d res %d: %.2f images/s (median step %.1f ms), peak %.0f MB\n"
-                 "ms/image: conv forward %.2f, passes forward %.2f, data gradients %.2f, weight "
-                 "gradients %.2f, passes backward %.2f, weights %.2f\n",
+                 "ms/image: conv forward %.2f, passes forward %.2f, conv backward %.2f, passes "
+                 "backward %.2f, weights %.2f\n",
                  argv[1], form, (int)batch, (int)resolution, (double)batch / median, 1e3 * median,
                  (double)usage.ru_maxrss / 1024.0, 1e3 * (p.forward_conv - before.forward_conv) / n,
                  1e3 * (p.forward_pass - before.forward_pass) / n,
-                 1e3 * (p.backward_data - before.backward_data) / n,
-                 1e3 * (p.backward_weights - before.backward_weights) / n,
+                 1e3 * (p.backward_conv - before.backward_conv) / n,
                  1e3 * (p.backward_pass - before.backward_pass) / n,
                  1e3 * (p.weights - before.weights) / n);
     rq_free(seconds);

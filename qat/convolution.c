@@ -136,20 +136,17 @@ static rq_status backward(rq_trainer *trainer, tr_unit *unit, rq_error *err)
     conv_unit *conv = unit->conv;
     const double start = rq_clock();
     const float *ddst = summed_gradient(unit->dst);
-    rq_status status = rq_dnn_train_conv_backward_weights(
-        conv->conv, unit->src[0]->data, ddst, conv->quantized ? conv->dq : conv->dweight, err);
-    const double weights = rq_clock();
-    trainer->profile.backward_weights += weights - start;
+    const rq_status status =
+        rq_dnn_train_conv_backward(conv->conv, unit->src[0]->data, ddst,
+                                   conv->quantized ? conv->dq : conv->dweight, unit->dsrc[0], err);
+    const double convolved = rq_clock();
+    trainer->profile.backward_conv += convolved - start;
     if (status == RQ_OK && conv->quantized) {
 #pragma omp parallel for schedule(static)
         for (int64_t oc = 0; oc < conv->shape.oc; oc++)
             unfold_channel(conv, oc);
     }
-    const double unfolded = rq_clock();
-    trainer->profile.weights += unfolded - weights;
-    if (status == RQ_OK && unit->dsrc[0])
-        status = rq_dnn_train_conv_backward_data(conv->conv, ddst, unit->dsrc[0], err);
-    trainer->profile.backward_data += rq_clock() - unfolded;
+    trainer->profile.weights += rq_clock() - convolved;
     return status;
 }
 
@@ -183,8 +180,9 @@ rq_status tr_conv_create(rq_trainer *trainer, tr_unit *unit, int node, rq_error 
     unit->forward = forward;
     unit->backward = backward;
     unit->destroy = destroy;
-    rq_status status = rq_dnn_train_conv_create(&conv->conv, trainer->dnn, &conv->shape,
-                                                unit->src[0]->needs_gradient, err);
+    rq_status status =
+        rq_dnn_train_conv_create(&conv->conv, trainer->dnn, &conv->shape,
+                                 trainer->options.precision, unit->src[0]->needs_gradient, err);
     if (status != RQ_OK || !scale)
         return status;
     conv->quantized = true;

@@ -13,6 +13,7 @@
 #include "runtime/session/evaluate.h"
 #include "runtime/session/open_model.h"
 
+const char *const rq_precision_names[] = {"f32", "bf16", NULL};
 const char *const rq_augment_names[] = {"auto", "crop", "pad-crop", "flip", "none", NULL};
 
 enum {
@@ -152,6 +153,7 @@ static rq_status create_trainer(loop *l, rq_error *err)
         .height = o->resolution,
         .width = o->resolution,
         .label_smoothing = o->label_smoothing,
+        .precision = o->precision,
     };
     rq_status status = rq_trainer_create(&l->trainer, l->model, &options, err);
     if (status == RQ_OK)
@@ -174,12 +176,12 @@ static rq_status describe_run(loop *l, rq_error *err)
         &l->arena,
         "%s form=%s %s images=%zu batch=%d epochs=%d resolution=%d lr=%.9g warmup=%.9g "
         "momentum=%.9g decay=%.9g nesterov=%d decay_identity=%d bias_lr=%.9g smoothing=%.9g "
-        "augment=%s seed=%llu bn_freeze=%d observer_freeze=%d",
+        "augment=%s precision=%s seed=%llu bn_freeze=%d observer_freeze=%d",
         l->model->arch, rq_form_name(l->model->form), o->run ? o->run : "", l->train_set.n_images,
         o->batch, o->epochs, o->resolution, o->lr, o->warmup_epochs, o->sgd.momentum,
         o->sgd.weight_decay, o->sgd.nesterov, o->sgd.decay_identity, o->sgd.bias_lr,
-        o->label_smoothing, rq_augment_names[o->augment], (unsigned long long)o->seed,
-        o->bn_freeze_epoch, o->observer_freeze_epoch);
+        o->label_smoothing, rq_augment_names[o->augment], rq_precision_names[o->precision],
+        (unsigned long long)o->seed, o->bn_freeze_epoch, o->observer_freeze_epoch);
     return l->run ? RQ_OK : rq_fail(err, RQ_ERR_NOMEM, "out of memory");
 }
 
@@ -313,11 +315,10 @@ static void log_profile(const loop *l)
     const rq_trainer_profile p = rq_trainer_get_profile(l->trainer);
     const double n = l->train_images ? (double)l->train_images : 1.0;
     rq_log(RQ_LOG_INFO,
-           "ms/image: conv forward %.3f, passes forward %.3f, gradient of data %.3f, of weights "
-           "%.3f, passes backward %.3f, weights %.3f, loss %.3f",
-           1e3 * p.forward_conv / n, 1e3 * p.forward_pass / n, 1e3 * p.backward_data / n,
-           1e3 * p.backward_weights / n, 1e3 * p.backward_pass / n, 1e3 * p.weights / n,
-           1e3 * p.loss / n);
+           "ms/image: conv forward %.3f, passes forward %.3f, conv backward %.3f, passes backward "
+           "%.3f, weights %.3f, loss %.3f",
+           1e3 * p.forward_conv / n, 1e3 * p.forward_pass / n, 1e3 * p.backward_conv / n,
+           1e3 * p.backward_pass / n, 1e3 * p.weights / n, 1e3 * p.loss / n);
 }
 
 /* What can be wrong about the options alone: found before any work. */

@@ -18,7 +18,8 @@ typedef enum rq_augment {
     RQ_AUGMENT_FLIP,
     RQ_AUGMENT_NONE
 } rq_augment;
-extern const char *const rq_augment_names[]; /* auto crop pad-crop flip none, NULL at the end */
+extern const char *const rq_precision_names[]; /* f32 bf16, NULL at the end */
+extern const char *const rq_augment_names[];   /* auto crop pad-crop flip none, NULL at the end */
 
 typedef struct rq_loop_options {
     const char *dir;    /* ImageFolder with a train split */
@@ -31,6 +32,7 @@ typedef struct rq_loop_options {
     double lr, warmup_epochs, label_smoothing;
     rq_sgd_options sgd;
     rq_augment augment;
+    rq_precision precision;
     rq_bad_images bad_images;
     uint64_t seed;
     /* first epoch (0-based) in which batch norm / ranges are frozen; epochs or more = never. Form

@@ -10,7 +10,7 @@ typedef struct rq_loop_flags {
     const char *dir, *output, *resume;
     int64_t batch, val_batch, workers, epochs, start_epoch, print_every, resolution, threads, seed;
     double lr, momentum, weight_decay, warmup_epochs, label_smoothing;
-    int augment, bad_images; /* rq_augment, rq_bad_images */
+    int augment, bad_images, precision; /* rq_augment, rq_bad_images, rq_precision */
     bool nesterov, evaluate, profile, json;
 } rq_loop_flags;
 

@@ -15,12 +15,14 @@
 #ifndef RQ_QAT_TRAINER_H
 #define RQ_QAT_TRAINER_H
 
+#include "runtime/dnn/dnn.h"
 #include "runtime/model/model.h"
 
 typedef struct rq_trainer_options {
     int batch;
     int height, width; /* of the images; 0 = the model's crop */
     double label_smoothing;
+    rq_precision precision; /* of the convolutions' operands */
 } rq_trainer_options;
 
 typedef struct rq_trainer rq_trainer;
@@ -68,8 +70,7 @@ const float *rq_trainer_value(const rq_trainer *trainer, int node, float *scale)
 
 /* Where a step's time went since creation, by kind of work. */
 typedef struct rq_trainer_profile {
-    double forward_conv, forward_pass, backward_data, backward_weights, backward_pass, weights,
-        loss; /* seconds */
+    double forward_conv, forward_pass, backward_conv, backward_pass, weights, loss; /* seconds */
 } rq_trainer_profile;
 rq_trainer_profile rq_trainer_get_profile(const rq_trainer *trainer);
 

@@ -11,6 +11,8 @@
 struct rq_dnn {
     dnnl_engine_t engine;
     dnnl_stream_t stream;
+    void *scratch; /* the largest gradient in bf16, while one convolution works on it */
+    size_t scratch_bytes;
 };
 
 static atomic_size_t primitive_count;
@@ -56,6 +58,7 @@ void rq_dnn_destroy(rq_dnn *dnn)
         (void)dnnl_stream_destroy(dnn->stream);
     if (dnn->engine)
         (void)dnnl_engine_destroy(dnn->engine);
+    rq_free(dnn->scratch);
     rq_free(dnn);
 }
 
@@ -64,6 +67,13 @@ bool rq_dnn_u8s8_may_saturate(void)
     const unsigned isa = (unsigned)dnnl_get_effective_cpu_isa();
     const unsigned vnni = (unsigned)dnnl_cpu_isa_avx512_core_vnni;
     return (isa & vnni) != vnni;
+}
+
+bool rq_dnn_has_bf16(void)
+{
+    const unsigned isa = (unsigned)dnnl_get_effective_cpu_isa();
+    const unsigned bf16 = (unsigned)dnnl_cpu_isa_avx512_core_bf16;
+    return (isa & bf16) == bf16;
 }
 
 const char *rq_dnn_isa_name(void)
@@ -381,18 +391,38 @@ size_t rq_dnn_conv_bytes(const rq_dnn_conv *conv)
 
 /* ---- training ---- */
 
+/* In bf16 the operands of the three convolutions are rounded to bf16 and their sums kept in f32;
+ * activations, gradients and weights outside stay f32. */
 struct rq_dnn_train_conv {
-    const rq_dnn *dnn;
+    rq_dnn *dnn;
     kernel forward;          /* src, wei, dst */
     kernel backward_data;    /* ddst, wei, dsrc */
     kernel backward_weights; /* src, ddst, dwei */
     kernel pack_forward, pack_backward, unpack_gradient;
+    kernel round_src, round_ddst;            /* f32 -> bf16; no primitive in f32 */
     void *wei_forward, *wei_backward, *dwei; /* packed */
+    void *src;                               /* bf16, from forward to backward */
 };
 
 typedef struct train_pds {
     dnnl_primitive_desc_t forward, data, weights;
 } train_pds;
+
+/* One description per convolution: they differ in what is bf16. */
+typedef struct train_mds {
+    conv_mds forward, data, weights;
+} train_mds;
+
+static dnnl_status_t describe_training(train_mds *m, const rq_conv_shape *shape, bool bf16)
+{
+    const dnnl_data_type_t operand = bf16 ? dnnl_bf16 : dnnl_f32;
+    dnnl_status_t status = describe(&m->forward, shape, operand, operand, dnnl_f32, dnnl_f32);
+    if (status == dnnl_success)
+        status = describe(&m->data, shape, dnnl_f32, operand, dnnl_f32, operand);
+    if (status == dnnl_success)
+        status = describe(&m->weights, shape, operand, dnnl_f32, dnnl_f32, operand);
+    return status;
+}
 
 /* oneDNN 2.6.3's jit_1x1 backward-weights kernel, given an nhwc source, a stride and channels that
  * do not fill its blocks of 16, accesses memory outside its tensors (seen with 2 and 3 channels, 64
@@ -431,33 +461,34 @@ static dnnl_status_t weights_pd(dnnl_primitive_desc_t *pd, const dnnl_convolutio
     return status == dnnl_success && !*pd ? dnnl_out_of_memory : status;
 }
 
-static dnnl_status_t train_descs(train_pds *pds, const conv_mds *m, const rq_conv_shape *shape,
+static dnnl_status_t train_descs(train_pds *pds, const train_mds *m, const rq_conv_shape *shape,
                                  bool with_dsrc, dnnl_engine_t engine)
 {
+    const conv_mds *f = &m->forward, *d = &m->data, *w = &m->weights;
     dnnl_convolution_desc_t desc;
     dnnl_status_t status = dnnl_dilated_convolution_forward_desc_init(
-        &desc, dnnl_forward_training, dnnl_convolution_direct, &m->src, &m->wei, NULL, &m->dst,
-        m->strides, m->dilates, m->pad_l, m->pad_r);
+        &desc, dnnl_forward_training, dnnl_convolution_direct, &f->src, &f->wei, NULL, &f->dst,
+        f->strides, f->dilates, f->pad_l, f->pad_r);
     if (status == dnnl_success)
         status = dnnl_primitive_desc_create(&pds->forward, &desc, NULL, engine, NULL);
     if (status == dnnl_success && with_dsrc) {
         status = dnnl_dilated_convolution_backward_data_desc_init(
-            &desc, dnnl_convolution_direct, &m->src, &m->wei, &m->dst, m->strides, m->dilates,
-            m->pad_l, m->pad_r);
+            &desc, dnnl_convolution_direct, &d->src, &d->wei, &d->dst, d->strides, d->dilates,
+            d->pad_l, d->pad_r);
         if (status == dnnl_success)
             status = dnnl_primitive_desc_create(&pds->data, &desc, NULL, engine, pds->forward);
     }
     if (status == dnnl_success)
         status = dnnl_dilated_convolution_backward_weights_desc_init(
-            &desc, dnnl_convolution_direct, &m->src, &m->wei, NULL, &m->dst, m->strides, m->dilates,
-            m->pad_l, m->pad_r);
+            &desc, dnnl_convolution_direct, &w->src, &w->wei, NULL, &w->dst, w->strides, w->dilates,
+            w->pad_l, w->pad_r);
     if (status == dnnl_success)
         status = weights_pd(&pds->weights, &desc, shape, engine, pds->forward);
     return status;
 }
 
-static dnnl_status_t train_kernels(rq_dnn_train_conv *conv, const train_pds *pds, bool with_dsrc,
-                                   const dnnl_memory_desc_t *plain)
+static dnnl_status_t train_kernels(rq_dnn_train_conv *conv, const train_pds *pds,
+                                   const train_mds *m, bool bf16, bool with_dsrc)
 {
     const arg_spec forward[] = {{DNNL_ARG_SRC, dnnl_query_src_md, 0},
                                 {DNNL_ARG_WEIGHTS, dnnl_query_weights_md, 0},
@@ -469,6 +500,7 @@ static dnnl_status_t train_kernels(rq_dnn_train_conv *conv, const train_pds *pds
                                 {DNNL_ARG_DIFF_DST, dnnl_query_diff_dst_md, 0},
                                 {DNNL_ARG_DIFF_WEIGHTS, dnnl_query_diff_weights_md, 0}};
     const dnnl_engine_t engine = conv->dnn->engine;
+    const dnnl_memory_desc_t *plain = &m->weights.wei_plain; /* f32 */
     dnnl_status_t status = kernel_init(&conv->forward, engine, pds->forward, forward, 3);
     if (status == dnnl_success)
         status = reorder_init(&conv->pack_forward, engine, plain,
@@ -486,16 +518,31 @@ static dnnl_status_t train_kernels(rq_dnn_train_conv *conv, const train_pds *pds
         status = reorder_init(
             &conv->unpack_gradient, engine,
             dnnl_primitive_desc_query_md(pds->weights, dnnl_query_diff_weights_md, 0), plain);
+    if (status == dnnl_success && bf16)
+        status = reorder_init(&conv->round_src, engine, &m->data.src, &m->weights.src);
+    if (status == dnnl_success && bf16)
+        status = reorder_init(&conv->round_ddst, engine, &m->forward.dst, &m->weights.dst);
     return status;
 }
 
-static rq_status train_buffers(rq_dnn_train_conv *conv, const train_pds *pds, bool with_dsrc,
-                               rq_error *err)
+static rq_status reserve_scratch(rq_dnn *dnn, size_t size_bytes, rq_error *err)
+{
+    if (size_bytes <= dnn->scratch_bytes)
+        return RQ_OK;
+    rq_free(dnn->scratch);
+    dnn->scratch = rq_alloc(size_bytes);
+    dnn->scratch_bytes = dnn->scratch ? size_bytes : 0;
+    return dnn->scratch ? RQ_OK : rq_fail(err, RQ_ERR_NOMEM, "out of memory");
+}
+
+static rq_status train_buffers(rq_dnn_train_conv *conv, const train_pds *pds, const train_mds *m,
+                               bool bf16, bool with_dsrc, rq_error *err)
 {
     conv->wei_forward = rq_alloc(query_bytes(pds->forward, dnnl_query_weights_md, 0));
     conv->wei_backward = rq_alloc(with_dsrc ? query_bytes(pds->data, dnnl_query_weights_md, 0) : 0);
     conv->dwei = rq_alloc(query_bytes(pds->weights, dnnl_query_diff_weights_md, 0));
-    if (!conv->wei_forward || !conv->wei_backward || !conv->dwei)
+    conv->src = rq_alloc(bf16 ? dnnl_memory_desc_get_size(&m->weights.src) : 0);
+    if (!conv->wei_forward || !conv->wei_backward || !conv->dwei || !conv->src)
         return rq_fail(err, RQ_ERR_NOMEM, "out of memory");
     (void)kernel_set(&conv->pack_forward, 1, conv->wei_forward);
     (void)kernel_set(&conv->forward, WEI, conv->wei_forward);
@@ -505,29 +552,32 @@ static rq_status train_buffers(rq_dnn_train_conv *conv, const train_pds *pds, bo
     }
     (void)kernel_set(&conv->backward_weights, 2, conv->dwei);
     (void)kernel_set(&conv->unpack_gradient, 0, conv->dwei);
-    return RQ_OK;
+    return bf16 ? reserve_scratch(conv->dnn, dnnl_memory_desc_get_size(&m->weights.dst), err)
+                : RQ_OK;
 }
 
 rq_status rq_dnn_train_conv_create(rq_dnn_train_conv **out, rq_dnn *dnn, const rq_conv_shape *shape,
-                                   bool with_dsrc, rq_error *err)
+                                   rq_precision precision, bool with_dsrc, rq_error *err)
 {
+    const bool bf16 = precision == RQ_PRECISION_BF16;
     rq_status result = RQ_ERR_NOMEM;
     train_pds pds = {NULL, NULL, NULL};
-    conv_mds m;
+    train_mds m;
     rq_dnn_train_conv *conv = rq_alloc(sizeof *conv);
     if (!conv)
         return rq_fail(err, RQ_ERR_NOMEM, "out of memory");
     conv->dnn = dnn;
-    dnnl_status_t status = describe(&m, shape, dnnl_f32, dnnl_f32, dnnl_f32, dnnl_f32);
+    dnnl_status_t status = describe_training(&m, shape, bf16);
     if (status == dnnl_success)
         status = train_descs(&pds, &m, shape, with_dsrc, dnn->engine);
     if (status == dnnl_success)
-        status = train_kernels(conv, &pds, with_dsrc, &m.wei_plain);
+        status = train_kernels(conv, &pds, &m, bf16, with_dsrc);
     if (status != dnnl_success) {
-        result = conv_fail(err, status, shape, "training convolution");
+        result = conv_fail(err, status, shape,
+                           bf16 ? "bf16 training convolution" : "training convolution");
         goto out;
     }
-    result = train_buffers(conv, &pds, with_dsrc, err);
+    result = train_buffers(conv, &pds, &m, bf16, with_dsrc, err);
     if (result != RQ_OK)
         goto out;
     *out = conv;
@@ -547,12 +597,14 @@ void rq_dnn_train_conv_destroy(rq_dnn_train_conv *conv)
     if (!conv)
         return;
     kernel *kernels[] = {&conv->forward,      &conv->backward_data, &conv->backward_weights,
-                         &conv->pack_forward, &conv->pack_backward, &conv->unpack_gradient};
+                         &conv->pack_forward, &conv->pack_backward, &conv->unpack_gradient,
+                         &conv->round_src,    &conv->round_ddst};
     for (size_t i = 0; i < sizeof kernels / sizeof kernels[0]; i++)
         kernel_deinit(kernels[i]);
     rq_free(conv->wei_forward);
     rq_free(conv->wei_backward);
     rq_free(conv->dwei);
+    rq_free(conv->src);
     rq_free(conv);
 }
 
@@ -567,30 +619,49 @@ rq_status rq_dnn_train_conv_set_weights(rq_dnn_train_conv *conv, const float *we
     return status;
 }
 
+/* data itself, or rounded into bf16 memory. */
+static rq_status operand(rq_dnn_train_conv *conv, kernel *round, const float *data, void *rounded,
+                         const void **out, rq_error *err)
+{
+    *out = data;
+    if (!round->primitive)
+        return RQ_OK;
+    (void)kernel_set(round, 0, data);
+    (void)kernel_set(round, 1, rounded);
+    *out = rounded;
+    return kernel_run(round, conv->dnn, "rounding to bf16", err);
+}
+
 rq_status rq_dnn_train_conv_forward(rq_dnn_train_conv *conv, const float *src, float *dst,
                                     rq_error *err)
 {
-    (void)kernel_set(&conv->forward, SRC, src);
+    const void *operand_src;
+    const rq_status status = operand(conv, &conv->round_src, src, conv->src, &operand_src, err);
+    if (status != RQ_OK)
+        return status;
+    (void)kernel_set(&conv->forward, SRC, operand_src);
     (void)kernel_set(&conv->forward, DST, dst);
     return kernel_run(&conv->forward, conv->dnn, "convolution", err);
 }
 
-rq_status rq_dnn_train_conv_backward_data(rq_dnn_train_conv *conv, const float *ddst, float *dsrc,
-                                          rq_error *err)
+rq_status rq_dnn_train_conv_backward(rq_dnn_train_conv *conv, const float *src, const float *ddst,
+                                     float *dwei, float *dsrc, rq_error *err)
 {
-    (void)kernel_set(&conv->backward_data, 0, ddst);
-    (void)kernel_set(&conv->backward_data, 2, dsrc);
-    return kernel_run(&conv->backward_data, conv->dnn, "gradient of the source", err);
-}
-
-rq_status rq_dnn_train_conv_backward_weights(rq_dnn_train_conv *conv, const float *src,
-                                             const float *ddst, float *dwei, rq_error *err)
-{
-    (void)kernel_set(&conv->backward_weights, 0, src);
-    (void)kernel_set(&conv->backward_weights, 1, ddst);
-    rq_status status = kernel_run(&conv->backward_weights, conv->dnn, "gradient of weights", err);
+    const void *operand_src = conv->round_src.primitive ? conv->src : (const void *)src;
+    const void *operand_ddst;
+    rq_status status =
+        operand(conv, &conv->round_ddst, ddst, conv->dnn->scratch, &operand_ddst, err);
+    if (status != RQ_OK)
+        return status;
+    (void)kernel_set(&conv->backward_weights, 0, operand_src);
+    (void)kernel_set(&conv->backward_weights, 1, operand_ddst);
+    status = kernel_run(&conv->backward_weights, conv->dnn, "gradient of weights", err);
     (void)kernel_set(&conv->unpack_gradient, 1, dwei);
     if (status == RQ_OK)
         status = kernel_run(&conv->unpack_gradient, conv->dnn, "unpacking the gradient", err);
-    return status;
+    if (status != RQ_OK || !dsrc)
+        return status;
+    (void)kernel_set(&conv->backward_data, 0, operand_ddst);
+    (void)kernel_set(&conv->backward_data, 2, dsrc);
+    return kernel_run(&conv->backward_data, conv->dnn, "gradient of the source", err);
 }

@@ -61,25 +61,33 @@ RQ_NODISCARD rq_status rq_dnn_conv_run(rq_dnn_conv *conv, const void *src, void 
 /* Bytes of packed weights and bias that the object holds. */
 size_t rq_dnn_conv_bytes(const rq_dnn_conv *conv);
 
-/* Training in f32: forward, gradient of the source, gradient of the weights. No bias: a bias is
- * added (and its gradient summed) by the pass that follows the convolution anyway. */
+/* Training: forward, gradient of the source, gradient of the weights; all tensors outside are f32.
+ * No bias: a bias is added (and its gradient summed) by the pass that follows the convolution
+ * anyway. */
+typedef enum rq_precision {
+    RQ_PRECISION_F32,
+    RQ_PRECISION_BF16, /* operands rounded to bf16, sums in f32; integers up to 256 are exact */
+} rq_precision;
+
+/* Has this CPU instructions for bf16? Without them oneDNN refuses or emulates it, slowly. */
+bool rq_dnn_has_bf16(void);
+
 typedef struct rq_dnn_train_conv rq_dnn_train_conv;
 
-/* with_dsrc: backward_data will be called (not for the first layer). */
+/* with_dsrc: backward will be asked for the gradient of the source (not for the first layer). */
 RQ_NODISCARD rq_status rq_dnn_train_conv_create(rq_dnn_train_conv **out, rq_dnn *dnn,
-                                                const rq_conv_shape *shape, bool with_dsrc,
-                                                rq_error *err);
+                                                const rq_conv_shape *shape, rq_precision precision,
+                                                bool with_dsrc, rq_error *err);
 void rq_dnn_train_conv_destroy(rq_dnn_train_conv *conv); /* NULL is fine */
 
 RQ_NODISCARD rq_status rq_dnn_train_conv_set_weights(rq_dnn_train_conv *conv, const float *wei,
                                                      rq_error *err);
 RQ_NODISCARD rq_status rq_dnn_train_conv_forward(rq_dnn_train_conv *conv, const float *src,
                                                  float *dst, rq_error *err);
-RQ_NODISCARD rq_status rq_dnn_train_conv_backward_data(rq_dnn_train_conv *conv, const float *ddst,
-                                                       float *dsrc, rq_error *err);
-/* Overwrites dwei [OC, IC/G, KH, KW]. */
-RQ_NODISCARD rq_status rq_dnn_train_conv_backward_weights(rq_dnn_train_conv *conv, const float *src,
-                                                          const float *ddst, float *dwei,
-                                                          rq_error *err);
+/* src: what the last forward read. Overwrites dwei [OC, IC/G, KH, KW] and dsrc (NULL: not wanted).
+ */
+RQ_NODISCARD rq_status rq_dnn_train_conv_backward(rq_dnn_train_conv *conv, const float *src,
+                                                  const float *ddst, float *dwei, float *dsrc,
+                                                  rq_error *err);
 
 #endif

@@ -87,7 +87,13 @@ static void compare(const float *got, const double *want, size_t n, double n_ter
     rq_free(rounded);
 }
 
-static void check_training(const rq_conv_shape *s)
+static void to_integers(float *data, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        data[i] = rintf(255.0f * data[i]);
+}
+
+static void check_training_in(const rq_conv_shape *s, rq_precision precision)
 {
     rq_error err = RQ_ERROR_INIT;
     rq_random random = rq_random_stream((uint64_t)s->ic, (uint64_t)s->ih, (uint64_t)s->oc);
@@ -99,14 +105,20 @@ static void check_training(const rq_conv_shape *s)
     guarded src = make_guarded(n_src, &random), wei = make_guarded(n_wei, &random);
     guarded dst = make_guarded(n_dst, &random), dsrc = make_guarded(n_src, &random);
     guarded ddst = make_guarded(n_dst, &random), dwei = make_guarded(n_wei, &random);
+    if (precision ==
+        RQ_PRECISION_BF16) { /* what bf16 holds exactly, so that only sums can differ */
+        to_integers(src.data, n_src);
+        to_integers(wei.data, n_wei);
+        to_integers(ddst.data, n_dst);
+    }
     rq_dnn *dnn = NULL;
     rq_dnn_train_conv *conv = NULL;
     assert_ok(rq_dnn_create(&dnn, &err), &err);
-    assert_ok(rq_dnn_train_conv_create(&conv, dnn, s, true, &err), &err);
+    assert_ok(rq_dnn_train_conv_create(&conv, dnn, s, precision, true, &err), &err);
     assert_ok(rq_dnn_train_conv_set_weights(conv, wei.data, &err), &err);
     assert_ok(rq_dnn_train_conv_forward(conv, src.data, dst.data, &err), &err);
-    assert_ok(rq_dnn_train_conv_backward_data(conv, ddst.data, dsrc.data, &err), &err);
-    assert_ok(rq_dnn_train_conv_backward_weights(conv, src.data, ddst.data, dwei.data, &err), &err);
+    assert_ok(rq_dnn_train_conv_backward(conv, src.data, ddst.data, dwei.data, dsrc.data, &err),
+              &err);
     const struct {
         what kind;
         const float *got;
@@ -126,6 +138,13 @@ static void check_training(const rq_conv_shape *s)
     guarded *all[] = {&src, &wei, &dst, &dsrc, &ddst, &dwei};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         free_guarded(all[i]);
+}
+
+static void check_training(const rq_conv_shape *s)
+{
+    check_training_in(s, RQ_PRECISION_F32);
+    if (rq_dnn_has_bf16())
+        check_training_in(s, RQ_PRECISION_BF16);
 }
 
 static rq_conv_shape shape(int n, int side, int ic, int oc, int k, int stride, int dilation,
