@@ -40,8 +40,11 @@ static rq_status load_base(rq_model *out, const qat_flags *flags, rq_error *err)
         *out = base;
         return RQ_OK;
     }
-    if (status == RQ_OK)
+    if (status == RQ_OK) {
         status = rq_prepare_qat(out, &base, (rq_quant_layers)flags->quant_layers, err);
+        if (status != RQ_OK)
+            rq_error_prefix(err, "%s", flags->base_weights);
+    }
     rq_model_deinit(&base);
     return status;
 }

@@ -23,14 +23,15 @@
 enum { SIDE = 12, CLASSES = 3, BATCH = 4, REPEATS = 3, LARGE = 4096 };
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define INTERPOSED false
+#define INTERPOSED 0
 #else
-#define INTERPOSED true
+#define INTERPOSED 1
 #endif
 
 static atomic_bool counting;
 static atomic_size_t n_small, n_large, n_bytes;
 
+#if INTERPOSED
 static void count(size_t size_bytes)
 {
     if (!atomic_load(&counting))
@@ -39,7 +40,6 @@ static void count(size_t size_bytes)
     atomic_fetch_add(&n_bytes, size_bytes);
 }
 
-#if INTERPOSED
 /* The function behind the interposed one. POSIX lets dlsym's result become a function; ISO C wants
  * it copied. */
 #define REAL(name)                                                                                 \

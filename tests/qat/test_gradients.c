@@ -14,7 +14,7 @@
 #define REL 5e-5
 #define ABS 1e-6 /* gradients that are exactly 0 in theory: f32 sums that cancel */
 
-enum { SAMPLES = 10, BATCH = 4, SIDE = 7, CLASSES = 3 };
+enum { SAMPLES = 6, BATCH = 4, SIDE = 7, CLASSES = 3 };
 
 typedef struct gradient_case {
     bool frozen, ignore;
