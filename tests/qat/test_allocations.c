@@ -181,13 +181,13 @@ static void train_step(void *context)
     assert_ok(rq_trainer_settle(t->trainer, &err), &err);
 }
 
-static void check_training(const char *name, void (*build)(rq_model *))
+static void check_training(const char *name, void (*build)(rq_model *), rq_precision precision)
 {
     rq_error err = RQ_ERROR_INIT;
     rq_model model = RQ_MODEL_INIT;
     training t = {.trainer = NULL};
     build(&model);
-    const rq_trainer_options options = {.batch = BATCH};
+    const rq_trainer_options options = {.batch = BATCH, .precision = precision};
     const rq_sgd_options sgd = RQ_SGD_OPTIONS_INIT;
     assert_ok(rq_trainer_create(&t.trainer, &model, &options, &err), &err);
     assert_ok(rq_sgd_create(&t.sgd, t.trainer, &model, &sgd, &err), &err);
@@ -202,10 +202,12 @@ static void check_training(const char *name, void (*build)(rq_model *))
 static void test_step__allocates_nothing(void **state)
 {
     (void)state;
-    check_training("two steps, three branches", build_three_branches);
-    check_training("two steps, deploy", build_deploy);
-    check_training("two steps, with batch norm", build_withbn);
-    check_training("two steps, qat", build_qat);
+    check_training("two steps, three branches", build_three_branches, RQ_PRECISION_F32);
+    check_training("two steps, deploy", build_deploy, RQ_PRECISION_F32);
+    check_training("two steps, with batch norm", build_withbn, RQ_PRECISION_F32);
+    check_training("two steps, qat", build_qat, RQ_PRECISION_F32);
+    if (rq_dnn_has_bf16())
+        check_training("two steps, qat, bf16", build_qat, RQ_PRECISION_BF16);
 }
 
 /* ---- sessions ---- */

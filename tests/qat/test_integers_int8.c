@@ -100,13 +100,13 @@ static void compare(const rq_trainer *trainer, const rq_model *model, const valu
 }
 
 /* Some training, so that statistics and ranges mean something; then one frozen step. */
-static rq_trainer *train(rq_model *model, const net_batch *last)
+static rq_trainer *train(rq_model *model, const net_batch *last, rq_precision precision)
 {
     rq_error err = RQ_ERROR_INIT;
     rq_trainer *trainer = NULL;
     rq_sgd *sgd = NULL;
     rq_step_result result;
-    const rq_trainer_options options = {.batch = BATCH};
+    const rq_trainer_options options = {.batch = BATCH, .precision = precision};
     const rq_sgd_options sgd_options = RQ_SGD_OPTIONS_INIT;
     assert_ok(rq_trainer_create(&trainer, model, &options, &err), &err);
     assert_ok(rq_sgd_create(&sgd, trainer, model, &sgd_options, &err), &err);
@@ -124,7 +124,7 @@ static rq_trainer *train(rq_model *model, const net_batch *last)
     return trainer;
 }
 
-static void check_net(uint64_t seed, rq_quant_layers layers, tally *count)
+static void check_net(uint64_t seed, rq_quant_layers layers, rq_precision precision, tally *count)
 {
     rq_error err = RQ_ERROR_INIT;
     net n;
@@ -134,7 +134,7 @@ static void check_net(uint64_t seed, rq_quant_layers layers, tally *count)
     random_net(&n, seed);
     assert_ok(rq_prepare_qat(&qat, &n.model, layers, &err), &err);
     const net_batch batch = net_random_batch(&qat, BATCH, false, seed);
-    rq_trainer *trainer = train(&qat, &batch);
+    rq_trainer *trainer = train(&qat, &batch, precision);
     run_session(&qat, &batch, &seen, logits);
     if (layers == RQ_QUANT_ALL) {
         compare(trainer, &qat, &seen, count);
@@ -157,9 +157,23 @@ static void test_frozen__the_session_computes_the_same_integers(void **state)
     (void)state;
     tally count = {0};
     for (uint64_t seed = 1; seed <= NETS; seed++)
-        check_net(seed, RQ_QUANT_ALL, &count);
+        check_net(seed, RQ_QUANT_ALL, RQ_PRECISION_F32, &count);
     print_message("%zu values, %zu of them not 0\n", count.n, count.positive);
     assert_true(count.n > 20000 && count.positive > count.n / 4); /* there was something to see */
+}
+
+/* Integers up to 256 are exact in bf16, and so are the sums. */
+static void test_frozen__bf16_operands_give_the_same_integers(void **state)
+{
+    (void)state;
+    if (!rq_dnn_has_bf16()) {
+        print_message("this CPU has no bf16\n");
+        skip();
+    }
+    tally count = {0};
+    for (uint64_t seed = 1; seed <= NETS; seed++)
+        check_net(seed, RQ_QUANT_ALL, RQ_PRECISION_BF16, &count);
+    assert_true(count.positive > count.n / 4);
 }
 
 static void test_frozen__float_layers_stay_close(void **state)
@@ -167,8 +181,8 @@ static void test_frozen__float_layers_stay_close(void **state)
     (void)state;
     tally count = {0};
     for (uint64_t seed = 1; seed <= NETS / 4; seed++) {
-        check_net(seed, RQ_QUANT_BUT_FIRST_AND_LINEAR, &count);
-        check_net(seed, RQ_QUANT_BUT_FIRST_AND_LAST, &count);
+        check_net(seed, RQ_QUANT_BUT_FIRST_AND_LINEAR, RQ_PRECISION_F32, &count);
+        check_net(seed, RQ_QUANT_BUT_FIRST_AND_LAST, RQ_PRECISION_F32, &count);
     }
 }
 
@@ -185,7 +199,7 @@ static void test_live__differs(void **state)
     random_net(&n, 3);
     assert_ok(rq_prepare_qat(&qat, &n.model, RQ_QUANT_ALL, &err), &err);
     const net_batch batch = net_random_batch(&qat, BATCH, false, 3);
-    rq_trainer *trainer = train(&qat, &batch);
+    rq_trainer *trainer = train(&qat, &batch, RQ_PRECISION_F32);
     rq_trainer_freeze_bn(trainer, false);
     assert_ok(rq_trainer_step(trainer, batch.pixels, batch.labels, &result, &err), &err);
     assert_ok(rq_trainer_settle(trainer, &err), &err);
@@ -205,6 +219,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_frozen__the_session_computes_the_same_integers),
+        cmocka_unit_test(test_frozen__bf16_operands_give_the_same_integers),
         cmocka_unit_test(test_frozen__float_layers_stay_close),
         cmocka_unit_test(test_live__differs),
     };
