@@ -21,27 +21,26 @@ typedef struct training {
     rq_sgd *sgd;
 } training;
 
-static training start(int steps, int64_t width)
+/* In place: the trainer points into the model. */
+static void start(training *t, int steps, int64_t width)
 {
     rq_error err = RQ_ERROR_INIT;
-    training t = {.trainer = NULL};
     net n;
     net_begin(&n, RQ_FORM_WITHBN, SIDE, CLASSES, 3);
     (void)net_head(&n, net_block(&n, "a", 0, width, NET_K3));
-    assert_ok(rq_prepare_qat(&t.model, &n.model, RQ_QUANT_ALL, &err), &err);
+    assert_ok(rq_prepare_qat(&t->model, &n.model, RQ_QUANT_ALL, &err), &err);
     rq_model_deinit(&n.model);
     const rq_trainer_options options = {.batch = BATCH};
     const rq_sgd_options sgd = RQ_SGD_OPTIONS_INIT;
-    assert_ok(rq_trainer_create(&t.trainer, &t.model, &options, &err), &err);
-    assert_ok(rq_sgd_create(&t.sgd, t.trainer, &t.model, &sgd, &err), &err);
+    assert_ok(rq_trainer_create(&t->trainer, &t->model, &options, &err), &err);
+    assert_ok(rq_sgd_create(&t->sgd, t->trainer, &t->model, &sgd, &err), &err);
     for (int i = 0; i < steps; i++) {
         rq_step_result result;
-        net_batch batch = net_random_batch(&t.model, BATCH, false, (uint64_t)i);
-        assert_ok(rq_trainer_step(t.trainer, batch.pixels, batch.labels, &result, &err), &err);
-        rq_sgd_step(t.sgd, 0.1);
+        net_batch batch = net_random_batch(&t->model, BATCH, false, (uint64_t)i);
+        assert_ok(rq_trainer_step(t->trainer, batch.pixels, batch.labels, &result, &err), &err);
+        rq_sgd_step(t->sgd, 0.1);
         rq_free(batch.pixels);
     }
-    return t;
 }
 
 static void finish(training *t)
@@ -83,7 +82,9 @@ static void test_checkpoint__comes_back(void **state)
     char path[256], again[256];
     (void)snprintf(path, sizeof path, "%s/a.ckpt", dir);
     (void)snprintf(again, sizeof again, "%s/b.ckpt", dir);
-    training trained = start(4, 4), fresh = start(0, 4);
+    training trained, fresh;
+    start(&trained, 4, 4);
+    start(&fresh, 0, 4);
     save(&trained, path);
     rq_progress progress = {0, 0.0};
     assert_ok(rq_checkpoint_load(path, &fresh.model, fresh.sgd, &progress, RUN, &err), &err);
@@ -108,7 +109,8 @@ static void test_checkpoint__before_the_first_validation(void **state)
     rq_error err = RQ_ERROR_INIT;
     const char *dir = rq_test_mkdir();
     const char *path = rq_test_path("%s/a.ckpt", dir);
-    training t = start(0, 4);
+    training t;
+    start(&t, 0, 4);
     rq_progress progress = {0, -1.0};
     assert_ok(rq_checkpoint_save(path, &t.model, t.sgd, &progress, RUN, &err), &err);
     progress = (rq_progress){7, 7.0};
@@ -125,7 +127,8 @@ static void test_checkpoint__another_run(void **state)
     (void)state;
     const char *dir = rq_test_mkdir();
     const char *path = rq_test_path("%s/a.ckpt", dir);
-    training t = start(1, 4);
+    training t;
+    start(&t, 1, 4);
     char long_run[900], other[900];
     static const char arch[] = "repvgg:depth=1,2,4,14,1;width=48,48,96,192,1280;stride=2,2,2,2,2";
     (void)snprintf(long_run, sizeof long_run, "%s %s epochs=20 %0300d lr=0.1", arch, RUN, 0);
@@ -155,7 +158,9 @@ static void test_checkpoint__other_shapes(void **state)
     rq_error err = RQ_ERROR_INIT;
     const char *dir = rq_test_mkdir();
     const char *path = rq_test_path("%s/a.ckpt", dir);
-    training four = start(1, 4), five = start(1, 5);
+    training four, five;
+    start(&four, 1, 4);
+    start(&five, 1, 5);
     save(&four, path);
     assert_fails(load(&five, path, &err), RQ_ERR_FILE, &err);
     assert_says(&err, path);
@@ -188,7 +193,8 @@ static void test_checkpoint__other_files(void **state)
     const char *dir = rq_test_mkdir();
     char path[256];
     (void)snprintf(path, sizeof path, "%s/a.bin", dir);
-    training t = start(1, 4);
+    training t;
+    start(&t, 1, 4);
     assert_fails(load(&t, path, &err), RQ_ERR_IO, &err); /* missing */
     assert_says(&err, path);
     assert_fails(load(&t, dir, &err), RQ_ERR_IO, &err); /* a folder */
@@ -222,7 +228,8 @@ static void test_checkpoint__wrong_progress(void **state)
     };
     const char *dir = rq_test_mkdir();
     const char *path = rq_test_path("%s/a.ckpt", dir);
-    training t = start(0, 4);
+    training t;
+    start(&t, 0, 4);
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         rq_error err = RQ_ERROR_INIT;
         rq_text_pair pairs[] = {
@@ -248,7 +255,8 @@ static void test_checkpoint__damage(void **state)
     char path[256], damaged[256];
     (void)snprintf(path, sizeof path, "%s/a.ckpt", dir);
     (void)snprintf(damaged, sizeof damaged, "%s/damaged.ckpt", dir);
-    training t = start(1, 1);
+    training t;
+    start(&t, 1, 1);
     save(&t, path);
     size_t n;
     uint8_t *bytes = rq_test_read_file(path, &n);
@@ -283,7 +291,10 @@ static void test_checkpoint__refused_leaves_the_state(void **state)
     rq_error err = RQ_ERROR_INIT;
     const char *dir = rq_test_mkdir();
     const char *path = rq_test_path("%s/a.ckpt", dir);
-    training trained = start(3, 4), t = start(1, 4), same = start(1, 4);
+    training trained, t, same;
+    start(&trained, 3, 4);
+    start(&t, 1, 4);
+    start(&same, 1, 4);
     save(&trained, path);
     size_t n;
     uint8_t *bytes = rq_test_read_file(path, &n);
@@ -308,7 +319,8 @@ static void test_save__keeps_the_previous_file(void **state)
     rq_error err = RQ_ERROR_INIT;
     const char *dir = rq_test_mkdir();
     const char *path = rq_test_path("%s/a.ckpt", dir);
-    training t = start(1, 4);
+    training t;
+    start(&t, 1, 4);
     const rq_progress progress = {1, 1.0};
     save(&t, path);
     for (long i = 0; i < 4; i++) {
