@@ -271,8 +271,8 @@ static const double *reduce(rq_trainer *trainer, tr_unit *unit)
         const share mine = my_sums(trainer, mix->pixels, channels);
 #pragma omp single nowait
         n_threads = omp_get_num_threads();
-        const float *pivot[RQ_MAX_INPUTS] = {NULL};
-        float *sum_dzu[RQ_MAX_INPUTS] = {NULL};
+        const float *pivot[RQ_MAX_TERMS] = {NULL};
+        float *sum_dzu[RQ_MAX_TERMS] = {NULL};
         for (int k = 0; k < mix->n_terms; k++) {
             pivot[k] = mix->terms[k].kind == TERM_BN ? mix->terms[k].pivot : NULL;
             sum_dzu[k] = mine.block + (size_t)(1 + k) * channels;
@@ -372,7 +372,7 @@ rq_status tr_mix_create(rq_trainer *trainer, tr_unit *unit, rq_error *err)
     struct {
         void **array;
         size_t size;
-    } arrays[3 + 7 * RQ_MAX_INPUTS];
+    } arrays[3 + 7 * RQ_MAX_TERMS];
     int n = 0;
 #define ARRAY(field) (arrays[n].array = (void **)&(field), arrays[n++].size = sizeof *(field))
     ARRAY(mix->c);

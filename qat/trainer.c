@@ -182,6 +182,8 @@ static rq_status add_mix(rq_trainer *trainer, int root, tr_value **raw, rq_error
         own = is_absorbed(trainer, node);
     }
     if (own && graph->nodes[node].op == RQ_OP_ADD) {
+        if (graph->nodes[node].n_inputs > RQ_MAX_TERMS)
+            return rq_fail(err, RQ_ERR_UNSUPPORTED, "a sum of more than %d values", RQ_MAX_TERMS);
         for (int k = 0; k < graph->nodes[node].n_inputs && status == RQ_OK; k++)
             status = add_term(trainer, unit, graph->nodes[node].input[k], false, raw, err);
     } else {
@@ -267,6 +269,10 @@ static rq_status row_none(rq_trainer *trainer, int node, tr_value **raw, rq_erro
 #define row_relu             row_elementwise
 #define row_fake_quant       row_elementwise
 #define row_global_avg_pool  row_pool
+#define row_scale            row_none
+#define row_avg_pool         row_none
+#define row_sigmoid          row_none
+#define row_mul              row_none
 #define row_quantize         row_none
 #define row_dequantize       row_none
 #define row_qconv            row_none

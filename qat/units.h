@@ -17,7 +17,10 @@
 #include "runtime/dnn/dnn.h"
 #include "runtime/model/quant.h"
 
-enum { RQ_MAX_READERS = 3 }; /* of one value: a block's input feeds at most three branches */
+enum {
+    RQ_MAX_READERS = 3, /* of one value: a block's input feeds at most three branches */
+    RQ_MAX_TERMS = 3,   /* of one mix */
+};
 
 typedef struct tr_value {
     rq_shape shape;
@@ -103,7 +106,7 @@ typedef struct mix_term {
 } mix_term;
 
 typedef struct mix_unit {
-    mix_term terms[RQ_MAX_INPUTS];
+    mix_term terms[RQ_MAX_TERMS];
     int n_terms;
     bool relu, quantize;
     float *range, *range_scale;         /* fake_quant's MAX and SCALE */

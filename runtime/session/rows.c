@@ -219,57 +219,9 @@ static rq_status row_float_conv(rq_session *s, int node, rq_error *err)
     return status;
 }
 
-static rq_status run_affine(rq_session *s, rq_step *step, rq_error *err)
-{
-    (void)err;
-    rq_affine_f32(rq_plan_at(s, step->src[0]), step->factor, step->offset, rq_plan_at(s, step->dst),
-                  (size_t)pixels_of(&step->in), (size_t)step->in.c);
-    return RQ_OK;
-}
-
-static rq_status row_batch_norm(rq_session *s, int node, rq_error *err)
-{
-    const rq_graph *graph = &s->model->graph;
-    int src, dst;
-    rq_step *step;
-    rq_status status = real_input(s, node, 0, &src, err);
-    if (status == RQ_OK)
-        status = f32_buffer(s, node, &dst, err);
-    if (status == RQ_OK)
-        status = rq_plan_step(s, node, "batch_norm", &src, 1, &step, err);
-    if (status != RQ_OK)
-        return status;
-    const size_t channels = (size_t)step->in.c;
-    step->run = run_affine;
-    step->dst = dst;
-    step->factor = rq_arena_alloc(&s->arena, channels * sizeof(float));
-    step->offset = rq_arena_alloc(&s->arena, channels * sizeof(float));
-    if (!step->factor || !step->offset)
-        return rq_fail(err, RQ_ERR_NOMEM, "out of memory");
-    const float *gamma = rq_tensor_f32(rq_graph_tensor(graph, node, RQ_SLOT_WEIGHT));
-    const float *beta = rq_tensor_f32(rq_graph_tensor(graph, node, RQ_SLOT_BIAS));
-    const float *mean = rq_tensor_f32(rq_graph_tensor(graph, node, RQ_SLOT_MEAN));
-    const float *var = rq_tensor_f32(rq_graph_tensor(graph, node, RQ_SLOT_VAR));
-    const double eps = (double)graph->nodes[node].eps;
-    for (size_t c = 0; c < channels; c++) {
-        const double factor = (double)gamma[c] / sqrt((double)var[c] + eps);
-        step->factor[c] = (float)factor;
-        step->offset[c] = (float)((double)beta[c] - (double)mean[c] * factor);
-    }
-    set_value(s, node, RQ_REPR_REAL, dst, 1.0f);
-    return RQ_OK;
-}
-
-static rq_status run_add(rq_session *s, rq_step *step, rq_error *err)
-{
-    (void)err;
-    rq_add_f32(rq_plan_at(s, step->src[0]), rq_plan_at(s, step->src[1]),
-               step->n_src > 2 ? rq_plan_at(s, step->src[2]) : NULL, rq_plan_at(s, step->dst),
-               rq_shape_elems(&step->out));
-    return RQ_OK;
-}
-
-static rq_status row_add(rq_session *s, int node, rq_error *err)
+/* A step from all inputs as real values to a buffer of the node's shape. */
+static rq_status add_real_step(rq_session *s, int node, const char *kind, rq_run *run,
+                               rq_error *err)
 {
     const int n = node_at(s, node)->n_inputs;
     int src[RQ_MAX_INPUTS], dst;
@@ -280,32 +232,121 @@ static rq_status row_add(rq_session *s, int node, rq_error *err)
     if (status == RQ_OK)
         status = f32_buffer(s, node, &dst, err);
     if (status == RQ_OK)
-        status = rq_plan_step(s, node, "add", src, n, &step, err);
-    if (status != RQ_OK)
-        return status;
-    step->run = run_add;
-    step->dst = dst;
-    set_value(s, node, RQ_REPR_REAL, dst, 1.0f);
-    return RQ_OK;
-}
-
-/* A step from one real value to another buffer of the node's shape: relu, pooling. */
-static rq_status add_unary(rq_session *s, int node, const char *kind,
-                           rq_status (*run)(rq_session *, rq_step *, rq_error *), rq_error *err)
-{
-    int src, dst;
-    rq_step *step;
-    rq_status status = real_input(s, node, 0, &src, err);
-    if (status == RQ_OK)
-        status = f32_buffer(s, node, &dst, err);
-    if (status == RQ_OK)
-        status = rq_plan_step(s, node, kind, &src, 1, &step, err);
+        status = rq_plan_step(s, node, kind, src, n, &step, err);
     if (status != RQ_OK)
         return status;
     step->run = run;
     step->dst = dst;
     set_value(s, node, RQ_REPR_REAL, dst, 1.0f);
     return RQ_OK;
+}
+
+static rq_status run_affine(rq_session *s, rq_step *step, rq_error *err)
+{
+    (void)err;
+    rq_affine_f32(rq_plan_at(s, step->src[0]), step->factor, step->offset, rq_plan_at(s, step->dst),
+                  (size_t)pixels_of(&step->in), (size_t)step->in.c);
+    return RQ_OK;
+}
+
+/* A step y = factor[c] x + offset[c]; both are zeroed, for the row to fill. */
+static rq_status add_affine(rq_session *s, int node, const char *kind, rq_step **out, rq_error *err)
+{
+    const rq_status status = add_real_step(s, node, kind, run_affine, err);
+    if (status != RQ_OK)
+        return status;
+    rq_step *step = *out = &s->steps[s->n_steps - 1];
+    step->factor = rq_arena_alloc(&s->arena, (size_t)step->in.c * sizeof(float));
+    step->offset = rq_arena_alloc(&s->arena, (size_t)step->in.c * sizeof(float));
+    return step->factor && step->offset ? RQ_OK : rq_fail(err, RQ_ERR_NOMEM, "out of memory");
+}
+
+static rq_status row_scale(rq_session *s, int node, rq_error *err)
+{
+    const rq_tensor *weight = rq_graph_tensor(&s->model->graph, node, RQ_SLOT_WEIGHT);
+    rq_step *step;
+    const rq_status status = add_affine(s, node, "scale", &step, err);
+    if (status == RQ_OK)
+        memcpy(step->factor, weight->data, (size_t)step->in.c * sizeof(float));
+    return status;
+}
+
+static rq_status row_batch_norm(rq_session *s, int node, rq_error *err)
+{
+    const rq_graph *graph = &s->model->graph;
+    rq_step *step;
+    const rq_status status = add_affine(s, node, "batch_norm", &step, err);
+    if (status != RQ_OK)
+        return status;
+    const size_t channels = (size_t)step->in.c;
+    const float *gamma = rq_tensor_f32(rq_graph_tensor(graph, node, RQ_SLOT_WEIGHT));
+    const float *beta = rq_tensor_f32(rq_graph_tensor(graph, node, RQ_SLOT_BIAS));
+    const float *mean = rq_tensor_f32(rq_graph_tensor(graph, node, RQ_SLOT_MEAN));
+    const float *var = rq_tensor_f32(rq_graph_tensor(graph, node, RQ_SLOT_VAR));
+    const double eps = (double)graph->nodes[node].eps;
+    for (size_t c = 0; c < channels; c++) {
+        const double factor = (double)gamma[c] / sqrt((double)var[c] + eps);
+        step->factor[c] = (float)factor;
+        step->offset[c] = (float)((double)beta[c] - (double)mean[c] * factor);
+    }
+    return RQ_OK;
+}
+
+static rq_status run_add(rq_session *s, rq_step *step, rq_error *err)
+{
+    (void)err;
+    const float *src[RQ_MAX_INPUTS];
+    for (int k = 0; k < step->n_src; k++)
+        src[k] = rq_plan_at(s, step->src[k]);
+    rq_add_f32(src, step->n_src, rq_plan_at(s, step->dst), rq_shape_elems(&step->out));
+    return RQ_OK;
+}
+
+static rq_status row_add(rq_session *s, int node, rq_error *err)
+{
+    return add_real_step(s, node, "add", run_add, err);
+}
+
+static rq_status run_sigmoid(rq_session *s, rq_step *step, rq_error *err)
+{
+    (void)err;
+    rq_sigmoid_f32(rq_plan_at(s, step->src[0]), rq_plan_at(s, step->dst),
+                   rq_shape_elems(&step->out));
+    return RQ_OK;
+}
+
+static rq_status row_sigmoid(rq_session *s, int node, rq_error *err)
+{
+    return add_real_step(s, node, "sigmoid", run_sigmoid, err);
+}
+
+static rq_status run_mul(rq_session *s, rq_step *step, rq_error *err)
+{
+    (void)err;
+    rq_gate_f32(rq_plan_at(s, step->src[0]), rq_plan_at(s, step->src[1]), rq_plan_at(s, step->dst),
+                (size_t)step->in.n, (size_t)(step->in.h * step->in.w), (size_t)step->in.c);
+    return RQ_OK;
+}
+
+static rq_status row_mul(rq_session *s, int node, rq_error *err)
+{
+    return add_real_step(s, node, "mul", run_mul, err);
+}
+
+static rq_status run_avg_pool(rq_session *s, rq_step *step, rq_error *err)
+{
+    (void)err;
+    rq_avg_pool_f32(rq_plan_at(s, step->src[0]), rq_plan_at(s, step->dst), &step->in, &step->out,
+                    &step->window);
+    return RQ_OK;
+}
+
+static rq_status row_avg_pool(rq_session *s, int node, rq_error *err)
+{
+    const rq_status status = add_real_step(s, node, "avg_pool", run_avg_pool, err);
+    if (status == RQ_OK)
+        s->steps[s->n_steps - 1].window = node_at(s, node)->conv;
+    return status;
 }
 
 static rq_status run_relu(rq_session *s, rq_step *step, rq_error *err)
@@ -317,7 +358,7 @@ static rq_status run_relu(rq_session *s, rq_step *step, rq_error *err)
 
 static rq_status row_relu(rq_session *s, int node, rq_error *err)
 {
-    return add_unary(s, node, "relu", run_relu, err);
+    return add_real_step(s, node, "relu", run_relu, err);
 }
 
 static rq_status run_mean(rq_session *s, rq_step *step, rq_error *err)
@@ -508,7 +549,7 @@ static rq_status row_global_avg_pool(rq_session *s, int node, rq_error *err)
     const rq_value *value = &s->values[node_at(s, node)->input[0]];
     const int next = rq_plan_next(s, node, RQ_OP_FAKE_QUANT);
     if (value->repr != RQ_REPR_FAKE || next < 0)
-        return add_unary(s, node, "global_avg_pool", run_mean, err);
+        return add_real_step(s, node, "global_avg_pool", run_mean, err);
     int dst;
     float s_y;
     rq_step *step;
@@ -541,7 +582,7 @@ static rq_status row_fake_quant(rq_session *s, int node, rq_error *err)
     float scale;
     rq_status status = get_scale(s, node, &scale, err);
     if (status == RQ_OK)
-        status = add_unary(s, node, "fake_quant", run_fake_quant, err);
+        status = add_real_step(s, node, "fake_quant", run_fake_quant, err);
     if (status != RQ_OK)
         return status;
     s->steps[s->n_steps - 1].scale = 1.0f / scale;
