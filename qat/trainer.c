@@ -141,6 +141,7 @@ static rq_status add_term(rq_trainer *trainer, tr_unit *unit, int node, bool own
         term->dgamma = gradient_slot(trainer, node, RQ_SLOT_WEIGHT);
         term->dbeta = gradient_slot(trainer, node, RQ_SLOT_BIAS);
         term->eps = (double)graph->nodes[node].eps;
+        term->frozen = trainer->options.frozen_nodes && trainer->options.frozen_nodes[node];
         const rq_tensor *tracked = rq_graph_tensor(graph, node, RQ_SLOT_TRACKED);
         term->tracked = tracked ? tracked->data : NULL;
         if (src->quantized_conv)
@@ -480,6 +481,7 @@ rq_status rq_trainer_create(rq_trainer **out, rq_model *model, const rq_trainer_
         status = allocate(trainer, err);
     if (status == RQ_OK)
         status = build(trainer, err);
+    trainer->options.frozen_nodes = NULL;
     if (status != RQ_OK) {
         rq_trainer_destroy(trainer);
         return status;

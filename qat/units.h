@@ -98,6 +98,7 @@ typedef struct mix_term {
     int64_t *tracked;
     float *dgamma, *dbeta;
     double eps;
+    bool frozen; /* TERM_BN: running statistics, always */
     /* this step */
     double *mu, *sigma;  /* [C] of u in real units: mean and sqrt(var + eps) */
     float *a;            /* [C] z = sum a u + c */
