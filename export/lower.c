@@ -379,6 +379,10 @@ static rq_status refuse_lowered(lowering *self, int i)
 #define lower_conv             lower_layer
 #define lower_linear           lower_layer
 #define lower_add              lower_float
+#define lower_scale            lower_float
+#define lower_avg_pool         lower_float
+#define lower_sigmoid          lower_float
+#define lower_mul              lower_float
 #define lower_quantize         refuse_lowered
 #define lower_dequantize       refuse_lowered
 #define lower_qconv            refuse_lowered

@@ -17,7 +17,10 @@
 #include "runtime/dnn/dnn.h"
 #include "runtime/model/quant.h"
 
-enum { RQ_MAX_READERS = 3 }; /* of one value: a block's input feeds at most three branches */
+enum {
+    RQ_MAX_READERS = 3, /* of one value: a block's input feeds at most three branches */
+    RQ_MAX_TERMS = 3,   /* of one mix */
+};
 
 typedef struct tr_value {
     rq_shape shape;
@@ -95,6 +98,7 @@ typedef struct mix_term {
     int64_t *tracked;
     float *dgamma, *dbeta;
     double eps;
+    bool frozen; /* TERM_BN: running statistics, always */
     /* this step */
     double *mu, *sigma;  /* [C] of u in real units: mean and sqrt(var + eps) */
     float *a;            /* [C] z = sum a u + c */
@@ -103,7 +107,7 @@ typedef struct mix_term {
 } mix_term;
 
 typedef struct mix_unit {
-    mix_term terms[RQ_MAX_INPUTS];
+    mix_term terms[RQ_MAX_TERMS];
     int n_terms;
     bool relu, quantize;
     float *range, *range_scale;         /* fake_quant's MAX and SCALE */
@@ -112,6 +116,11 @@ typedef struct mix_unit {
     bool by_rule;                       /* this step computes z by the output rule */
     size_t pixels, channels;
 } mix_unit;
+
+/* From the trainer's graph to its values and units (build.c), then a buffer for every gradient
+ * (gradient_plan.c). */
+RQ_NODISCARD rq_status tr_build_units(rq_trainer *trainer, rq_error *err);
+RQ_NODISCARD rq_status tr_plan_gradients(rq_trainer *trainer, rq_error *err);
 
 /* Fill a unit whose src, dst and node are set: its buffers and functions. */
 RQ_NODISCARD rq_status tr_conv_create(rq_trainer *trainer, tr_unit *unit, int node, rq_error *err);

@@ -30,9 +30,13 @@
  *                     qat) its weights are fake-quantized
  *   batch_norm        WEIGHT (gamma), BIAS (beta), MEAN, VAR [C], optional TRACKED s64 [];
  *                     y = gamma * (x - mean) / sqrt(var + eps) + beta
- *   add               sum of 2 or 3 values of one shape
+ *   add               sum of 2 to 4 values of one shape
  *   relu              max(x, 0)
+ *   scale             WEIGHT [C]: y = weight * x per channel (RepOptimizer's ScaleLayer)
+ *   avg_pool          mean over the kernel's window; padding counts as zeros (PyTorch's default)
  *   global_avg_pool   [N, H, W, C] -> [N, 1, 1, C]
+ *   sigmoid           1 / (1 + exp(-x))
+ *   mul               [N, H, W, C] times a gate [N, 1, 1, C] (squeeze-and-excitation)
  *   linear            WEIGHT [OC, IC], BIAS [OC]; [N, 1, 1, IC] -> [N, 1, 1, OC]; WEIGHT_SCALE
  *                     as for conv
  *   fake_quant        SCALE, MIN, MAX f32 [1]: y = scale * clamp(rne(x / scale), 0, 255); form
@@ -52,7 +56,11 @@
     X(BATCH_NORM, batch_norm)                                                                      \
     X(ADD, add)                                                                                    \
     X(RELU, relu)                                                                                  \
+    X(SCALE, scale)                                                                                \
+    X(AVG_POOL, avg_pool)                                                                          \
     X(GLOBAL_AVG_POOL, global_avg_pool)                                                            \
+    X(SIGMOID, sigmoid)                                                                            \
+    X(MUL, mul)                                                                                    \
     X(LINEAR, linear)                                                                              \
     X(FAKE_QUANT, fake_quant)                                                                      \
     X(QUANTIZE, quantize)                                                                          \
@@ -96,7 +104,7 @@ typedef enum rq_slot {
 const char *rq_slot_name(rq_slot slot);
 
 enum {
-    RQ_MAX_INPUTS = 3,
+    RQ_MAX_INPUTS = 4,
     RQ_MAX_NODES = 1 << 12, /* limits for files */
     RQ_MAX_PARAMS = 1 << 14,
     RQ_MAX_SIDE = 1 << 14, /* kernel, stride, padding, image side */
@@ -122,7 +130,7 @@ typedef struct rq_node {
     int n_inputs;
     int input[RQ_MAX_INPUTS]; /* indices of earlier nodes */
     int slot[RQ_N_SLOTS];     /* indices into params, -1 = absent */
-    rq_conv_attr conv;        /* conv, qconv */
+    rq_conv_attr conv;        /* conv, qconv; avg_pool (dilation and groups are 1) */
     float eps;                /* batch_norm */
 } rq_node;
 

@@ -72,6 +72,7 @@ static rq_status read_attributes(const json_t *json, rq_node *node, size_t *n_me
     rq_status status = RQ_OK;
     switch (node->op) {
     case RQ_OP_CONV:
+    case RQ_OP_AVG_POOL:
     case RQ_OP_QCONV:
         *n_members += 5;
         return read_conv(json, &node->conv, err);
@@ -172,6 +173,7 @@ static bool put_attributes(json_t *json, const rq_node *node)
 {
     switch (node->op) {
     case RQ_OP_CONV:
+    case RQ_OP_AVG_POOL:
     case RQ_OP_QCONV:
         return json_object_set_new(json, "kernel", pair(node->conv.kernel)) == 0 &&
                json_object_set_new(json, "stride", pair(node->conv.stride)) == 0 &&

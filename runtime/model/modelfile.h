@@ -24,7 +24,7 @@
  *   name    unique
  *   inputs  names of earlier nodes
  *   params  slot name -> tensor name; absent when there are none
- *   conv, qconv: kernel, stride, pad, dilation ([height, width] each) and groups
+ *   conv, avg_pool, qconv: kernel, stride, pad, dilation ([height, width] each) and groups
  *   batch_norm:  eps
  *
  * Other members are an error. All of it is checked on loading, rq_graph_shapes at the crop

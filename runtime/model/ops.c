@@ -113,18 +113,10 @@ static rq_status check_conv_channels(const op_context *context, int64_t ic, int6
     return status;
 }
 
-static rq_status shape_conv(const op_context *context, rq_shape *out)
+/* The sides that a window of the node's geometry gives. */
+static rq_status slide_window(const op_context *context, rq_shape *out)
 {
     const rq_conv_attr *conv = &context->node->conv;
-    int64_t oc = 0;
-    rq_status status = check_geometry(context);
-    if (!status)
-        status = check_conv_channels(context, out->c, &oc);
-    if (!status)
-        status = CHECK_VECTORS(context, oc, RQ_SLOT_BIAS, RQ_SLOT_WEIGHT_SCALE, RQ_SLOT_MULTIPLIER,
-                               RQ_SLOT_ACC_MAX);
-    if (status)
-        return status;
     int64_t *sides[2] = {&out->h, &out->w};
     for (int i = 0; i < 2; i++) {
         const int64_t reach = (int64_t)conv->dilation[i] * (conv->kernel[i] - 1) + 1;
@@ -135,8 +127,22 @@ static rq_status shape_conv(const op_context *context, rq_shape *out)
                            context->node->name, (long long)reach, (long long)padded);
         *sides[i] = (padded - reach) / conv->stride[i] + 1;
     }
-    out->c = oc;
     return RQ_OK;
+}
+
+static rq_status shape_conv(const op_context *context, rq_shape *out)
+{
+    int64_t oc = 0;
+    rq_status status = check_geometry(context);
+    if (!status)
+        status = check_conv_channels(context, out->c, &oc);
+    if (!status)
+        status = CHECK_VECTORS(context, oc, RQ_SLOT_BIAS, RQ_SLOT_WEIGHT_SCALE, RQ_SLOT_MULTIPLIER,
+                               RQ_SLOT_ACC_MAX);
+    if (!status)
+        status = slide_window(context, out);
+    out->c = oc;
+    return status;
 }
 
 static rq_status shape_qconv(const op_context *context, rq_shape *out)
@@ -174,6 +180,37 @@ static rq_status shape_add(const op_context *context, rq_shape *out)
                            (long long)out->c);
     }
     return RQ_OK;
+}
+
+static rq_status shape_scale(const op_context *context, rq_shape *out)
+{
+    return CHECK_VECTORS(context, out->c, RQ_SLOT_WEIGHT);
+}
+
+static rq_status shape_avg_pool(const op_context *context, rq_shape *out)
+{
+    const rq_conv_attr *conv = &context->node->conv;
+    const rq_status status = check_geometry(context);
+    if (status)
+        return status;
+    if (conv->groups != 1 || conv->dilation[0] != 1 || conv->dilation[1] != 1 ||
+        conv->pad[0] >= conv->kernel[0] || conv->pad[1] >= conv->kernel[1])
+        return rq_fail(context->err, RQ_ERR_MODEL,
+                       "%s: a pooling window has no groups, no dilation, and less padding than "
+                       "its size",
+                       context->node->name);
+    return slide_window(context, out);
+}
+
+static rq_status shape_mul(const op_context *context, rq_shape *out)
+{
+    const rq_shape *gate = context->inputs[1];
+    if (gate->h == 1 && gate->w == 1 && gate->c == out->c)
+        return RQ_OK;
+    return rq_fail(context->err, RQ_ERR_MODEL,
+                   "%s: the gate is %lldx%lldx%lld (HxWxC), it must be 1x1x%lld",
+                   context->node->name, (long long)gate->h, (long long)gate->w, (long long)gate->c,
+                   (long long)out->c);
 }
 
 static rq_status shape_pool(const op_context *context, rq_shape *out)
@@ -239,8 +276,13 @@ static const op_rule rule_batch_norm = {1,
                                          REQUIRED(MEAN, RQ_F32, 1), REQUIRED(VAR, RQ_F32, 1),
                                          OPTIONAL(TRACKED, RQ_S64, 0)},
                                         shape_batch_norm};
-static const op_rule rule_add = {2, 3, RQ_F32, RQ_F32, 0, {{0}}, shape_add};
+static const op_rule rule_add = {2, RQ_MAX_INPUTS, RQ_F32, RQ_F32, 0, {{0}}, shape_add};
 static const op_rule rule_relu = {1, 1, RQ_F32, RQ_F32, 0, {{0}}, NULL};
+static const op_rule rule_scale = {1,          1, RQ_F32, RQ_F32, 1, {REQUIRED(WEIGHT, RQ_F32, 1)},
+                                   shape_scale};
+static const op_rule rule_avg_pool = {1, 1, RQ_F32, RQ_F32, 0, {{0}}, shape_avg_pool};
+static const op_rule rule_sigmoid = {1, 1, RQ_F32, RQ_F32, 0, {{0}}, NULL};
+static const op_rule rule_mul = {2, 2, RQ_F32, RQ_F32, 0, {{0}}, shape_mul};
 static const op_rule rule_global_avg_pool = {1, 1, RQ_F32, RQ_F32, 0, {{0}}, shape_pool};
 static const op_rule rule_linear = {
     1,

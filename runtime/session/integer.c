@@ -284,6 +284,57 @@ static rq_status ref_relu(const ref_node *self)
     return RQ_OK;
 }
 
+static rq_status ref_scale(const ref_node *self)
+{
+    const float *weight = slot_data(self, RQ_SLOT_WEIGHT), *src = self->src;
+    float *dst = self->dst;
+    for (size_t i = 0; i < rq_shape_elems(self->out); i++)
+        dst[i] = src[i] * weight[i % (size_t)self->out->c];
+    return RQ_OK;
+}
+
+static rq_status ref_avg_pool(const ref_node *self)
+{
+    const rq_conv_shape shape = conv_shape(self);
+    const int n_kernel = shape.conv.kernel[0] * shape.conv.kernel[1];
+    const float *src = self->src;
+    float *dst = self->dst;
+    for (int64_t i = 0; i < (int64_t)rq_shape_elems(self->out); i++) {
+        const int64_t c = i % shape.oc, ox = i / shape.oc % shape.ow;
+        const int64_t oy = i / shape.oc / shape.ow % shape.oh;
+        const float *image =
+            src + i / (shape.oc * shape.oh * shape.ow) * shape.ih * shape.iw * shape.ic;
+        double sum = 0.0;
+        for (int k = 0; k < n_kernel; k++) {
+            const int64_t pixel =
+                tap_pixel(&shape, oy, ox, k / shape.conv.kernel[1], k % shape.conv.kernel[1]);
+            sum += pixel >= 0 ? (double)image[pixel * shape.ic + c] : 0.0;
+        }
+        dst[i] = (float)(sum / n_kernel);
+    }
+    return RQ_OK;
+}
+
+static rq_status ref_sigmoid(const ref_node *self)
+{
+    const float *src = self->src;
+    float *dst = self->dst;
+    for (size_t i = 0; i < rq_shape_elems(self->out); i++)
+        dst[i] = (float)(1.0 / (1.0 + exp(-(double)src[i])));
+    return RQ_OK;
+}
+
+static rq_status ref_mul(const ref_node *self)
+{
+    const float *src = self->src, *gate = self->run->values[self->node->input[1]];
+    float *dst = self->dst;
+    const size_t image = rq_shape_elems(self->out) / (size_t)self->out->n;
+    const size_t channels = (size_t)self->out->c;
+    for (size_t i = 0; i < rq_shape_elems(self->out); i++)
+        dst[i] = src[i] * gate[i / image * channels + i % channels];
+    return RQ_OK;
+}
+
 static rq_status ref_global_avg_pool(const ref_node *self)
 {
     const int64_t n_pixels = self->in->h * self->in->w, c = self->in->c;

@@ -20,7 +20,7 @@
  * Layers that were left in float stand in the same graph as float operators:
  *
  *   input             x = (p / 255 - mean) / std in f32; a float conv pads it with 0
- *   conv, batch_norm, add, relu, global_avg_pool, linear
+ *   conv, batch_norm, add, relu, scale, avg_pool, global_avg_pool, sigmoid, mul, linear
  *                     sums in double, rounded to f32 once per value
  *
  * Other executions sum floats in another order, so float values are compared with a tolerance, and

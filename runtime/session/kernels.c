@@ -91,21 +91,80 @@ void rq_pad_image(const uint8_t *src, void *dst, bool as_f32, size_t n, size_t h
     }
 }
 
-RQ_SIMD static void add_range(const float *a, const float *b, const float *c, float *dst, size_t n)
+RQ_SIMD static void add_range(const float *a, const float *b, float *dst, size_t n)
 {
-    if (c)
-        for (size_t i = 0; i < n; i++)
-            dst[i] = a[i] + b[i] + c[i];
-    else
-        for (size_t i = 0; i < n; i++)
-            dst[i] = a[i] + b[i];
+    for (size_t i = 0; i < n; i++)
+        dst[i] = a[i] + b[i];
 }
 
-void rq_add_f32(const float *a, const float *b, const float *c, float *dst, size_t n)
+RQ_SIMD static void add_range_3(const float *a, const float *b, const float *c, float *dst,
+                                size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        dst[i] = a[i] + b[i] + c[i];
+}
+
+void rq_add_f32(const float *const *src, int n_src, float *dst, size_t n)
 {
 #pragma omp parallel for schedule(static)
-    for (size_t i = 0; i < n; i += CHUNK)
-        add_range(a + i, b + i, c ? c + i : NULL, dst + i, smaller(CHUNK, n - i));
+    for (size_t i = 0; i < n; i += CHUNK) {
+        const size_t count = smaller(CHUNK, n - i);
+        int k = n_src < 3 ? 2 : 3;
+        if (k == 2)
+            add_range(src[0] + i, src[1] + i, dst + i, count);
+        else
+            add_range_3(src[0] + i, src[1] + i, src[2] + i, dst + i, count);
+        for (; k < n_src; k++)
+            add_range(dst + i, src[k] + i, dst + i, count);
+    }
+}
+
+void rq_sigmoid_f32(const float *src, float *dst, size_t n)
+{
+#pragma omp parallel for schedule(static) if (n > CHUNK)
+    for (size_t i = 0; i < n; i++)
+        dst[i] = 1.0f / (1.0f + expf(-src[i]));
+}
+
+RQ_SIMD static void gate_row(const float *src, const float *restrict gate, float *dst,
+                             size_t channels)
+{
+    for (size_t c = 0; c < channels; c++)
+        dst[c] = src[c] * gate[c];
+}
+
+void rq_gate_f32(const float *src, const float *gate, float *dst, size_t n, size_t pixels,
+                 size_t channels)
+{
+#pragma omp parallel for schedule(static)
+    for (size_t p = 0; p < n * pixels; p++)
+        gate_row(src + p * channels, gate + p / pixels * channels, dst + p * channels, channels);
+}
+
+/* The window of one output pixel: sum of the pixels inside the image, times factor. */
+static void avg_pool_pixel(const float *image, float *dst, const rq_shape *in, int64_t oy,
+                           int64_t ox, const rq_conv_attr *window)
+{
+    const int64_t top = oy * window->stride[0] - window->pad[0];
+    const int64_t left = ox * window->stride[1] - window->pad[1];
+    const size_t channels = (size_t)in->c;
+    const float factor = 1.0f / (float)((int64_t)window->kernel[0] * window->kernel[1]);
+    memset(dst, 0, channels * sizeof *dst);
+    for (int64_t y = top < 0 ? 0 : top; y < top + window->kernel[0] && y < in->h; y++)
+        for (int64_t x = left < 0 ? 0 : left; x < left + window->kernel[1] && x < in->w; x++)
+            add_range(dst, image + (size_t)(y * in->w + x) * channels, dst, channels);
+    for (size_t c = 0; c < channels; c++)
+        dst[c] *= factor;
+}
+
+void rq_avg_pool_f32(const float *src, float *dst, const rq_shape *in, const rq_shape *out,
+                     const rq_conv_attr *window)
+{
+    const int64_t n_pixels = out->h * out->w;
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < out->n * n_pixels; i++)
+        avg_pool_pixel(src + i / n_pixels * in->h * in->w * in->c, dst + i * out->c, in,
+                       i % n_pixels / out->w, i % out->w, window);
 }
 
 RQ_SIMD static void relu_range(const float *src, float *dst, size_t n)

@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "runtime/model/graph.h"
+
 /* dst[p, c] = factor[c] * src[p, c] + offset[c] over pixels x channels; dst may be src. */
 void rq_affine_f32(const float *src, const float *factor, const float *offset, float *dst,
                    size_t pixels, size_t channels);
@@ -21,11 +23,23 @@ void rq_normalize_u8(const uint8_t *src, const float *factor, const float *offse
 void rq_pad_image(const uint8_t *src, void *dst, bool as_f32, size_t n, size_t h, size_t w,
                   const int pad[2], const uint8_t *zero_point);
 
-/* dst = a + b (+ c when not NULL); dst may be a. */
-void rq_add_f32(const float *a, const float *b, const float *c, float *dst, size_t n);
+/* dst = src[0] + src[1] + … + src[n_src - 1], added in this order; n_src >= 2; dst may be src[0].
+ */
+void rq_add_f32(const float *const *src, int n_src, float *dst, size_t n);
 
 /* dst = max(src, 0); dst may be src. */
 void rq_relu_f32(const float *src, float *dst, size_t n);
+
+/* dst = 1 / (1 + exp(-src)); dst may be src. */
+void rq_sigmoid_f32(const float *src, float *dst, size_t n);
+
+/* dst[i, p, c] = src[i, p, c] * gate[i, c] over n images of pixels x channels; dst may be src. */
+void rq_gate_f32(const float *src, const float *gate, float *dst, size_t n, size_t pixels,
+                 size_t channels);
+
+/* Mean over windows, zeros outside the image counted: src [n, ih, iw, c], dst [n, oh, ow, c]. */
+void rq_avg_pool_f32(const float *src, float *dst, const rq_shape *in, const rq_shape *out,
+                     const rq_conv_attr *window);
 
 /* [n, pixels, channels] -> [n, channels]: factor times the sum over pixels, summed in f32 pixel by
  * pixel. */

@@ -28,12 +28,13 @@ typedef struct rq_buffer {
 } rq_buffer;
 
 typedef struct rq_step rq_step;
+typedef rq_status rq_run(rq_session *session, rq_step *step, rq_error *err);
 struct rq_step {
     const char *name; /* of the node */
     const char *kind;
     int node; /* whose value exists after this step; -1: none */
     double macs;
-    rq_status (*run)(rq_session *session, rq_step *step, rq_error *err);
+    rq_run *run;
     int src[RQ_MAX_INPUTS], n_src; /* buffers */
     int dst, scratch;              /* buffers, -1 = none */
     rq_shape in, out;              /* of the first source and the destination */
@@ -45,6 +46,7 @@ struct rq_step {
     float scale;            /* quantize: 1 / s; dequantize: s; pool: multiplier */
     uint8_t zero_point[4];
     int pad[2];
+    rq_conv_attr window; /* avg_pool */
 };
 
 struct rq_session {

@@ -70,9 +70,9 @@ static void test_graph_add_node__rejects(void **state)
                      RQ_ERR_MODEL, &err);
         assert_says(&err, "x: input 0");
     }
-    const int many[4] = {0};
-    assert_fails(rq_graph_add_node(&graph, RQ_OP_ADD, "x", 4, many, NULL, &err), RQ_ERR_MODEL,
-                 &err);
+    const int many[RQ_MAX_INPUTS + 1] = {0};
+    assert_fails(rq_graph_add_node(&graph, RQ_OP_ADD, "x", RQ_MAX_INPUTS + 1, many, NULL, &err),
+                 RQ_ERR_MODEL, &err);
     assert_fails(rq_graph_add_node(&graph, RQ_OP_RELU, "a.conv", 1, many, NULL, &err), RQ_ERR_MODEL,
                  &err);
     assert_says(&err, "a.conv");

@@ -204,7 +204,7 @@ static void test_shapes__add(void **state)
     expect_refusal("add:", "input 1 is 9x6x4 (HxWxC), input 0 is 9x11x4");
     graph.nodes[b].conv.stride[1] = 1;
     graph.nodes[node].n_inputs = 1;
-    expect_refusal("add:", "takes 2 to 3 inputs, this has 1");
+    expect_refusal("add:", "takes 2 to 4 inputs, this has 1");
     graph.nodes[node].n_inputs = 2;
     graph.nodes[node].input[1] = node;
     expect_refusal("add:", "input 1 is not an earlier node");
