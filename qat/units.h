@@ -117,6 +117,11 @@ typedef struct mix_unit {
     size_t pixels, channels;
 } mix_unit;
 
+/* From the trainer's graph to its values and units (build.c), then a buffer for every gradient
+ * (gradient_plan.c). */
+RQ_NODISCARD rq_status tr_build_units(rq_trainer *trainer, rq_error *err);
+RQ_NODISCARD rq_status tr_plan_gradients(rq_trainer *trainer, rq_error *err);
+
 /* Fill a unit whose src, dst and node are set: its buffers and functions. */
 RQ_NODISCARD rq_status tr_conv_create(rq_trainer *trainer, tr_unit *unit, int node, rq_error *err);
 RQ_NODISCARD rq_status tr_mix_create(rq_trainer *trainer, tr_unit *unit, rq_error *err);
