@@ -65,7 +65,7 @@ void rq_kernel_assign(rq_kernel *kernel, const float *weight, const float *bias)
         for (int64_t ic = 0; ic < icg; ic++)
             for (int64_t tap = 0; tap < n_taps; tap++)
                 row[tap * icg + ic] = (double)*weight++;
-        kernel->bias[oc] = (double)bias[oc];
+        kernel->bias[oc] = bias ? (double)bias[oc] : 0.0;
     }
 }
 

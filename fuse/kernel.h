@@ -41,7 +41,7 @@ void rq_kernel_set_identity(rq_kernel *kernel);
 /* To PyTorch's layout, rounded once: weight [OC, IC/G, KH, KW], bias [OC]. */
 void rq_kernel_round(const rq_kernel *kernel, float *weight, float *bias);
 
-/* From PyTorch's layout. */
+/* From PyTorch's layout; bias NULL: zeros. */
 void rq_kernel_assign(rq_kernel *kernel, const float *weight, const float *bias);
 
 /* ---- sums ---- */
