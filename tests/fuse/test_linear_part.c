@@ -123,7 +123,7 @@ static void test_sequences__are_exact_or_refused(void **state)
         const int base = net_stem(&n, 4);
         int node = base;
         for (int k = 0; k < pick(2, 3); k++) {
-            char name[8];
+            char name[16];
             (void)snprintf(name, sizeof name, "op%d", k);
             node = random_operator(name, node);
         }
