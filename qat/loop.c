@@ -40,7 +40,8 @@ typedef struct loop {
 static rq_transform train_transform(const rq_loop_options *options, const rq_model *model)
 {
     const int size = options->resolution ? options->resolution : model->preprocess.crop;
-    rq_transform transform = {RQ_TRANSFORM_CROP, model->preprocess.resize, size};
+    rq_transform transform = {
+        .kind = RQ_TRANSFORM_CROP, .resize = model->preprocess.resize, .size = size};
     switch (options->augment) {
     case RQ_AUGMENT_AUTO:
         transform.kind = size <= SMALL_IMAGE ? RQ_TRANSFORM_PAD_CROP : RQ_TRANSFORM_CROP;
@@ -137,7 +138,7 @@ static rq_status open_loaders(loop *l, rq_error *err)
         return status;
     const rq_preprocess *pre = &l->model->preprocess;
     const rq_loader_options val = {
-        .transform = {RQ_TRANSFORM_EVAL, pre->resize, pre->crop},
+        .transform = {.kind = RQ_TRANSFORM_EVAL, .resize = pre->resize, .size = pre->crop},
         .batch = o->val_batch,
         .workers = o->workers,
         .bad_images = o->bad_images,

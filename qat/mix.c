@@ -73,6 +73,11 @@ static double channel_scale(const tr_value *value, size_t c)
     return value->channel_scale ? (double)value->channel_scale[c] : (double)value->scale;
 }
 
+static bool uses_running(const rq_trainer *trainer, const mix_term *term)
+{
+    return trainer->bn_frozen || term->frozen;
+}
+
 /* ---- forward ---- */
 
 /* Batch mean and variance of the numbers u, about a pivot (the first pixel's numbers). Returns sums
@@ -105,7 +110,7 @@ static void bn_statistics(rq_trainer *trainer, const mix_unit *mix, mix_term *te
 {
     const size_t channels = mix->channels;
     const double n = (double)mix->pixels;
-    if (trainer->bn_frozen) {
+    if (uses_running(trainer, term)) {
         for (size_t c = 0; c < channels; c++) {
             term->mu[c] = (double)term->mean[c];
             term->sigma[c] = sqrt((double)term->var[c] + term->eps);
@@ -205,7 +210,7 @@ static rq_status plan_rule(const rq_trainer *trainer, const tr_unit *unit, rq_er
     mix_unit *mix = unit->mix;
     const tr_value *src = unit->src[0];
     const conv_unit *conv = src->quantized_conv;
-    const bool constant = mix->terms[0].kind != TERM_BN || trainer->bn_frozen;
+    const bool constant = mix->terms[0].kind != TERM_BN || uses_running(trainer, &mix->terms[0]);
     mix->by_rule = mix->n_terms == 1 && constant && (conv || src->pool_source);
     if (!mix->by_rule)
         return RQ_OK;
@@ -307,7 +312,7 @@ static void bn_gradient(const rq_trainer *trainer, const mix_unit *mix, mix_term
         term->dgamma[c] = (float)dgamma;
         term->dbeta[c] = (float)sum_dz[c];
         term->da[c] = (float)da;
-        if (trainer->bn_frozen) {
+        if (uses_running(trainer, term)) {
             term->db[c] = term->dc[c] = 0.0f;
             if (conv)
                 conv->du_dot_u[c] = gamma * dgamma + gamma / sigma * term->mu[c] * sum_dz[c];
@@ -352,7 +357,7 @@ static rq_status mix_backward(rq_trainer *trainer, tr_unit *unit, rq_error *err)
         /* term 0 last: its gradient may stand where dz stands */
         for (int k = mix->n_terms - 1; k >= 0; k--) {
             const mix_term *term = &mix->terms[k];
-            const bool live = term->kind == TERM_BN && !trainer->bn_frozen;
+            const bool live = term->kind == TERM_BN && !uses_running(trainer, term);
             if (unit->dsrc[k])
                 mix_gradient(dz + at, live ? unit->src[k]->data + at : NULL, term->pivot, term->da,
                              term->db, term->dc, unit->dsrc[k] + at, mine.end - mine.begin,

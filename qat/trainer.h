@@ -23,6 +23,9 @@ typedef struct rq_trainer_options {
     int height, width; /* of the images; 0 = the model's crop */
     double label_smoothing;
     rq_precision precision; /* of the convolutions' operands */
+    /* [n_nodes] batch_norm nodes that use their running statistics from the first step on and leave
+     * them as they are; NULL: none. Read at creation only. */
+    const bool *frozen_nodes;
 } rq_trainer_options;
 
 typedef struct rq_trainer rq_trainer;

@@ -98,6 +98,7 @@ typedef struct mix_term {
     int64_t *tracked;
     float *dgamma, *dbeta;
     double eps;
+    bool frozen; /* TERM_BN: running statistics, always */
     /* this step */
     double *mu, *sigma;  /* [C] of u in real units: mean and sqrt(var + eps) */
     float *a;            /* [C] z = sum a u + c */
@@ -115,6 +116,11 @@ typedef struct mix_unit {
     bool by_rule;                       /* this step computes z by the output rule */
     size_t pixels, channels;
 } mix_unit;
+
+/* From the trainer's graph to its values and units (build.c), then a buffer for every gradient
+ * (gradient_plan.c). */
+RQ_NODISCARD rq_status tr_build_units(rq_trainer *trainer, rq_error *err);
+RQ_NODISCARD rq_status tr_plan_gradients(rq_trainer *trainer, rq_error *err);
 
 /* Fill a unit whose src, dst and node are set: its buffers and functions. */
 RQ_NODISCARD rq_status tr_conv_create(rq_trainer *trainer, tr_unit *unit, int node, rq_error *err);

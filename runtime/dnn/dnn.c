@@ -161,6 +161,14 @@ static rq_status kernel_run(kernel *k, const rq_dnn *dnn, const char *what, rq_e
     return status == dnnl_success ? RQ_OK : dnn_fail(err, status, what);
 }
 
+/* What oneDNN calls an implementation: "jit_uni_int8:avx2", "ref_int8:any". */
+static const char *implementation_name(const_dnnl_primitive_desc_t pd)
+{
+    const char *name = NULL;
+    (void)dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, (void *)&name);
+    return name ? name : "";
+}
+
 static size_t query_bytes(const_dnnl_primitive_desc_t pd, dnnl_query_t query, int index)
 {
     return dnnl_memory_desc_get_size(dnnl_primitive_desc_query_md(pd, query, index));
@@ -255,6 +263,7 @@ struct rq_dnn_conv {
     kernel pack; /* plain -> packed */
     void *wei, *bias;
     size_t wei_bytes, bias_bytes;
+    bool is_reference;
 };
 
 enum { SRC, WEI, DST, BIAS };
@@ -332,6 +341,7 @@ rq_status rq_dnn_conv_create(rq_dnn_conv **out, rq_dnn *dnn, const rq_conv_shape
         result = conv_fail(err, status, shape, "convolution");
         goto out;
     }
+    conv->is_reference = strncmp(implementation_name(pd), "ref", 3) == 0;
     conv->wei_bytes = query_bytes(pd, dnnl_query_weights_md, 0);
     conv->bias_bytes = options->bias ? (size_t)shape->oc * 4 : 0;
     conv->wei = rq_alloc(conv->wei_bytes);
@@ -389,6 +399,11 @@ size_t rq_dnn_conv_bytes(const rq_dnn_conv *conv)
     return conv->wei_bytes + conv->bias_bytes;
 }
 
+bool rq_dnn_conv_is_reference(const rq_dnn_conv *conv)
+{
+    return conv->is_reference;
+}
+
 /* ---- training ---- */
 
 /* In bf16 the operands of the three convolutions are rounded to bf16 and their sums kept in f32;
@@ -430,12 +445,10 @@ static dnnl_status_t describe_training(train_mds *m, const rq_conv_shape *shape,
 static bool is_unsafe(const_dnnl_primitive_desc_t pd, const rq_conv_shape *shape)
 {
     const rq_conv_attr *a = &shape->conv;
-    const char *name = NULL;
     if (a->kernel[0] != 1 || a->kernel[1] != 1 || (a->stride[0] == 1 && a->stride[1] == 1) ||
         (shape->ic / a->groups) % 16 == 0)
         return false;
-    (void)dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, (void *)&name);
-    return name && strstr(name, "1x1");
+    return strstr(implementation_name(pd), "1x1") != NULL;
 }
 
 /* The first implementation that may be used. */

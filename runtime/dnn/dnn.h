@@ -61,6 +61,10 @@ RQ_NODISCARD rq_status rq_dnn_conv_run(rq_dnn_conv *conv, const void *src, void 
 /* Bytes of packed weights and bias that the object holds. */
 size_t rq_dnn_conv_bytes(const rq_dnn_conv *conv);
 
+/* Has oneDNN nothing but its plain loops for this problem? They are right, and some thousand times
+ * slower than a kernel (u8 x s8 in groups whose channels are not a multiple of 4). */
+bool rq_dnn_conv_is_reference(const rq_dnn_conv *conv);
+
 /* Training: forward, gradient of the source, gradient of the weights; all tensors outside are f32.
  * No bias: a bias is added (and its gradient summed) by the pass that follows the convolution
  * anyway. */

@@ -32,12 +32,19 @@ static rq_status copy_text(rq_model *model, const rq_tensorfile *file, const cha
     return text && !*out ? rq_fail(err, RQ_ERR_NOMEM, "out of memory") : RQ_OK;
 }
 
-static rq_status check_format(const rq_tensorfile *file, rq_error *err)
+bool rq_model_is_in(const rq_tensorfile *file)
 {
     const char *format = rq_tensorfile_metadata(file, "format");
-    if (!format || strcmp(format, format_name) != 0)
+    return format && strcmp(format, format_name) == 0;
+}
+
+static rq_status check_format(const rq_tensorfile *file, rq_error *err)
+{
+    if (!rq_model_is_in(file)) {
+        const char *format = rq_tensorfile_metadata(file, "format");
         return rq_fail(err, RQ_ERR_FILE, "not a repqat model (metadata: format is %.20s)",
                        format ? format : "absent");
+    }
     const char *version = "";
     const rq_status status = get_text(file, "version", &version, err);
     if (status)

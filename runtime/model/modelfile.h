@@ -37,6 +37,9 @@
 
 /* rq_model_load and rq_model_save stand in model.h; below are their pieces. */
 
+/* Does the file say that it is one of our models? */
+bool rq_model_is_in(const rq_tensorfile *file);
+
 /* Append the nodes that text describes to an empty graph, with copies of their tensors from file.
  * Errors: RQ_ERR_FILE, RQ_ERR_MODEL, RQ_ERR_NOMEM. */
 RQ_NODISCARD rq_status rq_graph_read_json(rq_graph *graph, const char *text, rq_tensorfile *file,

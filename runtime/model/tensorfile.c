@@ -349,6 +349,16 @@ static const rq_tensorfile_entry *find_entry(const rq_tensorfile *file, const ch
     return NULL;
 }
 
+rq_status rq_tensorfile_bytes(const rq_tensorfile *file, int i, const unsigned char **out,
+                              rq_error *err)
+{
+    const rq_tensorfile_entry *entry = &file->entries[i];
+    const rq_status status = check_tensor_crc(file, entry, err);
+    if (!status)
+        *out = file->data + entry->begin;
+    return status;
+}
+
 rq_status rq_tensorfile_find(rq_tensorfile *file, const char *name, rq_tensor *out, rq_error *err)
 {
     rq_tensor tensor = {.rank = 0};

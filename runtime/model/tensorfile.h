@@ -55,6 +55,11 @@ typedef struct rq_tensorfile_entry {
 int rq_tensorfile_count(const rq_tensorfile *file);
 const rq_tensorfile_entry *rq_tensorfile_get_entry(const rq_tensorfile *file, int i);
 
+/* The bytes of entry i where they lie in the file, at any alignment, of any dtype; the checksum is
+ * verified when there is one. Errors: RQ_ERR_FILE. */
+RQ_NODISCARD rq_status rq_tensorfile_bytes(const rq_tensorfile *file, int i,
+                                           const unsigned char **out, rq_error *err);
+
 /* A tensor's values, read-only and valid until the file is closed; aligned to the element size (not
  * copied unless the file has them unaligned). The checksum is verified when there is one.
  * Errors: RQ_ERR_FILE (no such tensor, dtype not among RQ_DTYPE_LIST, checksum), RQ_ERR_NOMEM. */

@@ -15,9 +15,11 @@ void rq_set_threads(int64_t threads)
 rq_transform rq_eval_transform(const rq_preprocess *preprocess, int64_t resolution)
 {
     static const rq_preprocess imagenet = RQ_PREPROCESS_IMAGENET;
-    rq_transform transform = {RQ_TRANSFORM_EVAL, (int)resolution, (int)resolution};
+    rq_transform transform = {
+        .kind = RQ_TRANSFORM_EVAL, .resize = (int)resolution, .size = (int)resolution};
     if (resolution == 0 || resolution == preprocess->crop)
-        transform = (rq_transform){RQ_TRANSFORM_EVAL, preprocess->resize, preprocess->crop};
+        transform = (rq_transform){
+            .kind = RQ_TRANSFORM_EVAL, .resize = preprocess->resize, .size = preprocess->crop};
     else if (resolution == imagenet.crop)
         transform.resize = imagenet.resize;
     return transform;

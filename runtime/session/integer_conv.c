@@ -10,6 +10,7 @@
 #include "runtime/session/integer.h"
 
 enum { SPLIT = 16, SPLIT_MAX = 8 }; /* w = SPLIT * hi + lo, |hi| and |lo| <= SPLIT_MAX */
+enum { MAX_DENSE_BYTES = 1 << 26 }; /* of a grouped layer's weights, spread over one group */
 #define F32_EXACT 0x1p24
 
 struct rq_iconv {
@@ -109,9 +110,8 @@ static rq_status plan_split(rq_iconv *conv, const rq_iconv_weights *weights, rq_
     return RQ_OK;
 }
 
-rq_status rq_iconv_create(rq_iconv **out, rq_dnn *dnn, const rq_conv_shape *shape,
-                          rq_iconv_kind kind, const rq_iconv_weights *weights, bool real_output,
-                          rq_error *err)
+static rq_status create(rq_iconv **out, rq_dnn *dnn, const rq_conv_shape *shape, rq_iconv_kind kind,
+                        const rq_iconv_weights *weights, bool real_output, rq_error *err)
 {
     rq_status status = RQ_ERR_NOMEM;
     rq_iconv *conv = rq_alloc(sizeof *conv);
@@ -155,6 +155,62 @@ rq_status rq_iconv_create(rq_iconv **out, rq_dnn *dnn, const rq_conv_shape *shap
     conv = NULL;
 out:
     rq_iconv_destroy(conv);
+    return status;
+}
+
+/* [OC, IC/G, taps] -> [OC, IC, taps]: zeros where a channel belongs to another group. */
+static void spread_groups(const int8_t *wei, const rq_conv_shape *shape, int8_t *dense)
+{
+    const size_t oc = (size_t)shape->oc, groups = (size_t)shape->conv.groups;
+    const size_t taps = channel_taps(shape);
+    for (size_t c = 0; c < oc; c++) {
+        int8_t *channel = dense + c * groups * taps;
+        memset(channel, 0, groups * taps);
+        memcpy(channel + c / (oc / groups) * taps, wei + c * taps, taps);
+    }
+}
+
+/* The same convolution as one group: zeros change no sum, and bring no pair nearer to 16 bits. */
+static rq_status create_dense(rq_iconv **out, rq_dnn *dnn, const rq_conv_shape *shape,
+                              rq_iconv_kind kind, const rq_iconv_weights *weights, bool real_output,
+                              rq_error *err)
+{
+    void *memory = NULL;
+    rq_status status = rq_alloc_array(&memory, (size_t)shape->oc,
+                                      channel_taps(shape) * (size_t)shape->conv.groups, err);
+    if (status != RQ_OK)
+        return status;
+    spread_groups(weights->wei, shape, memory);
+    rq_conv_shape dense_shape = *shape;
+    dense_shape.conv.groups = 1;
+    rq_iconv_weights dense = *weights;
+    dense.wei = memory;
+    status = create(out, dnn, &dense_shape, kind, &dense, real_output, err);
+    rq_free(memory);
+    return status;
+}
+
+/* oneDNN has no u8 x s8 kernel for groups of, say, 6 channels. As one group it does as much useless
+ * work as there are groups, and is still far faster than plain loops. */
+static bool is_better_dense(const rq_iconv *conv, const rq_conv_shape *shape)
+{
+    const size_t dense_bytes = (size_t)shape->oc * (size_t)shape->conv.groups * channel_taps(shape);
+    return shape->conv.groups > 1 && rq_dnn_conv_is_reference(conv->conv) &&
+           dense_bytes <= MAX_DENSE_BYTES;
+}
+
+rq_status rq_iconv_create(rq_iconv **out, rq_dnn *dnn, const rq_conv_shape *shape,
+                          rq_iconv_kind kind, const rq_iconv_weights *weights, bool real_output,
+                          rq_error *err)
+{
+    rq_iconv *conv = NULL;
+    rq_status status = create(&conv, dnn, shape, kind, weights, real_output, err);
+    if (status == RQ_OK && is_better_dense(conv, shape)) {
+        rq_iconv_destroy(conv);
+        status = create_dense(&conv, dnn, shape, kind, weights, real_output, err);
+    }
+    if (status == RQ_OK)
+        *out = conv;
     return status;
 }
 

@@ -7,6 +7,8 @@
  * integer-valued f32 in and out, exact while partial sums stay under 2^24; a channel that could
  * leave that range is computed with split weights too.
  *
+ * Groups for which oneDNN has no kernel are computed as one, with zeros between them.
+ *
  * Output: u8 (or integer-valued f32) q, or real f32 values (logits). */
 #ifndef RQ_RUNTIME_SESSION_INTEGER_CONV_H
 #define RQ_RUNTIME_SESSION_INTEGER_CONV_H

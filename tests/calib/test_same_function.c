@@ -17,7 +17,9 @@ static int setup(void **state)
 {
     (void)state;
     const rq_loader_options options = {
-        .transform = {RQ_TRANSFORM_EVAL, NET_SIDE, NET_SIDE}, .batch = BATCH, .workers = 1};
+        .transform = {.kind = RQ_TRANSFORM_EVAL, .resize = NET_SIDE, .size = NET_SIDE},
+        .batch = BATCH,
+        .workers = 1};
     dir = rq_test_mkdir();
     if (rq_synthetic_write(dir, 2, 1, 5, SIDE, 1, &err) ||
         rq_dataset_open(&dataset, dir, RQ_SPLIT_VAL, &err) ||

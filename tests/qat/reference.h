@@ -27,6 +27,7 @@ typedef struct reference {
     double *values[NET_NODES]; /* real, [N, H, W, C]; levels p - z where a quantized layer reads */
     double **params;           /* copies, by parameter; NULL: not f32 */
     bool frozen, image_is_levels;
+    const bool *frozen_nodes; /* batch norms that are frozen besides; NULL: none */
     bool hold_factor; /* leave out gamma's way through the folding factor, to see it missed */
     double smoothing;
     const net_batch *batch;
@@ -141,6 +142,11 @@ static inline int reference_bn_of(const reference *r, int node)
     return -1;
 }
 
+static inline bool reference_is_frozen(const reference *r, int bn)
+{
+    return r->frozen || (r->frozen_nodes && r->frozen_nodes[bn]);
+}
+
 static inline double reference_sigma(const reference *r, int bn, int64_t c)
 {
     return sqrt(reference_slot(r, bn, RQ_SLOT_VAR)[c] + (double)r->model->graph.nodes[bn].eps);
@@ -166,7 +172,8 @@ static inline void anchor_offset(reference *r, int node, const conv_unit *conv, 
     double b = bias ? bias[c] * t : 0.0;
     if (bn >= 0)
         b += reference_slot(r, bn, RQ_SLOT_BIAS)[c] - reference_slot(r, bn, RQ_SLOT_MEAN)[c] * t;
-    r->offsets[bn < 0 ? node : bn][c] = bn < 0 || r->frozen ? rint(b / step) * step - b : 0.0;
+    r->offsets[bn < 0 ? node : bn][c] =
+        bn < 0 || reference_is_frozen(r, bn) ? rint(b / step) * step - b : 0.0;
 }
 
 /* The weights that a layer computes with, [OC, IC/G, taps]; the caller frees. */
@@ -265,7 +272,7 @@ static inline void reference_batch_norm(reference *r, int node)
     for (size_t c = 0; c < channels; c++) {
         double mean = reference_slot(r, node, RQ_SLOT_MEAN)[c];
         double var = reference_slot(r, node, RQ_SLOT_VAR)[c];
-        if (!r->frozen) {
+        if (!reference_is_frozen(r, node)) {
             mean = var = 0.0;
             for (size_t p = 0; p < pixels; p++)
                 mean += src[p * channels + c] / (double)pixels;

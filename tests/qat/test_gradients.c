@@ -19,6 +19,7 @@ enum { SAMPLES = 6, BATCH = 4, SIDE = 7, CLASSES = 3 };
 typedef struct gradient_case {
     bool frozen, ignore;
     double smoothing;
+    const bool *frozen_nodes;
 } gradient_case;
 
 /* What came out of the comparison. */
@@ -94,7 +95,9 @@ static void bench_start(bench *b, rq_model *model, gradient_case c)
     b->batch = net_random_batch(model, BATCH, c.ignore, 5);
     b->trainer = NULL;
     reference_init(&b->r, model, &b->batch, c.frozen, c.smoothing);
-    const rq_trainer_options options = {.batch = BATCH, .label_smoothing = c.smoothing};
+    b->r.frozen_nodes = c.frozen_nodes;
+    const rq_trainer_options options = {
+        .batch = BATCH, .label_smoothing = c.smoothing, .frozen_nodes = c.frozen_nodes};
     assert_ok(rq_trainer_create(&b->trainer, model, &options, &err), &err);
     rq_trainer_freeze_bn(b->trainer, c.frozen);
     assert_ok(rq_trainer_step(b->trainer, b->batch.pixels, b->batch.labels, &result, &err), &err);
@@ -342,6 +345,39 @@ static void test_quantized__every_choice_of_layers(void **state)
     }
 }
 
+/* Every other batch norm frozen, whichever branch of a block it stands in: gradients are right, and
+ * running statistics move in the others alone. */
+static void check_frozen_nodes(rq_model *model)
+{
+    const rq_graph *graph = &model->graph;
+    bool frozen[NET_NODES] = {false};
+    float mean[NET_NODES];
+    int n = 0;
+    for (int i = 0; i < graph->n_nodes; i++)
+        if (graph->nodes[i].op == RQ_OP_BATCH_NORM) {
+            frozen[i] = n++ % 2 == 0;
+            mean[i] = *rq_tensor_f32(rq_graph_tensor(graph, i, RQ_SLOT_MEAN));
+        }
+    assert_true(n > 2 && graph->n_nodes <= NET_NODES);
+    check_model(model, (gradient_case){.smoothing = 0.1, .frozen_nodes = frozen});
+    for (int i = 0; i < graph->n_nodes; i++)
+        if (graph->nodes[i].op == RQ_OP_BATCH_NORM)
+            assert_int_equal(mean[i] == *rq_tensor_f32(rq_graph_tensor(graph, i, RQ_SLOT_MEAN)),
+                             frozen[i]);
+}
+
+static void test_frozen_nodes__some_batch_norms(void **state)
+{
+    (void)state;
+    rq_model model = RQ_MODEL_INIT, qat;
+    build_net(&model);
+    check_frozen_nodes(&model);
+    rq_model_deinit(&model);
+    build_qat(&qat, RQ_QUANT_ALL);
+    check_frozen_nodes(&qat);
+    rq_model_deinit(&qat);
+}
+
 /* Ranges far too small: most values and their gradients are clamped. */
 static void test_quantized__clamped_values(void **state)
 {
@@ -440,6 +476,7 @@ int main(void)
         cmocka_unit_test(test_repvgg__deploy),
         cmocka_unit_test(test_repvgg__with_batch_norm),
         cmocka_unit_test(test_quantized__every_choice_of_layers),
+        cmocka_unit_test(test_frozen_nodes__some_batch_norms),
         cmocka_unit_test(test_quantized__clamped_values),
         cmocka_unit_test(test_quantized__other_chains),
         cmocka_unit_test(test_checker__sees_wrong_gradients),

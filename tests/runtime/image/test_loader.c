@@ -38,7 +38,7 @@ static const char *make_folder(void)
 
 static rq_loader_options options_of(int batch, int workers)
 {
-    return (rq_loader_options){.transform = {RQ_TRANSFORM_CROP, 0, SIZE},
+    return (rq_loader_options){.transform = {.kind = RQ_TRANSFORM_CROP, .size = SIZE},
                                .batch = batch,
                                .workers = workers,
                                .shuffle = true,
@@ -264,7 +264,7 @@ static void test_next__allocates_nothing_after_the_first_epoch(void **state)
     rq_dataset dataset;
     open_folder(&dataset, dir);
     rq_loader_options options = options_of(4, 1);
-    options.transform = (rq_transform){RQ_TRANSFORM_EVAL, SIZE, SIZE};
+    options.transform = (rq_transform){.kind = RQ_TRANSFORM_EVAL, .resize = SIZE, .size = SIZE};
     rq_loader *loader = new_loader(&dataset, &options);
     uint32_t crcs[N_IMAGES];
     (void)run_epoch(loader, 0, 0, crcs);

@@ -82,7 +82,7 @@ static void test_write__makes_a_dataset(void **state)
     assert_int_equal(train.n_classes, 4);
     assert_int_equal(train.n_images, 12);
     assert_int_equal(val.n_images, 8);
-    const rq_transform transform = {RQ_TRANSFORM_EVAL, 32, 32};
+    const rq_transform transform = {.kind = RQ_TRANSFORM_EVAL, .resize = 32, .size = 32};
     rq_sampler sampler = {0};
     static uint8_t pixels[32 * 32 * 3];
     for (size_t i = 0; i < train.n_images; i++)

@@ -29,7 +29,8 @@ static void test_eval__equals_torchvision(void **state)
     pixel_stats stats = {0};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         rq_error err = RQ_ERROR_INIT;
-        const rq_transform transform = {RQ_TRANSFORM_EVAL, cases[i].resize, cases[i].size};
+        const rq_transform transform = {
+            .kind = RQ_TRANSFORM_EVAL, .resize = cases[i].resize, .size = cases[i].size};
         size_t size_bytes;
         uint8_t *data = golden_jpeg(cases[i].source, &size_bytes);
         uint8_t *got = rq_alloc(square_bytes(cases[i].size));
@@ -61,7 +62,7 @@ static void test_eval__equals_torchvision_on_photographs(void **state)
         skip();
     }
     static uint8_t pixels[224 * 224 * 3];
-    const rq_transform transform = {RQ_TRANSFORM_EVAL, 256, 224};
+    const rq_transform transform = {.kind = RQ_TRANSFORM_EVAL, .resize = 256, .size = 224};
     const size_t n = sizeof photographs / sizeof *photographs;
     rq_sampler sampler = {0};
     size_t n_different = 0;
@@ -138,7 +139,7 @@ static void test_crop__is_a_resized_crop_and_a_flip(void **state)
 {
     (void)state;
     enum { SIZE = 49, N = 40 };
-    const rq_transform transform = {RQ_TRANSFORM_CROP, 0, SIZE};
+    const rq_transform transform = {.kind = RQ_TRANSFORM_CROP, .size = SIZE};
     rq_error err = RQ_ERROR_INIT;
     rq_sampler sampler = {0};
     rq_resizer resizer = {0};
@@ -186,7 +187,7 @@ static void test_crop__decodes_reduced_without_visible_difference(void **state)
             pixel[1] = (uint8_t)(127.5 + 100 * cos(0.04 * y + 0.02 * x));
             pixel[2] = (uint8_t)((x + y) / 2);
         }
-    const rq_transform transform = {RQ_TRANSFORM_CROP, 0, 16};
+    const rq_transform transform = {.kind = RQ_TRANSFORM_CROP, .size = 16};
     rq_error err = RQ_ERROR_INIT;
     rq_sampler sampler = {0};
     rq_resizer resizer = {0};
@@ -234,7 +235,7 @@ static void test_eval_and_flip__never_decode_reduced(void **state)
     for (int i = 0; i < 2; i++) {
         rq_error err = RQ_ERROR_INIT;
         rq_random random = {9};
-        const rq_transform transform = {kinds[i], 8, 8};
+        const rq_transform transform = {.kind = kinds[i], .resize = 8, .size = 8};
         assert_ok(rq_sample_memory(&sampler, data, size_bytes, &transform, &random, got, &err),
                   &err);
         assert_int_equal(sampler.image.w, 200);
@@ -246,7 +247,8 @@ static void test_eval_and_flip__never_decode_reduced(void **state)
 static void test_flip__is_eval_or_its_mirror(void **state)
 {
     (void)state;
-    const rq_transform eval = {RQ_TRANSFORM_EVAL, 40, 33}, flip = {RQ_TRANSFORM_FLIP, 40, 33};
+    const rq_transform eval = {.kind = RQ_TRANSFORM_EVAL, .resize = 40, .size = 33},
+                       flip = {.kind = RQ_TRANSFORM_FLIP, .resize = 40, .size = 33};
     rq_error err = RQ_ERROR_INIT;
     rq_sampler sampler = {0};
     static uint8_t plain[33 * 33 * 3], mirrored[33 * 33 * 3], got[33 * 33 * 3];
@@ -272,8 +274,8 @@ static void test_flip__is_eval_or_its_mirror(void **state)
  * each direction. */
 static void check_pad_crop(const char *source, int size)
 {
-    const rq_transform pad_crop = {RQ_TRANSFORM_PAD_CROP, 0, size};
-    const rq_transform square = {RQ_TRANSFORM_EVAL, size, size};
+    const rq_transform pad_crop = {.kind = RQ_TRANSFORM_PAD_CROP, .size = size};
+    const rq_transform square = {.kind = RQ_TRANSFORM_EVAL, .resize = size, .size = size};
     rq_error err = RQ_ERROR_INIT;
     rq_sampler sampler = {0};
     size_t size_bytes;
@@ -323,15 +325,19 @@ static void test_check__rejects_bad_transforms(void **state)
 {
     (void)state;
     static const rq_transform cases[] = {
-        {RQ_TRANSFORM_EVAL, 256, 0},       {RQ_TRANSFORM_EVAL, 0, 224},
-        {RQ_TRANSFORM_FLIP, -1, 224},      {RQ_TRANSFORM_CROP, 0, -1},
-        {RQ_TRANSFORM_CROP, 0, 1 << 20},   {(rq_transform_kind)4, 256, 224},
-        {RQ_TRANSFORM_EVAL, 1 << 20, 224},
+        {.kind = RQ_TRANSFORM_EVAL, .resize = 256, .size = 0},
+        {.kind = RQ_TRANSFORM_EVAL, .size = 224},
+        {.kind = RQ_TRANSFORM_FLIP, .resize = -1, .size = 224},
+        {.kind = RQ_TRANSFORM_CROP, .size = -1},
+        {.kind = RQ_TRANSFORM_CROP, .size = 1 << 20},
+        {.kind = (rq_transform_kind)4, .resize = 256, .size = 224},
+        {.kind = RQ_TRANSFORM_EVAL, .resize = 1 << 20, .size = 224},
     };
     rq_error err = RQ_ERROR_INIT;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         assert_fails(rq_transform_check(&cases[i], &err), RQ_ERR_ARG, &err);
-    const rq_transform good = {RQ_TRANSFORM_CROP, 0, 224}; /* resize is not looked at */
+    const rq_transform good = {.kind = RQ_TRANSFORM_CROP,
+                               .size = 224}; /* resize is not looked at */
     assert_ok(rq_transform_check(&good, &err), &err);
 }
 
@@ -357,7 +363,7 @@ static void test_sample_file__names_the_path(void **state)
         {missing, RQ_ERR_IO, "missing.jpg: cannot open: No such file"},
         {dir, RQ_ERR_IO, "not a regular file"},
     };
-    const rq_transform transform = {RQ_TRANSFORM_EVAL, 8, 8};
+    const rq_transform transform = {.kind = RQ_TRANSFORM_EVAL, .resize = 8, .size = 8};
     rq_sampler sampler = {0};
     uint8_t got[8 * 8 * 3];
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -375,7 +381,7 @@ static void test_sample_file__reports_missing_memory(void **state)
 {
     (void)state;
     const char *path = rq_test_path("%s/tests/golden/images/cmyk.jpg", RQ_SOURCE_DIR);
-    const rq_transform transform = {RQ_TRANSFORM_EVAL, 12, 8};
+    const rq_transform transform = {.kind = RQ_TRANSFORM_EVAL, .resize = 12, .size = 8};
     uint8_t got[8 * 8 * 3];
     rq_status status = RQ_ERR_NOMEM;
     long n_failed = 0;

@@ -45,7 +45,7 @@ static void test_set_threads__zero_changes_nothing(void **state)
 static void test_data_options__fill_the_loader(void **state)
 {
     (void)state;
-    const rq_transform transform = {RQ_TRANSFORM_EVAL, 16, 16};
+    const rq_transform transform = {.kind = RQ_TRANSFORM_EVAL, .resize = 16, .size = 16};
     rq_data_options given = RQ_DATA_OPTIONS_INIT;
     rq_loader_options loader = rq_data_loader_options(&given, transform);
     assert_int_equal(loader.batch, 32);

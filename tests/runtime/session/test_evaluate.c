@@ -10,7 +10,8 @@
 
 enum { PER_CLASS = 5, N_IMAGES = TINY_CLASSES * PER_CLASS, BATCH = 4 };
 
-static const rq_transform transform = {RQ_TRANSFORM_EVAL, TINY_SIDE, TINY_SIDE};
+static const rq_transform transform = {
+    .kind = RQ_TRANSFORM_EVAL, .resize = TINY_SIDE, .size = TINY_SIDE};
 
 static rq_error err;
 static const char *dir;

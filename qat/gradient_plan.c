@@ -1,0 +1,80 @@
+/* Where gradients live: buffers taken and given back in the order of the backward walk. */
+#include "qat/units.h"
+
+typedef struct pool_buffer {
+    float *data;
+    size_t elems;
+    bool taken;
+} pool_buffer;
+
+typedef struct buffer_pool {
+    pool_buffer *buffers;
+    int n_buffers;
+} buffer_pool;
+
+static rq_status take(rq_trainer *trainer, buffer_pool *pool, size_t elems, float **out,
+                      rq_error *err)
+{
+    pool_buffer *best = NULL;
+    for (int i = 0; i < pool->n_buffers; i++) {
+        pool_buffer *b = &pool->buffers[i];
+        if (!b->taken && b->elems >= elems && (!best || b->elems < best->elems))
+            best = b;
+    }
+    if (!best) {
+        void *data = NULL;
+        const rq_status status = rq_arena_array(&trainer->arena, &data, elems, sizeof(float), err);
+        if (status != RQ_OK)
+            return status;
+        best = &pool->buffers[pool->n_buffers++];
+        *best = (pool_buffer){data, elems, false};
+    }
+    best->taken = true;
+    *out = best->data;
+    return RQ_OK;
+}
+
+static void give_back(buffer_pool *pool, const float *data)
+{
+    for (int i = 0; i < pool->n_buffers; i++)
+        if (pool->buffers[i].data == data)
+            pool->buffers[i].taken = false;
+}
+
+/* Each reader's gradient gets a buffer when the reader runs (backward), and loses it when the
+ * producer has run. A mix's first source inherits the buffer that dz stands in. */
+rq_status tr_plan_gradients(rq_trainer *trainer, rq_error *err)
+{
+    buffer_pool pool = {NULL, 0};
+    void *buffers = NULL;
+    rq_status status = rq_alloc_array(&buffers, (size_t)trainer->n_units * RQ_MAX_INPUTS + 1,
+                                      sizeof(pool_buffer), err);
+    if (status != RQ_OK)
+        return status;
+    pool.buffers = buffers;
+    tr_value *output = trainer->units[trainer->n_units - 1].dst;
+    int filled = output->n_readers; /* the loss */
+    output->n_readers = filled + 1;
+    status = take(trainer, &pool, rq_shape_elems(&output->shape), &output->gradient[filled], err);
+    for (int i = 0; i < trainer->n_units; i++)
+        if (trainer->units[i].dst != output)
+            trainer->units[i].dst->n_readers = 0; /* counted again, in backward order */
+    for (int i = trainer->n_units - 1; i >= 0 && status == RQ_OK; i--) {
+        tr_unit *unit = &trainer->units[i];
+        const bool inherits = unit->mix->n_terms && unit->src[0]->needs_gradient;
+        for (int k = unit->n_src - 1; k >= 0 && status == RQ_OK; k--) {
+            tr_value *src = unit->src[k];
+            if (!src->needs_gradient)
+                continue;
+            if (k == 0 && inherits)
+                unit->dsrc[k] = unit->dst->gradient[0];
+            else
+                status = take(trainer, &pool, rq_shape_elems(&src->shape), &unit->dsrc[k], err);
+            src->gradient[src->n_readers++] = unit->dsrc[k];
+        }
+        for (int k = inherits; k < unit->dst->n_readers; k++)
+            give_back(&pool, unit->dst->gradient[k]);
+    }
+    rq_free(buffers);
+    return status;
+}
