@@ -4,7 +4,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "fuse/linear_part.h"
 #include "runtime/model/arch.h"
+#include "runtime/session/difference.h"
 #include "tests/fuse/blocks.h"
 #include "tests/fuse/merged.h"
 
@@ -146,6 +148,57 @@ static void test_fuse__names_are_unique(void **state)
 }
 
 /* ---- whole networks ---- */
+
+/* Statistics, affine parameters and scales as training leaves them. */
+static void randomise(rq_graph *graph, rq_random *random)
+{
+    for (int i = 0; i < graph->n_params; i++) {
+        const rq_param *param = &graph->params[i];
+        if (param->tensor.dtype != RQ_F32 || param->tensor.rank != 1)
+            continue;
+        const bool positive = strstr(param->name, "running_var") || strstr(param->name, "weight");
+        for (size_t k = 0; k < rq_tensor_elems(&param->tensor); k++)
+            rq_tensor_f32(&param->tensor)[k] =
+                (float)((positive ? 0.5 : -0.5) + rq_random_unit(random));
+    }
+}
+
+static void test_fuse__networks_of_all_blocks(void **state)
+{
+    (void)state;
+    static const char *const suffixes[] = {
+        "block=repvgg",
+        "block=qarepvgg",
+        "block=target",
+        "block=hs",
+        "block=csla",
+        "block=repopt-repvgg",
+        "se=pre/2",
+        "se=post/2",
+        "aux=0,1",
+        "groups=2",
+        "block=qarepvgg;se=pre/2",
+    };
+    rq_random random = rq_random_stream(11, 0, 0);
+    for (size_t i = 0; i < sizeof suffixes / sizeof suffixes[0]; i++) {
+        rq_model train, deploy;
+        rq_difference difference;
+        char text[128];
+        (void)snprintf(text, sizeof text, "repvgg:depth=1,3;width=8,8;classes=5;%s", suffixes[i]);
+        assert_ok(rq_arch_build(&train, text, 0, &err), &err);
+        rq_model_init_weights(&train, 3);
+        randomise(&train.graph, &random);
+        assert_ok(rq_fuse(&deploy, &train, &err), &err);
+        for (int k = 0; k < deploy.graph.n_nodes; k++)
+            if (rq_is_linear(deploy.graph.nodes[k].op))
+                assert_int_equal(deploy.graph.nodes[k].op, RQ_OP_CONV);
+        assert_ok(rq_difference_random(&difference, &train, &deploy, 20, 2, 1, &err), &err);
+        assert_true(difference.max_abs_logit > 1e-3);
+        assert_true(rq_difference_relative(&difference) < 1e-4);
+        rq_model_deinit(&train);
+        rq_model_deinit(&deploy);
+    }
+}
 
 static void test_fuse__twice_is_once(void **state)
 {
@@ -376,6 +429,7 @@ int main(void)
         TEST(test_fuse__keeps_layers),
         TEST(test_fuse__sums_begin_at_the_nearest_value),
         TEST(test_fuse__names_are_unique),
+        TEST(test_fuse__networks_of_all_blocks),
         TEST(test_fuse__twice_is_once),
         TEST(test_fuse__rejects_other_forms),
         TEST(test_fuse__rejects_what_is_not_linear),

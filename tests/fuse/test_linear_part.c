@@ -56,7 +56,7 @@ static int random_operator(const char *name, int input)
     case 1:
         return net_biased_conv(&n, name, input, C, C, window);
     case 2: {
-        char bn[16];
+        char bn[32];
         (void)snprintf(bn, sizeof bn, "%s.bn", name);
         return net_batch_norm(&n, bn, net_conv(&n, name, input, C, C, window), C);
     }
