@@ -2,6 +2,7 @@
  * atomically (POSIX). */
 #include "runtime/base/file.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -55,7 +56,18 @@ void rq_mapping_close(rq_mapping *mapping)
     *mapping = (rq_mapping){NULL, 0};
 }
 
-enum { BUFFER_BYTES = 1 << 16, MAX_NAME_TRIES = 1000 };
+void rq_mapping_release(const rq_mapping *mapping, const void *data, size_t size_bytes)
+{
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), start = (uintptr_t)mapping->data;
+    uintptr_t first = ((uintptr_t)data + page - 1) / page * page;
+    const uintptr_t end = (uintptr_t)data + size_bytes, file_end = start + mapping->size_bytes;
+    assert((uintptr_t)data >= start && end <= file_end);
+    const uintptr_t last = end == file_end ? end : end / page * page; /* the file's last is whole */
+    if (first < last)
+        (void)madvise((void *)first, last - first, MADV_DONTNEED);
+}
+
+enum { BUFFER_BYTES = 1 << 16, MAX_NAME_TRIES = 1000, RELEASE_BYTES = 1 << 24 };
 
 struct rq_writer {
     rq_arena arena;        /* the three paths */
@@ -185,6 +197,17 @@ static rq_status flush(rq_writer *writer, rq_error *err)
     return write_all(writer, writer->buffer, size_bytes, err);
 }
 
+rq_status rq_writer_flush(rq_writer *writer, const char **temporary, rq_error *err)
+{
+    *temporary = writer->temporary;
+    return flush(writer, err);
+}
+
+const char *rq_writer_path(const rq_writer *writer)
+{
+    return writer->path;
+}
+
 rq_status rq_writer_write(rq_writer *writer, const void *data, size_t size_bytes, rq_error *err)
 {
     if (size_bytes <= BUFFER_BYTES - writer->used_bytes) {
@@ -282,6 +305,12 @@ rq_status rq_writer_probe(const char *path, rq_error *err)
 
 void rq_file_id(const rq_mapping *mapping, char *out)
 {
-    const uLong crc = crc32_z(crc32_z(0, NULL, 0), mapping->data, mapping->size_bytes);
+    uLong crc = crc32_z(0, NULL, 0);
+    for (size_t at = 0, n; at < mapping->size_bytes; at += n) {
+        const size_t left = mapping->size_bytes - at;
+        n = left < RELEASE_BYTES ? left : RELEASE_BYTES;
+        crc = crc32_z(crc, mapping->data + at, n);
+        rq_mapping_release(mapping, mapping->data + at, n);
+    }
     (void)snprintf(out, RQ_FILE_ID_SIZE, "crc32:%08lx:%zu", crc, mapping->size_bytes);
 }

@@ -29,11 +29,23 @@ typedef struct rq_mapping {
 RQ_NODISCARD rq_status rq_mapping_open(rq_mapping *out, const char *path, rq_error *err);
 void rq_mapping_close(rq_mapping *mapping); /* a zeroed struct is fine */
 
+/* Some bytes of the mapping have been read and will not be soon: the whole pages among them leave
+ * the process's memory. They come back from the file when they are read. */
+void rq_mapping_release(const rq_mapping *mapping, const void *data, size_t size_bytes);
+
 typedef struct rq_writer rq_writer;
 
 /* Errors: RQ_ERR_IO (the folder is missing or not writable, the target is a folder), RQ_ERR_NOMEM.
  */
 RQ_NODISCARD rq_status rq_writer_open(rq_writer **out, const char *path, rq_error *err);
+
+/* Write out what is buffered and say where it stands until it is committed: the temporary file's
+ * path, owned by the writer; NULL when the target is written in place. What was written can so be
+ * read, checked, and only then put in place. Errors: RQ_ERR_IO, as rq_writer_write. */
+RQ_NODISCARD rq_status rq_writer_flush(rq_writer *writer, const char **temporary, rq_error *err);
+
+/* The path that the writer was opened with, for messages. */
+const char *rq_writer_path(const rq_writer *writer);
 
 /* Append. Errors: RQ_ERR_IO (disk full, quota); the writer then stays open for rq_writer_abort. */
 RQ_NODISCARD rq_status rq_writer_write(rq_writer *writer, const void *data, size_t size_bytes,
@@ -52,7 +64,8 @@ void rq_writer_abort(rq_writer *writer);
 RQ_NODISCARD rq_status rq_writer_probe(const char *path, rq_error *err);
 
 /* "crc32:XXXXXXXX:SIZE" of a whole file (zlib's CRC-32, hexadecimal, and the size in bytes), by
- * which a model file names the file it was made from. out: at least RQ_FILE_ID_SIZE bytes. */
+ * which a model file names the file it was made from. out: at least RQ_FILE_ID_SIZE bytes. Pages
+ * are released as they are read. */
 enum { RQ_FILE_ID_SIZE = 48 };
 void rq_file_id(const rq_mapping *mapping, char *out);
 

@@ -2,11 +2,14 @@
 #include <dirent.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <zlib.h>
 
 #include "runtime/base/file.h"
 #include "runtime/base/memory.h"
@@ -337,6 +340,75 @@ static void test_file_id__known_value(void **state)
     assert_string_equal(id, "crc32:cbf43926:9"); /* the check value of CRC-32/ISO-HDLC */
 }
 
+/* Pages of the process that come from files, in kilobytes. */
+static long file_pages_kib(void)
+{
+    char line[256];
+    long kib = -1;
+    FILE *file = fopen("/proc/self/status", "r");
+    assert_non_null(file);
+    while (fgets(line, sizeof line, file))
+        if (strncmp(line, "RssFile:", 8) == 0)
+            kib = strtol(line + 8, NULL, 10);
+    (void)fclose(file);
+    return kib;
+}
+
+/* Whole pages leave, the bytes stay the same; any part of the mapping can be given. */
+static void test_mapping_release__memory_but_no_bytes(void **state)
+{
+    const fixture *the = *state;
+    enum { SIZE = (16 << 20) + 5 };
+    rq_error err = RQ_ERROR_INIT;
+    uint8_t *want = rq_alloc(SIZE);
+    assert_non_null(want);
+    for (size_t i = 0; i < SIZE; i++)
+        want[i] = (uint8_t)(i * 2654435761u >> 13);
+    rq_test_write_file(the->path, want, SIZE);
+    rq_mapping mapping;
+    assert_ok(rq_mapping_open(&mapping, the->path, &err), &err);
+    static const size_t parts[][2] = {{0, SIZE}, {0, 0},    {1, SIZE - 1}, {4096, 4096},
+                                      {SIZE, 0}, {100, 50}, {SIZE - 5, 5}};
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        assert_memory_equal(mapping.data, want, SIZE);
+        const long before = file_pages_kib();
+        rq_mapping_release(&mapping, mapping.data + parts[i][0], parts[i][1]);
+        if (parts[i][1] > SIZE / 2 && before >= 0)
+            assert_true(file_pages_kib() <= before - (15 << 10));
+    }
+    assert_memory_equal(mapping.data, want, SIZE);
+    char id[RQ_FILE_ID_SIZE], again[RQ_FILE_ID_SIZE]; /* in several steps */
+    rq_file_id(&mapping, id);
+    (void)snprintf(again, sizeof again, "crc32:%08lx:%zu", crc32_z(0, want, SIZE), (size_t)SIZE);
+    assert_string_equal(id, again);
+    rq_mapping_close(&mapping);
+    rq_free(want);
+}
+
+static void test_writer_flush__can_be_read_before_it_is_in_place(void **state)
+{
+    const fixture *the = *state;
+    rq_error err = RQ_ERROR_INIT;
+    rq_test_write_file(the->path, "old", 3);
+    rq_writer *writer = NULL;
+    const char *temporary = NULL;
+    assert_ok(rq_writer_open(&writer, the->path, &err), &err);
+    assert_string_equal(rq_writer_path(writer), the->path);
+    assert_ok(rq_writer_write(writer, "new", 3, &err), &err);
+    assert_ok(rq_writer_flush(writer, &temporary, &err), &err);
+    assert_holds(temporary, "new");
+    assert_holds(the->path, "old");
+    assert_ok(rq_writer_write(writer, "er", 2, &err), &err);
+    assert_ok(rq_writer_commit(writer, &err), &err);
+    assert_holds(the->path, "newer");
+    assert_int_equal(count_entries(the->dir), 1);
+
+    assert_ok(rq_writer_open(&writer, "/dev/null", &err), &err);
+    assert_ok(rq_writer_flush(writer, &temporary, &err), &err);
+    assert_null(temporary);
+    assert_ok(rq_writer_commit(writer, &err), &err);
+}
+
 #define IN_FOLDER(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void)
@@ -355,6 +427,8 @@ int main(void)
         IN_FOLDER(test_writer__respects_permissions),
         IN_FOLDER(test_mapping__refuses_what_is_no_file),
         IN_FOLDER(test_mapping__empty_file),
+        IN_FOLDER(test_mapping_release__memory_but_no_bytes),
+        IN_FOLDER(test_writer_flush__can_be_read_before_it_is_in_place),
         cmocka_unit_test(test_file_id__known_value),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
