@@ -17,6 +17,8 @@ const char *rq_slot_name(rq_slot slot)
 
 void rq_graph_deinit(rq_graph *graph)
 {
+    for (const rq_owned *owned = graph->owned; owned; owned = owned->next)
+        owned->close(owned->object);
     rq_arena_deinit(&graph->arena);
     *graph = (rq_graph)RQ_GRAPH_INIT;
 }
@@ -97,9 +99,10 @@ static rq_status tensor_bytes(const char *name, const rq_tensor *tensor, size_t 
     return RQ_OK;
 }
 
-/* Append a parameter of *shape's type and size with values from shape->data (NULL = zeros). */
+/* Append a parameter of *shape's type and size with values from shape->data (NULL = zeros), which
+ * are copied unless it is to be a view of them. */
 static rq_status append_param(rq_graph *graph, int node, rq_slot slot, const char *name,
-                              const rq_tensor *shape, rq_error *err)
+                              const rq_tensor *shape, bool is_view, rq_error *err)
 {
     rq_tensor tensor = *shape;
     char *copied_name =
@@ -116,10 +119,11 @@ static rq_status append_param(rq_graph *graph, int node, rq_slot slot, const cha
     rq_status status = tensor_bytes(copied_name, &tensor, &size_bytes, err);
     if (status)
         return status;
-    tensor.data = rq_arena_alloc(&graph->arena, size_bytes);
+    if (!is_view)
+        tensor.data = rq_arena_alloc(&graph->arena, size_bytes);
     if (!tensor.data)
         return rq_fail(err, RQ_ERR_NOMEM, "%s: out of memory (%zu bytes)", copied_name, size_bytes);
-    if (shape->data && size_bytes > 0)
+    if (!is_view && shape->data && size_bytes > 0)
         memcpy(tensor.data, shape->data, size_bytes);
 
     void *params = graph->params;
@@ -139,13 +143,50 @@ rq_status rq_graph_add_param(rq_graph *graph, int node, rq_slot slot, rq_dtype d
     rq_tensor shape = {.dtype = dtype, .rank = rank};
     for (int i = 0; i < rank && i < RQ_MAX_RANK; i++)
         shape.dim[i] = dims[i];
-    return append_param(graph, node, slot, NULL, &shape, err);
+    return append_param(graph, node, slot, NULL, &shape, false, err);
 }
 
 rq_status rq_graph_copy_param(rq_graph *graph, int node, rq_slot slot, const char *name,
                               const rq_tensor *source, rq_error *err)
 {
-    return append_param(graph, node, slot, name, source, err);
+    return append_param(graph, node, slot, name, source, false, err);
+}
+
+rq_status rq_graph_view_param(rq_graph *graph, int node, rq_slot slot, const char *name,
+                              const rq_tensor *source, rq_error *err)
+{
+    return append_param(graph, node, slot, name, source, true, err);
+}
+
+rq_status rq_graph_own(rq_graph *graph, void *object, void (*close)(void *object),
+                       const rq_mapping *mapping, rq_error *err)
+{
+    rq_owned *owned = rq_arena_alloc(&graph->arena, sizeof *owned);
+    if (!owned)
+        return rq_fail(err, RQ_ERR_NOMEM, "out of memory");
+    *owned = (rq_owned){graph->owned, object, close, *mapping};
+    graph->owned = owned;
+    return RQ_OK;
+}
+
+void rq_graph_release(const rq_graph *graph, const rq_tensor *tensor)
+{
+    const size_t size_bytes = rq_tensor_elems(tensor) * rq_dtype_size(tensor->dtype);
+    const uintptr_t data = (uintptr_t)tensor->data;
+    for (const rq_owned *owned = graph->owned; owned; owned = owned->next) {
+        const uintptr_t start = (uintptr_t)owned->mapping.data;
+        if (data >= start && data + size_bytes <= start + owned->mapping.size_bytes)
+            rq_mapping_release(&owned->mapping, tensor->data, size_bytes);
+    }
+}
+
+void rq_graph_release_node(const rq_graph *graph, int node)
+{
+    for (int slot = 0; slot < RQ_N_SLOTS; slot++) {
+        const rq_tensor *tensor = rq_graph_tensor(graph, node, (rq_slot)slot);
+        if (tensor)
+            rq_graph_release(graph, tensor);
+    }
 }
 
 rq_tensor *rq_graph_tensor(const rq_graph *graph, int node, rq_slot slot)

@@ -12,7 +12,8 @@
  * qat/; integer lowering: export/). A table is built from the same list, so an operator without a
  * row does not compile.
  *
- * The graph owns everything that it points to, in its arena. */
+ * The graph owns everything that it points to: in its arena, or as views of files that it closes
+ * (rq_graph_own). Values that are views are read-only. */
 #ifndef RQ_RUNTIME_MODEL_GRAPH_H
 #define RQ_RUNTIME_MODEL_GRAPH_H
 
@@ -20,6 +21,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "runtime/base/file.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/status.h"
 #include "runtime/model/tensor.h"
@@ -136,8 +138,17 @@ typedef struct rq_node {
     float eps;                /* batch_norm */
 } rq_node;
 
+/* What parameters may be views of. */
+typedef struct rq_owned {
+    struct rq_owned *next;
+    void *object;
+    void (*close)(void *object);
+    rq_mapping mapping; /* a copy; its pages are what rq_graph_release gives back */
+} rq_owned;
+
 typedef struct rq_graph {
     rq_arena arena;
+    rq_owned *owned;
     rq_node *nodes;
     int n_nodes, cap_nodes;
     rq_param *params;
@@ -157,7 +168,7 @@ static inline size_t rq_shape_elems(const rq_shape *shape)
 
 #define RQ_GRAPH_INIT                                                                              \
     {                                                                                              \
-        RQ_ARENA_INIT, NULL, 0, 0, NULL, 0, 0                                                      \
+        RQ_ARENA_INIT, NULL, NULL, 0, 0, NULL, 0, 0                                                \
     }
 void rq_graph_deinit(rq_graph *graph); /* a zeroed graph is fine */
 
@@ -177,6 +188,24 @@ RQ_NODISCARD rq_status rq_graph_add_param(rq_graph *graph, int node, rq_slot slo
 RQ_NODISCARD rq_status rq_graph_copy_param(rq_graph *graph, int node, rq_slot slot,
                                            const char *name, const rq_tensor *source,
                                            rq_error *err);
+
+/* Take an object, typically an open file, that parameters will be views of: close(object) is called
+ * when the graph goes. mapping: the read-only memory in it. On error (RQ_ERR_NOMEM) the object
+ * stays the caller's. */
+RQ_NODISCARD rq_status rq_graph_own(rq_graph *graph, void *object, void (*close)(void *object),
+                                    const rq_mapping *mapping, rq_error *err);
+
+/* As rq_graph_copy_param, but the values stay where source has them, in memory of an owned object.
+ */
+RQ_NODISCARD rq_status rq_graph_view_param(rq_graph *graph, int node, rq_slot slot,
+                                           const char *name, const rq_tensor *source,
+                                           rq_error *err);
+
+/* These values have been read and will not be soon: where they are a view of a mapped file, their
+ * pages leave memory and come back when they are read. So a pass over a large model needs the
+ * memory of its largest parameters only. The second does so for all parameters of a node. */
+void rq_graph_release(const rq_graph *graph, const rq_tensor *tensor);
+void rq_graph_release_node(const rq_graph *graph, int node);
 
 /* Append a copy of node i of another graph, attributes and parameters (same names) included,
  * reading the given inputs of this graph (as many as node i has). Errors: RQ_ERR_MODEL,

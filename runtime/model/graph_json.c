@@ -96,26 +96,43 @@ static bool find_slot(const char *name, rq_slot *out)
     return false;
 }
 
-static rq_status read_params(rq_graph *graph, int node, json_t *params, rq_tensorfile *file,
+/* Where values come from, and how. */
+typedef struct tensor_source {
+    rq_tensorfile *file;
+    bool as_views;
+} tensor_source;
+
+static rq_status read_param(rq_graph *graph, int node, rq_slot slot, const char *name,
+                            const tensor_source *source, rq_error *err)
+{
+    rq_tensor view;
+    rq_status status = rq_tensorfile_find(source->file, name, &view, err);
+    if (status)
+        return status;
+    status = source->as_views ? rq_graph_view_param(graph, node, slot, name, &view, err)
+                              : rq_graph_copy_param(graph, node, slot, name, &view, err);
+    rq_tensorfile_release(source->file, name);
+    return status;
+}
+
+static rq_status read_params(rq_graph *graph, int node, json_t *params, const tensor_source *source,
                              rq_error *err)
 {
     rq_status status = RQ_OK;
     for (void *at = json_object_iter(params); at && !status;
          at = json_object_iter_next(params, at)) {
         rq_slot slot;
-        rq_tensor view;
         const char *name = json_string_value(json_object_iter_value(at));
         if (!name || !find_slot(json_object_iter_key(at), &slot))
             return rq_fail(err, RQ_ERR_FILE, "params: '%.40s' is no slot with a tensor's name",
                            json_object_iter_key(at));
-        status = rq_tensorfile_find(file, name, &view, err);
-        if (!status)
-            status = rq_graph_copy_param(graph, node, slot, name, &view, err);
+        status = read_param(graph, node, slot, name, source, err);
     }
     return status;
 }
 
-static rq_status read_node(rq_graph *graph, const json_t *json, rq_tensorfile *file, rq_error *err)
+static rq_status read_node(rq_graph *graph, const json_t *json, const tensor_source *source,
+                           rq_error *err)
 {
     rq_op op = RQ_OP_INPUT;
     const char *name = NULL;
@@ -135,7 +152,7 @@ static rq_status read_node(rq_graph *graph, const json_t *json, rq_tensorfile *f
         n_members++;
         status = rq_json_get_object(json, "params", &params, err);
         if (!status)
-            status = read_params(graph, node, params, file, err);
+            status = read_params(graph, node, params, source, err);
     }
     if (!status && json_object_size(json) != n_members)
         status = rq_fail(err, RQ_ERR_FILE, "%zu members, a %s has %zu", json_object_size(json),
@@ -143,8 +160,10 @@ static rq_status read_node(rq_graph *graph, const json_t *json, rq_tensorfile *f
     return status;
 }
 
-rq_status rq_graph_read_json(rq_graph *graph, const char *text, rq_tensorfile *file, rq_error *err)
+rq_status rq_graph_read_json(rq_graph *graph, const char *text, rq_tensorfile *file, bool as_views,
+                             rq_error *err)
 {
+    const tensor_source source = {file, as_views};
     json_t *tree = NULL, *nodes = NULL;
     rq_status status = rq_json_parse(&tree, text, strlen(text), err);
     if (!status)
@@ -152,7 +171,7 @@ rq_status rq_graph_read_json(rq_graph *graph, const char *text, rq_tensorfile *f
     if (!status && json_object_size(tree) != 1)
         status = rq_fail(err, RQ_ERR_FILE, "members besides 'nodes'");
     for (size_t i = 0; i < json_array_size(nodes) && !status; i++) {
-        status = read_node(graph, json_array_get(nodes, i), file, err);
+        status = read_node(graph, json_array_get(nodes, i), &source, err);
         if (status)
             rq_error_prefix(err, "node %zu", i);
     }

@@ -120,6 +120,7 @@ rq_status rq_model_check_finite(const rq_model *model, rq_error *err)
             if (!isfinite(values[k]))
                 return rq_fail(err, RQ_ERR_MODEL, "%s: value %zu is %g", param->name, k,
                                (double)values[k]);
+        rq_graph_release(&model->graph, &param->tensor);
     }
     return RQ_OK;
 }

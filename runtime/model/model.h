@@ -50,7 +50,7 @@ typedef struct rq_model {
                            session/integer.h) */
 } rq_model;
 
-/* All strings and arrays live in the graph's arena. */
+/* All strings and arrays live in the graph's arena; values as graph.h says. */
 #define RQ_MODEL_INIT                                                                              \
     {                                                                                              \
         .graph = RQ_GRAPH_INIT, .preprocess = RQ_PREPROCESS_IMAGENET                               \
@@ -70,6 +70,14 @@ RQ_NODISCARD rq_status rq_model_set_origin(rq_model *model, const char *parent_p
  * caller. Errors: RQ_ERR_IO, RQ_ERR_FILE (the rule broken and the byte offset), RQ_ERR_MODEL,
  * RQ_ERR_NOMEM; the message starts with the path. */
 RQ_NODISCARD rq_status rq_model_load(rq_model *out, const char *path, rq_error *err);
+
+/* The same, but the parameters are read-only views of the file, which stays open until
+ * rq_model_deinit: nothing is copied, and what has been read can leave memory (rq_graph_release).
+ * For models that are read and not changed; the file must not be truncated meanwhile (file.h). */
+RQ_NODISCARD rq_status rq_model_map(rq_model *out, const char *path, rq_error *err);
+
+/* Write a model's bytes to a writer, which stays open. Errors: as below. */
+RQ_NODISCARD rq_status rq_model_write(const rq_model *model, rq_writer *writer, rq_error *err);
 
 /* Write atomically. Errors: RQ_ERR_IO, RQ_ERR_NOMEM, RQ_ERR_MODEL (rq_model_load would refuse it);
  * the previous file is then untouched. */

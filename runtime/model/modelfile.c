@@ -252,7 +252,7 @@ static rq_status check_graph(const rq_model *model, rq_error *err)
     return status;
 }
 
-static rq_status read_model(rq_model *model, rq_tensorfile *file, rq_error *err)
+static rq_status read_model(rq_model *model, rq_tensorfile *file, bool as_views, rq_error *err)
 {
     const char *text = NULL;
     rq_status status = check_format(file, err);
@@ -277,7 +277,7 @@ static rq_status read_model(rq_model *model, rq_tensorfile *file, rq_error *err)
     if (!status)
         status = get_text(file, "graph", &text, err);
     if (!status)
-        status = rq_graph_read_json(&model->graph, text, file, err);
+        status = rq_graph_read_json(&model->graph, text, file, as_views, err);
     if (!status)
         status = check_all_used(model, file, err);
     if (!status)
@@ -285,20 +285,43 @@ static rq_status read_model(rq_model *model, rq_tensorfile *file, rq_error *err)
     return status ? status : check_graph(model, err);
 }
 
-rq_status rq_model_load(rq_model *out, const char *path, rq_error *err)
+static void close_file(void *file)
+{
+    rq_tensorfile_close(file);
+}
+
+/* Views keep the file open; so the graph takes it first. */
+static rq_status open_model(rq_model *out, const char *path, bool as_views, rq_error *err)
 {
     *out = (rq_model)RQ_MODEL_INIT;
     rq_tensorfile *file;
     rq_status status = rq_tensorfile_open(&file, path, err);
     if (status)
         return status;
-    status = read_model(out, file, err);
-    rq_tensorfile_close(file);
+    rq_tensorfile *unowned = file;
+    if (as_views) {
+        status = rq_graph_own(&out->graph, file, close_file, rq_tensorfile_mapping(file), err);
+        if (!status)
+            unowned = NULL;
+    }
+    if (!status)
+        status = read_model(out, file, as_views, err);
+    rq_tensorfile_close(unowned);
     if (status) {
         rq_error_prefix(err, "%s", path);
         rq_model_deinit(out);
     }
     return status;
+}
+
+rq_status rq_model_load(rq_model *out, const char *path, rq_error *err)
+{
+    return open_model(out, path, false, err);
+}
+
+rq_status rq_model_map(rq_model *out, const char *path, rq_error *err)
+{
+    return open_model(out, path, true, err);
 }
 
 /* ---- saving ---- */
@@ -353,7 +376,7 @@ static char *class_names_text(const rq_model *model)
     return text;
 }
 
-static rq_status write_model(const rq_model *model, const char *path, rq_error *err)
+static rq_status write_model(const rq_model *model, rq_writer *writer, rq_error *err)
 {
     char classes[16], seed[24];
     entry_list list = {.n = 0};
@@ -372,22 +395,42 @@ static rq_status write_model(const rq_model *model, const char *path, rq_error *
     put(&list, "seed", seed);
     put(&list, "parent", model->parent);
     put(&list, "isa_proof", model->isa_proof ? "true" : "false");
-    rq_status status =
-        list.failed ? rq_fail(err, RQ_ERR_NOMEM, "%s: out of memory or a name is not UTF-8", path)
-                    : rq_tensorfile_write(path, model->graph.params, model->graph.n_params,
-                                          list.pairs, list.n, err);
+    rq_status status = list.failed
+                           ? rq_fail(err, RQ_ERR_NOMEM, "%s: out of memory or a name is not UTF-8",
+                                     rq_writer_path(writer))
+                           : rq_tensorfile_write_to(writer, model->graph.params,
+                                                    model->graph.n_params, list.pairs, list.n, err);
     for (size_t i = 0; i < sizeof list.owned / sizeof list.owned[0]; i++)
         rq_free(list.owned[i]);
     return status;
 }
 
-rq_status rq_model_save(const rq_model *model, const char *path, rq_error *err)
+static rq_status check_model(const rq_model *model, const char *path, rq_error *err)
 {
     rq_status status = check_form(model, err);
     if (!status)
         status = check_graph(model, err);
+    if (status)
+        rq_error_prefix(err, "%s: not saved", path);
+    return status;
+}
+
+rq_status rq_model_write(const rq_model *model, rq_writer *writer, rq_error *err)
+{
+    const rq_status status = check_model(model, rq_writer_path(writer), err);
+    return status ? status : write_model(model, writer, err);
+}
+
+rq_status rq_model_save(const rq_model *model, const char *path, rq_error *err)
+{
+    rq_writer *writer = NULL;
+    rq_status status = check_model(model, path, err);
     if (!status)
-        return write_model(model, path, err);
-    rq_error_prefix(err, "%s: not saved", path);
+        status = rq_writer_open(&writer, path, err);
+    if (!status)
+        status = write_model(model, writer, err);
+    if (!status)
+        return rq_writer_commit(writer, err);
+    rq_writer_abort(writer);
     return status;
 }

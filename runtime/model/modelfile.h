@@ -40,10 +40,11 @@
 /* Does the file say that it is one of our models? */
 bool rq_model_is_in(const rq_tensorfile *file);
 
-/* Append the nodes that text describes to an empty graph, with copies of their tensors from file.
+/* Append the nodes that text describes to a graph without nodes, their tensors copied from file or
+ * as views of it (the graph must own the file then). Pages are released once they are checked.
  * Errors: RQ_ERR_FILE, RQ_ERR_MODEL, RQ_ERR_NOMEM. */
 RQ_NODISCARD rq_status rq_graph_read_json(rq_graph *graph, const char *text, rq_tensorfile *file,
-                                          rq_error *err);
+                                          bool as_views, rq_error *err);
 
 /* The text, allocated with rq_alloc; NULL without memory or when a name is not UTF-8. */
 char *rq_graph_write_json(const rq_graph *graph);

@@ -313,6 +313,11 @@ void rq_tensorfile_close(rq_tensorfile *file)
     rq_free(file);
 }
 
+const rq_mapping *rq_tensorfile_mapping(const rq_tensorfile *file)
+{
+    return &file->mapping;
+}
+
 bool rq_tensorfile_is_guarded(const rq_tensorfile *file)
 {
     return file->is_guarded;
@@ -357,6 +362,13 @@ rq_status rq_tensorfile_bytes(const rq_tensorfile *file, int i, const unsigned c
     if (!status)
         *out = file->data + entry->begin;
     return status;
+}
+
+void rq_tensorfile_release(const rq_tensorfile *file, const char *name)
+{
+    const rq_tensorfile_entry *entry = find_entry(file, name);
+    if (entry)
+        rq_mapping_release(&file->mapping, file->data + entry->begin, entry->end - entry->begin);
 }
 
 rq_status rq_tensorfile_find(rq_tensorfile *file, const char *name, rq_tensor *out, rq_error *err)

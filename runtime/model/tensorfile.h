@@ -21,7 +21,7 @@
 
 #include <stdbool.h>
 
-#include "runtime/base/status.h"
+#include "runtime/base/file.h"
 #include "runtime/model/tensor.h"
 
 enum {
@@ -35,6 +35,9 @@ typedef struct rq_tensorfile rq_tensorfile;
  * with the path. */
 RQ_NODISCARD rq_status rq_tensorfile_open(rq_tensorfile **out, const char *path, rq_error *err);
 void rq_tensorfile_close(rq_tensorfile *file); /* NULL is fine */
+
+/* The whole file in memory. */
+const rq_mapping *rq_tensorfile_mapping(const rq_tensorfile *file);
 
 /* Does the file carry checksums (all of them; the header's has been verified)? */
 bool rq_tensorfile_is_guarded(const rq_tensorfile *file);
@@ -66,9 +69,17 @@ RQ_NODISCARD rq_status rq_tensorfile_bytes(const rq_tensorfile *file, int i,
 RQ_NODISCARD rq_status rq_tensorfile_find(rq_tensorfile *file, const char *name, rq_tensor *out,
                                           rq_error *err);
 
+/* A tensor's values have been read and will not be soon (rq_mapping_release). */
+void rq_tensorfile_release(const rq_tensorfile *file, const char *name);
+
 typedef struct rq_text_pair {
     const char *key, *value;
 } rq_text_pair;
+
+/* Write a guarded file's bytes to a writer, which stays open. Errors: as below. */
+RQ_NODISCARD rq_status rq_tensorfile_write_to(rq_writer *writer, const rq_param *tensors,
+                                              int n_tensors, const rq_text_pair *metadata,
+                                              int n_metadata, rq_error *err);
 
 /* Write a guarded file, atomically. Keys "header_crc32" and "crc32" are ours; text that is not
  * UTF-8 is stored with '?' for the bytes that are not ASCII. Errors: RQ_ERR_IO, RQ_ERR_NOMEM,

@@ -138,10 +138,9 @@ static rq_status write_data(rq_writer *writer, const rq_param *tensors, int n, r
     return status;
 }
 
-rq_status rq_tensorfile_write(const char *path, const rq_param *tensors, int n_tensors,
-                              const rq_text_pair *metadata, int n_metadata, rq_error *err)
+rq_status rq_tensorfile_write_to(rq_writer *writer, const rq_param *tensors, int n_tensors,
+                                 const rq_text_pair *metadata, int n_metadata, rq_error *err)
 {
-    rq_writer *writer = NULL;
     unsigned char *bytes = NULL;
     size_t size_bytes = 0;
     json_t *header = json_object();
@@ -149,22 +148,27 @@ rq_status rq_tensorfile_write(const char *path, const rq_param *tensors, int n_t
                               : rq_fail(err, RQ_ERR_NOMEM, "out of memory");
     if (!status)
         status = finish_header(header, &bytes, &size_bytes, err);
-    if (status) {
-        rq_error_prefix(err, "%s", path);
-        goto out;
-    }
-    status = rq_writer_open(&writer, path, err);
-    if (!status)
+    if (status)
+        rq_error_prefix(err, "%s", rq_writer_path(writer));
+    else
         status = rq_writer_write(writer, bytes, size_bytes, err);
     if (!status)
         status = write_data(writer, tensors, n_tensors, err);
-    if (!status) {
-        status = rq_writer_commit(writer, err);
-        writer = NULL;
-    }
-out:
-    rq_writer_abort(writer);
     rq_free(bytes);
     json_decref(header);
+    return status;
+}
+
+rq_status rq_tensorfile_write(const char *path, const rq_param *tensors, int n_tensors,
+                              const rq_text_pair *metadata, int n_metadata, rq_error *err)
+{
+    rq_writer *writer = NULL;
+    rq_status status = rq_writer_open(&writer, path, err);
+    if (status)
+        return status;
+    status = rq_tensorfile_write_to(writer, tensors, n_tensors, metadata, n_metadata, err);
+    if (!status)
+        return rq_writer_commit(writer, err);
+    rq_writer_abort(writer);
     return status;
 }

@@ -181,6 +181,52 @@ static void test_graph_clone__no_memory(void **state)
     rq_graph_deinit(&graph);
 }
 
+static void count_close(void *object)
+{
+    ++*(int *)object;
+}
+
+static void test_graph_own__closes_with_the_graph(void **state)
+{
+    (void)state;
+    rq_graph graph = RQ_GRAPH_INIT, copy;
+    const rq_mapping none = {NULL, 0};
+    float values[6] = {1, 2, 3, 4, 5, 6};
+    const rq_tensor source = {.dtype = RQ_F32, .rank = 1, .dim = {6}, .data = values};
+    int n_first = 0, n_second = 0, node;
+    assert_ok(rq_graph_own(&graph, &n_first, count_close, &none, &err), &err);
+    assert_ok(rq_graph_own(&graph, &n_second, count_close, &none, &err), &err);
+    assert_ok(rq_graph_add_node(&graph, RQ_OP_SCALE, "s", 0, NULL, &node, &err), &err);
+    assert_ok(rq_graph_view_param(&graph, node, RQ_SLOT_WEIGHT, "w", &source, &err), &err);
+    assert_fails(rq_graph_view_param(&graph, node, RQ_SLOT_BIAS, "w", &source, &err), RQ_ERR_MODEL,
+                 &err);
+    assert_ptr_equal(graph.params[0].tensor.data, values);
+    rq_graph_release_node(&graph, node); /* not of a mapping: nothing happens */
+    assert_ok(rq_graph_clone(&copy, &graph, &err), &err);
+    assert_int_equal(n_first + n_second, 0);
+    rq_graph_deinit(&graph);
+    assert_int_equal(n_first, 1);
+    assert_int_equal(n_second, 1);
+    assert_true(copy.params[0].tensor.data != values);
+    assert_memory_equal(copy.params[0].tensor.data, values, sizeof values);
+    rq_graph_deinit(&copy);
+    assert_int_equal(n_first + n_second, 2);
+}
+
+static void test_graph_own__no_memory(void **state)
+{
+    (void)state;
+    rq_graph graph = RQ_GRAPH_INIT;
+    const rq_mapping none = {NULL, 0};
+    int n_closed = 0;
+    rq_alloc_test_fail_after(0);
+    const rq_status status = rq_graph_own(&graph, &n_closed, count_close, &none, &err);
+    rq_alloc_test_fail_after(-1);
+    assert_int_equal(status, RQ_ERR_NOMEM);
+    rq_graph_deinit(&graph);
+    assert_int_equal(n_closed, 0); /* still the caller's */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -192,6 +238,8 @@ int main(void)
         cmocka_unit_test(test_graph_outputs__and_what_they_need),
         cmocka_unit_test(test_graph_clone__is_deep),
         cmocka_unit_test(test_graph_clone__no_memory),
+        cmocka_unit_test(test_graph_own__closes_with_the_graph),
+        cmocka_unit_test(test_graph_own__no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -421,6 +421,98 @@ static void test_model_load__rejects_other_files(void **state)
     assert_fails(rq_model_load(&model, dir, &err), RQ_ERR_IO, &err);
 }
 
+/* The same model, in the file's own bytes. */
+static void test_model_map__views(void **state)
+{
+    (void)state;
+    rq_model model, mapped, copy;
+    const char *path = rq_test_path("%s/model.bin", dir);
+    const char *again = rq_test_path("%s/again.bin", dir);
+    make_model(&model, "repvgg:depth=1,3;width=8,48;groups=2");
+    assert_ok(rq_model_save(&model, path, &err), &err);
+    assert_ok(rq_model_map(&mapped, path, &err), &err);
+    assert_non_null(mapped.graph.owned);
+    const rq_mapping *mapping = &mapped.graph.owned->mapping;
+    for (int i = 0; i < mapped.graph.n_params; i++) {
+        const unsigned char *data = mapped.graph.params[i].tensor.data;
+        assert_true(data > mapping->data && data < mapping->data + mapping->size_bytes);
+    }
+    assert_same_graph(&model.graph, &mapped.graph);
+    for (int i = 0; i < mapped.graph.n_nodes; i++)
+        rq_graph_release_node(&mapped.graph, i);
+    assert_same_graph(&model.graph, &mapped.graph);
+    assert_ok(rq_model_save(&mapped, path, &err), &err); /* over itself: the old file stays open */
+    assert_same_graph(&model.graph, &mapped.graph);
+    assert_ok(rq_model_save(&mapped, again, &err), &err);
+    assert_ok(rq_graph_clone(&copy.graph, &mapped.graph, &err), &err);
+    rq_model_deinit(&mapped);
+    assert_same_graph(&model.graph, &copy.graph);
+    rq_graph_deinit(&copy.graph);
+    assert_ok(rq_model_load(&copy, again, &err), &err);
+    assert_same_graph(&model.graph, &copy.graph);
+    assert_null(copy.graph.owned);
+    rq_model_deinit(&copy);
+    rq_model_deinit(&model);
+}
+
+static void test_model_map__rejects_damage(void **state)
+{
+    (void)state;
+    rq_model model;
+    size_t n;
+    const char *path = save_tiny("good.bin");
+    uint8_t *bytes = rq_test_read_file(path, &n);
+    bytes[n - 1] ^= 1;
+    rq_test_write_file(path, bytes, n);
+    assert_fails(rq_model_map(&model, path, &err), RQ_ERR_FILE, &err);
+    assert_says(&err, "checksum");
+    assert_null(model.graph.owned);
+    rq_test_write_file(path, bytes, n - 1);
+    assert_fails(rq_model_map(&model, path, &err), RQ_ERR_FILE, &err);
+    rq_free(bytes);
+}
+
+static void test_model_write__leaves_the_rest_to_the_writer(void **state)
+{
+    (void)state;
+    rq_model model, mapped;
+    rq_writer *writer;
+    const char *temporary, *path = rq_test_path("%s/model.bin", dir);
+    make_model(&model, "repvgg:depth=1;width=1");
+    assert_ok(rq_writer_open(&writer, path, &err), &err);
+    assert_ok(rq_model_write(&model, writer, &err), &err);
+    assert_int_equal(access(path, F_OK), -1);
+    assert_ok(rq_writer_flush(writer, &temporary, &err), &err);
+    assert_ok(rq_model_map(&mapped, temporary, &err), &err);
+    assert_ok(rq_writer_commit(writer, &err), &err);
+    assert_same_graph(&model.graph, &mapped.graph);
+    rq_model_deinit(&mapped);
+    assert_ok(rq_model_load(&mapped, path, &err), &err);
+    rq_model_deinit(&mapped);
+
+    model.n_classes = 2;
+    assert_ok(rq_writer_open(&writer, path, &err), &err);
+    assert_fails(rq_model_write(&model, writer, &err), RQ_ERR_MODEL, &err);
+    assert_says(&err, "model.bin: not saved");
+    rq_writer_abort(writer);
+    rq_model_deinit(&model);
+}
+
+static void test_model_map__no_memory(void **state)
+{
+    (void)state;
+    const char *path = save_tiny("good.bin");
+    rq_status status = RQ_ERR_NOMEM;
+    for (long n = 0; status; n++) {
+        rq_model model;
+        rq_alloc_test_fail_after(n);
+        status = rq_model_map(&model, path, &err);
+        rq_alloc_test_fail_after(-1);
+        assert_true(!status || status == RQ_ERR_NOMEM);
+        rq_model_deinit(&model);
+    }
+}
+
 static void test_model_file__no_memory(void **state)
 {
     (void)state;
@@ -459,6 +551,10 @@ int main(void)
         TEST(test_model_load__rejects_graphs),
         TEST(test_model_load__rejects_what_does_not_fit_together),
         TEST(test_model_load__rejects_other_files),
+        TEST(test_model_map__views),
+        TEST(test_model_map__rejects_damage),
+        TEST(test_model_map__no_memory),
+        TEST(test_model_write__leaves_the_rest_to_the_writer),
         TEST(test_model_file__no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
