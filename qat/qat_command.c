@@ -36,11 +36,11 @@ static rq_status load_base(rq_model *out, const qat_flags *flags, rq_error *err)
     if (status != RQ_OK)
         return status;
     status = rq_require_arch(&base, flags->base_weights, flags->arch, err);
-    if (status == RQ_OK && flags->fp_finetune) {
-        *out = base;
-        return RQ_OK;
-    }
-    if (status == RQ_OK) {
+    if (status == RQ_OK && flags->fp_finetune) { /* a copy, to be trained */
+        status = rq_graph_clone(&out->graph, &base.graph, err);
+        if (status == RQ_OK)
+            status = rq_model_copy_info(out, &base, err);
+    } else if (status == RQ_OK) {
         status = rq_prepare_qat(out, &base, (rq_quant_layers)flags->quant_layers, err);
         if (status != RQ_OK)
             rq_error_prefix(err, "%s", flags->base_weights);

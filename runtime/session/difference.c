@@ -27,17 +27,23 @@ static rq_status compare(rq_difference *difference, const float *a, const float 
     return RQ_OK;
 }
 
+static rq_status check_classes(int a, int b, rq_error *err)
+{
+    if (a == b)
+        return RQ_OK;
+    return rq_fail(err, RQ_ERR_MODEL, "one model has %d classes, the other %d", a, b);
+}
+
 rq_status rq_difference_add(rq_difference *difference, rq_session *a, rq_session *b,
                             const uint8_t *pixels, const int32_t *labels, int n, rq_error *err)
 {
     const int n_classes = rq_session_get_info(a).n_classes;
     const int other = rq_session_get_info(b).n_classes;
-    void *memory = NULL;
-    if (n_classes != other)
-        return rq_fail(err, RQ_ERR_MODEL, "one model has %d classes, the other %d", n_classes,
-                       other);
     const size_t n_logits = (size_t)n * (size_t)n_classes;
-    rq_status status = rq_alloc_array(&memory, n_logits, 2 * sizeof(float), err);
+    void *memory = NULL;
+    rq_status status = check_classes(n_classes, other, err);
+    if (!status)
+        status = rq_alloc_array(&memory, n_logits, 2 * sizeof(float), err);
     float *logits = memory;
     if (!status)
         status = rq_session_run(a, pixels, n, logits, err);
@@ -67,27 +73,55 @@ static void fill_random(uint8_t *pixels, size_t n_pixels, rq_random *random)
     }
 }
 
-rq_status rq_difference_random(rq_difference *out, const rq_model *a, const rq_model *b, int size,
-                               int n_images, uint64_t seed, rq_error *err)
+typedef struct logits {
+    float *values; /* [n_images, n_classes] */
+    int n_classes;
+} logits;
+
+/* The session is gone afterwards. */
+static rq_status run_random(logits *out, const rq_model *model, int size, int n_images,
+                            uint64_t seed, rq_error *err)
 {
     const rq_session_options options = {.batch = 1, .height = size, .width = size};
     const size_t n_pixels = (size_t)size * (size_t)size;
-    rq_session *sessions[2] = {NULL, NULL};
-    void *pixels = NULL;
-    *out = (rq_difference){0.0, 0.0, 0};
-    rq_status status = rq_session_create(&sessions[0], a, &options, err);
+    rq_session *session = NULL;
+    void *pixels = NULL, *values = NULL;
+    rq_status status = rq_session_create(&session, model, &options, err);
+    if (status)
+        return status;
+    out->n_classes = rq_session_get_info(session).n_classes;
+    const size_t n_classes = (size_t)out->n_classes;
+    status = rq_alloc_array(&pixels, n_pixels, 3, err);
     if (!status)
-        status = rq_session_create(&sessions[1], b, &options, err);
-    if (!status)
-        status = rq_alloc_array(&pixels, n_pixels, 3, err);
+        status = rq_alloc_array(&values, (size_t)n_images, n_classes * sizeof(float), err);
+    out->values = values;
     for (int i = 0; i < n_images && !status; i++) {
         rq_random random = rq_random_stream(seed, 0, (uint64_t)i);
         fill_random(pixels, n_pixels, &random);
-        status = rq_difference_add(out, sessions[0], sessions[1], pixels, NULL, 1, err);
+        status = rq_session_run(session, pixels, 1, out->values + (size_t)i * n_classes, err);
     }
     rq_free(pixels);
-    rq_session_destroy(sessions[0]);
-    rq_session_destroy(sessions[1]);
+    rq_session_destroy(session);
+    return status;
+}
+
+/* One model after the other: only one's packed weights are in memory at a time. */
+rq_status rq_difference_random(rq_difference *out, const rq_model *a, const rq_model *b, int size,
+                               int n_images, uint64_t seed, rq_error *err)
+{
+    logits of_a = {NULL, 0}, of_b = {NULL, 0};
+    *out = (rq_difference){0.0, 0.0, 0};
+    rq_status status = run_random(&of_a, a, size, n_images, seed, err);
+    if (!status)
+        status = run_random(&of_b, b, size, n_images, seed, err);
+    if (!status)
+        status = check_classes(of_a.n_classes, of_b.n_classes, err);
+    for (int i = 0; i < n_images && !status; i++) {
+        const size_t at = (size_t)i * (size_t)of_a.n_classes;
+        status = compare(out, of_a.values + at, of_b.values + at, of_a.n_classes, err);
+    }
+    rq_free(of_a.values);
+    rq_free(of_b.values);
     return status;
 }
 

@@ -24,7 +24,8 @@ RQ_NODISCARD rq_status rq_difference_add(rq_difference *difference, rq_session *
                                          rq_error *err);
 
 /* Two models over n_images random images of size x size pixels: noise whose level and strength vary
- * from image to image and channel to channel. Errors: as above and those of rq_session_create. */
+ * from image to image and channel to channel. One runs after the other, so that the memory is that
+ * of one session and of all logits. Errors: as above and those of rq_session_create. */
 RQ_NODISCARD rq_status rq_difference_random(rq_difference *out, const rq_model *a,
                                             const rq_model *b, int size, int n_images,
                                             uint64_t seed, rq_error *err);

@@ -25,7 +25,7 @@ static rq_status check_weight_scales(const rq_model *model, rq_error *err)
 rq_status rq_open_model(rq_model *out, const char *path, unsigned forms, rq_error *err)
 {
     rq_model model;
-    rq_status status = rq_model_load(&model, path, err);
+    rq_status status = rq_model_map(&model, path, err);
     if (status != RQ_OK)
         return status;
     status = rq_model_require_form(&model, path, forms, err);

@@ -9,8 +9,9 @@
 #define RQ_ANY_FORM ((1u << RQ_N_FORMS) - 1)
 
 /* Load a model of one of the forms (bit set of 1u << rq_form) whose parameters are finite, and
- * whose integers and scales keep the integer contract. *out is owned by the caller. Errors: as
- * rq_model_load, rq_model_require_form, rq_model_check_finite and rq_integer_check. */
+ * whose integers and scales keep the integer contract. *out is owned by the caller; its parameters
+ * are read-only views of the file (rq_model_map). Errors: as rq_model_map, rq_model_require_form,
+ * rq_model_check_finite and rq_integer_check. */
 RQ_NODISCARD rq_status rq_open_model(rq_model *out, const char *path, unsigned forms,
                                      rq_error *err);
 

@@ -138,6 +138,7 @@ static rq_status add_steps(rq_session *session, const rq_model *model, rq_error 
             rq_error_prefix(err, "%s", graph->nodes[i].name);
             return status;
         }
+        rq_graph_release_node(graph, i); /* weights are packed now */
     }
     const rq_value *last = &session->values[graph->n_nodes - 1];
     if (last->repr != RQ_REPR_REAL)
