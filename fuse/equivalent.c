@@ -15,8 +15,8 @@ static void find_affine(const rq_linear_part *part, int node, rq_kernel *out, do
 {
     rq_equivalent_find(part, node_at(part, node)->input[0], out, workspace);
     const size_t n = rq_kernel_row(out);
-    for (int64_t c = 0; c < out->oc; c++) {
-        const rq_affine affine = rq_linear_affine(part->graph, node, c);
+    for (int64_t c = 0; c < out->n_rows; c++) {
+        const rq_affine affine = rq_linear_affine(part->graph, node, out->first + c);
         for (size_t i = 0; i < n; i++)
             out->weight[(size_t)c * n + i] *= affine.factor;
         out->bias[c] = affine.factor * out->bias[c] + affine.offset;
@@ -31,13 +31,15 @@ static void find_add(const rq_linear_part *part, int node, rq_kernel *out, doubl
     if (value->direct >= 0)
         rq_equivalent_find(part, add->input[value->direct], out, workspace);
     else
-        memset(out->weight, 0, value->n_elems * sizeof(double));
+        memset(out->weight, 0, (size_t)out->n_rows * (rq_kernel_row(out) + 1) * sizeof(double));
     for (int k = 0; k < add->n_inputs; k++) {
         if (k == value->direct)
             continue;
         const rq_linear_value *in = rq_linear_value_of(part, add->input[k]);
-        rq_kernel branch = rq_kernel_at(&in->kernel, workspace);
-        rq_equivalent_find(part, add->input[k], &branch, workspace + in->n_elems);
+        const rq_kernel rows = rq_kernel_slice(&in->kernel, out->first, out->n_rows);
+        rq_kernel branch = rq_kernel_at(&rows, workspace);
+        rq_equivalent_find(part, add->input[k], &branch,
+                           workspace + (size_t)rows.n_rows * (rq_kernel_row(&rows) + 1));
         rq_kernel_add(out, &branch);
     }
 }
@@ -56,7 +58,7 @@ static void find_window(const rq_linear_part *part, int node, rq_kernel *out, do
     rq_kernel_compose(out, &window, &inner);
 }
 
-static find_function *const rows[RQ_N_OPS] = {
+static find_function *const functions[RQ_N_OPS] = {
     [RQ_OP_CONV] = find_window,       [RQ_OP_AVG_POOL] = find_window, [RQ_OP_ADD] = find_add,
     [RQ_OP_BATCH_NORM] = find_affine, [RQ_OP_SCALE] = find_affine,
 };
@@ -66,20 +68,39 @@ void rq_equivalent_find(const rq_linear_part *part, int node, rq_kernel *out, do
     if (node == part->base)
         rq_kernel_set_identity(out);
     else
-        rows[node_at(part, node)->op](part, node, out, workspace);
+        functions[node_at(part, node)->op](part, node, out, workspace);
+}
+
+/* Rows at a time: what stays in a cache, but no more than 16 slices, since the first operators of
+ * sequences are found again for each. */
+static int64_t rows_per_slice(const rq_kernel *kernel)
+{
+    enum { CACHED = 1 << 16, MAX_SLICES = 16 };
+    const int64_t cached = CACHED / (int64_t)rq_kernel_row(kernel) + 1;
+    const int64_t fewest = (kernel->oc + MAX_SLICES - 1) / MAX_SLICES;
+    const int64_t n = cached > fewest ? cached : fewest;
+    return n < kernel->oc ? n : kernel->oc;
 }
 
 size_t rq_equivalent_workspace(const rq_linear_part *part)
 {
     const rq_linear_value *value = rq_linear_value_of(part, part->node);
-    return value->n_elems + value->find_elems;
+    const int64_t n_rows = rows_per_slice(&value->kernel);
+    return (size_t)n_rows * (rq_kernel_row(&value->kernel) + 1) +
+           rq_linear_find_elems(value, n_rows);
 }
 
 void rq_equivalent_evaluate(const rq_linear_part *part, double *workspace, float *weight,
                             float *bias)
 {
-    const rq_linear_value *value = rq_linear_value_of(part, part->node);
-    rq_kernel kernel = rq_kernel_at(&value->kernel, workspace);
-    rq_equivalent_find(part, part->node, &kernel, workspace + value->n_elems);
-    rq_kernel_round(&kernel, weight, bias);
+    const rq_kernel *whole = &rq_linear_value_of(part, part->node)->kernel;
+    const int64_t step = rows_per_slice(whole);
+    for (int64_t first = 0; first < whole->oc; first += step) {
+        const int64_t left = whole->oc - first;
+        const rq_kernel rows = rq_kernel_slice(whole, first, left < step ? left : step);
+        rq_kernel slice = rq_kernel_at(&rows, workspace);
+        rq_equivalent_find(part, part->node, &slice,
+                           workspace + (size_t)step * (rq_kernel_row(whole) + 1));
+        rq_kernel_round(&slice, weight, bias);
+    }
 }

@@ -10,15 +10,18 @@
 
 #include "fuse/linear_part.h"
 
-/* Find the value of one node of the part, with the parameters as they are now: out has that value's
- * geometry (rq_linear_value.kernel) and memory; workspace: its find_elems numbers. */
+/* Find rows of the value of one node of the part, with the parameters as they are now: out has that
+ * value's geometry (rq_linear_value.kernel), says which rows, and has memory for them; workspace:
+ * rq_linear_find_elems numbers. */
 void rq_equivalent_find(const rq_linear_part *part, int node, rq_kernel *out, double *workspace);
 
-/* How many numbers of workspace rq_equivalent_evaluate takes. */
+/* How many numbers of workspace rq_equivalent_evaluate takes: for a RepVGG block a sixteenth of its
+ * kernel or half a megabyte. */
 size_t rq_equivalent_workspace(const rq_linear_part *part);
 
 /* The whole part in PyTorch's layout: weight [OC, IC/G, KH, KW], bias [OC], sizes and geometry:
- * rq_linear_value_of(part, part->node)->kernel. Allocates nothing. */
+ * rq_linear_value_of(part, part->node)->kernel. Works through some output channels at a time.
+ * Allocates nothing. */
 void rq_equivalent_evaluate(const rq_linear_part *part, double *workspace, float *weight,
                             float *bias);
 

@@ -105,6 +105,9 @@ static rq_status evaluate(const pass *p, int conv, const rq_linear_part *part, r
         return status;
     rq_equivalent_evaluate(part, workspace, rq_tensor_f32(weight), rq_tensor_f32(bias));
     rq_free(workspace);
+    for (int i = part->base + 1; i <= part->node; i++)
+        if (rq_linear_value_of(part, i)->is_member)
+            rq_graph_release_node(p->in, i);
     status = check_finite(weight, name, err);
     return status ? status : check_finite(bias, name, err);
 }
@@ -136,7 +139,9 @@ static rq_status copy(pass *p, int i, rq_error *err)
     int inputs[RQ_MAX_INPUTS];
     for (int k = 0; k < p->in->nodes[i].n_inputs; k++)
         inputs[k] = p->map[p->in->nodes[i].input[k]];
-    return rq_graph_copy_node(p->out, p->in, i, inputs, &p->map[i], err);
+    const rq_status status = rq_graph_copy_node(p->out, p->in, i, inputs, &p->map[i], err);
+    rq_graph_release_node(p->in, i);
+    return status;
 }
 
 static rq_status run(pass *p, rq_error *err)

@@ -23,23 +23,31 @@ static int64_t first_input(const rq_kernel *k, int64_t c)
 
 bool rq_kernel_elems(const rq_kernel *kernel, size_t *out)
 {
-    const int64_t dims[4] = {kernel->oc, kernel->conv.kernel[0], kernel->conv.kernel[1],
+    const int64_t dims[4] = {kernel->n_rows, kernel->conv.kernel[0], kernel->conv.kernel[1],
                              group_inputs(kernel)};
     size_t n;
-    return rq_dims_elems(dims, 4, &n) && rq_add_size(n, (size_t)kernel->oc, out);
+    return rq_dims_elems(dims, 4, &n) && rq_add_size(n, (size_t)kernel->n_rows, out);
 }
 
 rq_kernel rq_kernel_at(const rq_kernel *geometry, double *memory)
 {
     rq_kernel kernel = *geometry;
     kernel.weight = memory;
-    kernel.bias = memory + (size_t)geometry->oc * rq_kernel_row(geometry);
+    kernel.bias = memory + (size_t)geometry->n_rows * rq_kernel_row(geometry);
+    return kernel;
+}
+
+rq_kernel rq_kernel_slice(const rq_kernel *geometry, int64_t first, int64_t n_rows)
+{
+    rq_kernel kernel = *geometry;
+    kernel.first = first;
+    kernel.n_rows = n_rows;
     return kernel;
 }
 
 void rq_kernel_set_identity(rq_kernel *kernel)
 {
-    for (int64_t c = 0; c < kernel->oc; c++) {
+    for (int64_t c = 0; c < kernel->n_rows; c++) {
         kernel->weight[c] = 1.0;
         kernel->bias[c] = 0.0;
     }
@@ -48,24 +56,26 @@ void rq_kernel_set_identity(rq_kernel *kernel)
 void rq_kernel_round(const rq_kernel *kernel, float *weight, float *bias)
 {
     const int64_t icg = group_inputs(kernel), n_taps = taps(kernel);
-    for (int64_t oc = 0; oc < kernel->oc; oc++) {
-        const double *source = kernel->weight + oc * n_taps * icg;
+    weight += kernel->first * icg * n_taps;
+    for (int64_t c = 0; c < kernel->n_rows; c++) {
+        const double *source = kernel->weight + c * n_taps * icg;
         for (int64_t ic = 0; ic < icg; ic++)
             for (int64_t tap = 0; tap < n_taps; tap++)
                 *weight++ = (float)source[tap * icg + ic];
-        bias[oc] = (float)kernel->bias[oc];
+        bias[kernel->first + c] = (float)kernel->bias[c];
     }
 }
 
 void rq_kernel_assign(rq_kernel *kernel, const float *weight, const float *bias)
 {
     const int64_t icg = group_inputs(kernel), n_taps = taps(kernel);
-    for (int64_t oc = 0; oc < kernel->oc; oc++) {
-        double *row = kernel->weight + oc * n_taps * icg;
+    weight += kernel->first * icg * n_taps;
+    for (int64_t c = 0; c < kernel->n_rows; c++) {
+        double *row = kernel->weight + c * n_taps * icg;
         for (int64_t ic = 0; ic < icg; ic++)
             for (int64_t tap = 0; tap < n_taps; tap++)
                 row[tap * icg + ic] = (double)*weight++;
-        kernel->bias[oc] = bias ? (double)bias[oc] : 0.0;
+        kernel->bias[c] = bias ? (double)bias[kernel->first + c] : 0.0;
     }
 }
 
@@ -112,7 +122,7 @@ static bool fits(const rq_conv_attr *sum, const rq_conv_attr *branch, int axis)
 
 int rq_kernel_cover(rq_kernel *sum, const rq_kernel *const *branches, int n)
 {
-    *sum = (rq_kernel){branches[0]->oc, branches[0]->ic, branches[0]->conv, NULL, NULL};
+    *sum = rq_kernel_slice(branches[0], 0, branches[0]->oc);
     rq_conv_attr *all = &sum->conv;
     for (int i = 1; i < n; i++) {
         const rq_conv_attr *conv = &branches[i]->conv;
@@ -146,16 +156,17 @@ static void pair_rows(const rq_kernel *sum, const rq_kernel *branch, row_functio
     const placement x_at = place(&sum->conv, &branch->conv, 1);
     const int64_t sum_icg = group_inputs(sum), icg = group_inputs(branch);
     double *row = branch->weight;
-    for (int64_t oc = 0; oc < branch->oc; oc++) {
+    for (int64_t c = 0; c < branch->n_rows; c++) {
+        const int64_t oc = branch->first + c;
         const int64_t first = first_input(branch, oc) - first_input(sum, oc);
         for (int64_t y = 0; y < branch->conv.kernel[0]; y++)
             for (int64_t x = 0; x < branch->conv.kernel[1]; x++, row += icg) {
                 const int64_t tap =
                     (y_at.first + y * y_at.step) * sum->conv.kernel[1] + x_at.first + x * x_at.step;
-                function(sum->weight + (oc * taps(sum) + tap) * sum_icg + first, row, icg);
+                function(sum->weight + (c * taps(sum) + tap) * sum_icg + first, row, icg);
             }
     }
-    function(sum->bias, branch->bias, sum->oc);
+    function(sum->bias, branch->bias, sum->n_rows);
 }
 
 static void add_row(double *sum, double *branch, int64_t n)
@@ -207,7 +218,7 @@ static bool sequence_axis(rq_conv_attr *out, const rq_conv_attr *outer, const rq
 
 bool rq_kernel_sequence(rq_kernel *out, const rq_window *outer, const rq_kernel *inner)
 {
-    *out = (rq_kernel){.oc = outer->oc, .ic = inner->ic};
+    *out = (rq_kernel){.oc = outer->oc, .ic = inner->ic, .n_rows = outer->oc};
     out->conv.groups = greatest_common_divisor(outer->conv.groups, inner->conv.groups);
     return sequence_axis(&out->conv, &outer->conv, &inner->conv, 0) &&
            sequence_axis(&out->conv, &outer->conv, &inner->conv, 1);
@@ -290,7 +301,8 @@ static inline void over_outer_taps(const sequence *s, int64_t e, int64_t i, row_
     const rq_conv_attr *conv = &s->outer->conv;
     const int64_t d = e / (s->outer->oc / conv->groups) * s->channels + i;
     const int64_t row = group_inputs(s->all), first = first_input(s->inner, d);
-    double *all = s->all->weight + e * taps(s->all) * row + first - first_input(s->all, e);
+    const int64_t held = e - s->all->first;
+    double *all = s->all->weight + held * taps(s->all) * row + first - first_input(s->all, e);
     double *inner = s->inner->weight + d * taps(s->inner) * group_inputs(s->inner);
     int64_t index = (e * s->channels + i) * conv->kernel[0] * conv->kernel[1];
     for (int64_t y = 0; y < conv->kernel[0]; y++)
@@ -299,7 +311,7 @@ static inline void over_outer_taps(const sequence *s, int64_t e, int64_t i, row_
             const double weight = s->outer->weight
                                       ? (double)s->outer->weight[index]
                                       : 1.0 / ((double)conv->kernel[0] * conv->kernel[1]);
-            double sum = product(s->all->bias + e, s->inner->bias + d, 1, weight);
+            double sum = product(s->all->bias + held, s->inner->bias + d, 1, weight);
             sum += over_inner_taps(s, all + tap * row, inner, weight, product);
             if (dweight)
                 dweight[index] += (float)sum;
@@ -313,10 +325,11 @@ void rq_kernel_compose(rq_kernel *out, const rq_window *outer, const rq_kernel *
 {
     const sequence s = sequence_init(outer, inner, out);
     const bool parallel = rq_kernel_sequence_work(outer, inner) > SERIAL_WORK;
-    memset(out->weight, 0, (size_t)out->oc * rq_kernel_row(out) * sizeof *out->weight);
+    memset(out->weight, 0, (size_t)out->n_rows * rq_kernel_row(out) * sizeof *out->weight);
 #pragma omp parallel for schedule(static) if (parallel)
-    for (int64_t e = 0; e < outer->oc; e++) {
-        out->bias[e] = outer->bias ? (double)outer->bias[e] : 0.0;
+    for (int64_t c = 0; c < out->n_rows; c++) {
+        const int64_t e = out->first + c;
+        out->bias[c] = outer->bias ? (double)outer->bias[e] : 0.0;
         for (int64_t i = 0; i < s.channels; i++)
             over_outer_taps(&s, e, i, add_to_all, NULL);
     }

@@ -16,13 +16,14 @@
 #include "runtime/model/graph.h"
 
 typedef struct rq_kernel {
-    int64_t oc, ic;    /* ic: all input channels; a group sees ic / conv.groups */
-    rq_conv_attr conv; /* dilation is 1 on an axis with one tap */
-    double *weight;    /* [OC, KH, KW, IC/G]: the channels of one tap stand together */
-    double *bias;      /* [OC] */
+    int64_t oc, ic;        /* ic: all input channels; a group sees ic / conv.groups */
+    rq_conv_attr conv;     /* dilation is 1 on an axis with one tap */
+    int64_t first, n_rows; /* the output channels that are held: all of them, or some */
+    double *weight;        /* [n_rows, KH, KW, IC/G]: the channels of one tap stand together */
+    double *bias;          /* [n_rows] */
 } rq_kernel;
 
-/* Weights of one output channel. */
+/* Weights of one output channel: a row. */
 static inline size_t rq_kernel_row(const rq_kernel *kernel)
 {
     return (size_t)kernel->conv.kernel[0] * (size_t)kernel->conv.kernel[1] *
@@ -35,13 +36,17 @@ bool rq_kernel_elems(const rq_kernel *kernel, size_t *out);
 /* The same geometry with weight and bias in memory (that many numbers, owned by the caller). */
 rq_kernel rq_kernel_at(const rq_kernel *geometry, double *memory);
 
-/* y = x, weight and bias in place: a 1x1 depthwise kernel of ones. */
+/* The geometry with some of the rows. */
+rq_kernel rq_kernel_slice(const rq_kernel *geometry, int64_t first, int64_t n_rows);
+
+/* y = x: a 1x1 depthwise kernel of ones. */
 void rq_kernel_set_identity(rq_kernel *kernel);
 
-/* To PyTorch's layout, rounded once: weight [OC, IC/G, KH, KW], bias [OC]. */
+/* The rows that are held to PyTorch's layout, rounded once: weight [OC, IC/G, KH, KW], bias [OC].
+ */
 void rq_kernel_round(const rq_kernel *kernel, float *weight, float *bias);
 
-/* From PyTorch's layout; bias NULL: zeros. */
+/* The same from PyTorch's layout; bias NULL: zeros. */
 void rq_kernel_assign(rq_kernel *kernel, const float *weight, const float *bias);
 
 /* ---- sums ---- */
@@ -53,7 +58,8 @@ int rq_kernel_cover(rq_kernel *sum, const rq_kernel *const *branches, int n);
 
 bool rq_kernel_same_geometry(const rq_kernel *a, const rq_kernel *b);
 
-/* sum += branch. Backward: dbranch = what dsum holds at the branch's taps. */
+/* sum += branch, which holds the same rows. Backward: dbranch = what dsum holds at the branch's
+ * taps. */
 void rq_kernel_add(rq_kernel *sum, const rq_kernel *branch);
 void rq_kernel_add_backward(rq_kernel *dbranch, const rq_kernel *dsum);
 
@@ -74,7 +80,8 @@ bool rq_kernel_sequence(rq_kernel *out, const rq_window *outer, const rq_kernel 
 /* Multiply-adds of the three functions below. */
 double rq_kernel_sequence_work(const rq_window *outer, const rq_kernel *inner);
 
-/* out = outer behind inner. Backward, from dout: dweight [OC, IC/G, KH, KW] += the gradient of
+/* out = outer behind inner; all of inner's rows are held, also when out's are not. Backward, from
+ * all of dout: dweight [OC, IC/G, KH, KW] += the gradient of
  * outer's weight, and dinner = the gradient of inner. */
 void rq_kernel_compose(rq_kernel *out, const rq_window *outer, const rq_kernel *inner);
 void rq_kernel_compose_dweight(float *dweight, const rq_kernel *dout, const rq_window *outer,

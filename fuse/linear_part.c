@@ -116,11 +116,19 @@ static size_t larger(size_t a, size_t b)
     return a > b ? a : b;
 }
 
+static size_t find_all(const rq_linear_value *value)
+{
+    return rq_linear_find_elems(value, value->kernel.oc);
+}
+
 static rq_status plan_base(const planning *p)
 {
     const int64_t channels = p->shapes[p->part->base].c;
-    value_at(p, p->part->base)->kernel = (rq_kernel){
-        .oc = channels, .ic = channels, .conv = {{1, 1}, {1, 1}, {0, 0}, {1, 1}, (int)channels}};
+    value_at(p, p->part->base)->kernel =
+        (rq_kernel){.oc = channels,
+                    .ic = channels,
+                    .n_rows = channels,
+                    .conv = {{1, 1}, {1, 1}, {0, 0}, {1, 1}, (int)channels}};
     return RQ_OK;
 }
 
@@ -130,8 +138,9 @@ static rq_status plan_affine(const planning *p, int i)
     rq_linear_value *out = value_at(p, i);
     out->kernel = in->kernel;
     out->has_bias = in->has_bias;
-    out->find_elems = in->find_elems;
-    out->pull_elems = larger(in->n_elems + in->find_elems, in->pull_elems);
+    out->find_fixed = in->find_fixed;
+    out->find_per_row = in->find_per_row;
+    out->pull_elems = larger(in->n_elems + find_all(in), in->pull_elems);
     out->work = (double)in->n_elems;
     return RQ_OK;
 }
@@ -182,10 +191,12 @@ static rq_status plan_add(const planning *p, int i)
     for (int k = 0; k < node->n_inputs; k++) {
         const bool is_direct = out->direct < 0 && rq_kernel_same_geometry(kernels[k], &out->kernel);
         const size_t own = is_direct ? 0 : branches[k]->n_elems;
+        const size_t own_row = is_direct ? 0 : rq_kernel_row(kernels[k]) + 1;
         if (is_direct)
             out->direct = k;
         out->has_bias |= branches[k]->has_bias;
-        out->find_elems = larger(out->find_elems, own + branches[k]->find_elems);
+        out->find_fixed = larger(out->find_fixed, branches[k]->find_fixed);
+        out->find_per_row = larger(out->find_per_row, own_row + branches[k]->find_per_row);
         out->pull_elems = larger(out->pull_elems, own + branches[k]->pull_elems);
         out->work += (double)branches[k]->n_elems;
     }
@@ -233,8 +244,8 @@ static rq_status plan_window(const planning *p, int i)
                        "%s: merged with %s, its kernel, stride or padding is over %d", node->name,
                        node_at(p, node->input[0])->name, RQ_MAX_SIDE);
     out->has_bias = in->has_bias || window.bias;
-    out->find_elems = in->n_elems + in->find_elems;
-    out->pull_elems = in->n_elems + larger(in->find_elems, in->n_elems + in->pull_elems);
+    out->find_fixed = in->n_elems + find_all(in);
+    out->pull_elems = in->n_elems + larger(find_all(in), in->pull_elems);
     out->work = rq_kernel_sequence_work(&window, &in->kernel);
     return RQ_OK;
 }
@@ -292,7 +303,7 @@ static rq_status count(const planning *p, int i)
         return rq_fail(p->err, RQ_ERR_MODEL, "%s: its linear part has over %d operators",
                        node->name, RQ_MAX_LINEAR_PART);
     if (!rq_kernel_elems(&value->kernel, &value->n_elems) || value->n_elems > RQ_MAX_LINEAR_ELEMS ||
-        value->n_elems + value->find_elems > RQ_MAX_LINEAR_ELEMS)
+        value->n_elems + find_all(value) > RQ_MAX_LINEAR_ELEMS)
         return rq_fail(p->err, RQ_ERR_MODEL, "%s: merging takes more than %d numbers", node->name,
                        RQ_MAX_LINEAR_ELEMS);
     if (value->work > RQ_MAX_LINEAR_WORK)

@@ -48,9 +48,9 @@ typedef struct rq_linear_value {
     rq_kernel kernel; /* geometry; no memory */
     size_t n_elems;   /* numbers in it */
     int direct;       /* add: the input of the sum's own geometry, -1 = none */
-    /* numbers of workspace, besides the value's own, that finding it and pulling a gradient through
-     * it take */
-    size_t find_elems, pull_elems;
+    /* numbers of workspace, besides the value's own, that finding rows of it and pulling a gradient
+     * through it take */
+    size_t find_fixed, find_per_row, pull_elems;
     double n_operators, work; /* of all ways to the base */
 } rq_linear_value;
 
@@ -73,6 +73,12 @@ void rq_linear_part_deinit(rq_linear_part *part); /* a zeroed one is fine */
 static inline const rq_linear_value *rq_linear_value_of(const rq_linear_part *part, int node)
 {
     return &part->values[node - part->base];
+}
+
+/* Workspace for finding n_rows output channels. */
+static inline size_t rq_linear_find_elems(const rq_linear_value *value, int64_t n_rows)
+{
+    return value->find_fixed + (size_t)n_rows * value->find_per_row;
 }
 
 /* conv or avg_pool, whose input has these channels. */

@@ -48,7 +48,8 @@ static void check_kernel(const block *b, int h, int w)
     assert_ok(rq_linear_part_init(&part, graph, want.shapes, node, base, &err), &err);
 
     const rq_linear_value *value = rq_linear_value_of(&part, node);
-    double *memory = rq_alloc(rq_equivalent_workspace(&part) * sizeof *memory);
+    double *memory =
+        rq_alloc((value->n_elems + rq_linear_find_elems(value, value->kernel.oc)) * sizeof *memory);
     rq_kernel kernel = rq_kernel_at(&value->kernel, memory);
     rq_equivalent_find(&part, node, &kernel, memory + value->n_elems);
     const size_t n_values = rq_shape_elems(&want.shapes[node]);

@@ -1,4 +1,5 @@
 /* convert and verify as functions: what they print, write and refuse. */
+#include <dirent.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -120,6 +121,29 @@ static void test_convert__writes_the_deploy_form(void **state)
     assert_non_null(strstr(text, "4 random images"));
 }
 
+/* A device cannot be read again: the model is compared in memory, then written. */
+static void test_convert__to_a_device(void **state)
+{
+    (void)state;
+    const char *text;
+    assert_ok(RUN(convert, &text, train_path, "/dev/null"), &err);
+    assert_non_null(strstr(text, "max |Δ|"));
+    assert_fails(RUN(convert, &text, train_path, "/dev/full"), RQ_ERR_IO, &err);
+    assert_string_equal(text, "");
+}
+
+/* What is in a folder. */
+static int count_files(void)
+{
+    DIR *stream = opendir(dir);
+    assert_non_null(stream);
+    int n = 0;
+    while (readdir(stream))
+        n++;
+    (void)closedir(stream);
+    return n - 2;
+}
+
 static void test_convert__in_place(void **state)
 {
     (void)state;
@@ -161,6 +185,7 @@ static void test_convert__refuses_over_tolerance(void **state)
     assert_says(&err, "train.bin: the logits differ by up to");
     assert_string_equal(text, "");
     assert_int_equal(access(out_path, F_OK), -1);
+    assert_int_equal(count_files(), 1); /* nothing half-written either */
     save_train(train_path, -1.0f);
     assert_fails(RUN(convert, &text, train_path, out_path), RQ_ERR_MODEL, &err);
     assert_says(&err, "train.bin: stage1.1.rbr_identity: running_var[0] is -1");
@@ -222,6 +247,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_convert__writes_the_deploy_form),
+        TEST(test_convert__to_a_device),
         TEST(test_convert__in_place),
         TEST(test_convert__refuses),
         TEST(test_convert__refuses_over_tolerance),

@@ -49,7 +49,7 @@ static void begin(problem *p, const block *b)
     p->loss = rq_kernel_at(&value->kernel, get(p->n_elems, sizeof(double)));
     rq_kernel_assign(&p->loss, p->dweight, p->dbias);
     p->kernel = get(p->n_elems, sizeof(double));
-    p->workspace = get(rq_equivalent_workspace(&p->part), sizeof(double));
+    p->workspace = get(rq_linear_find_elems(value, value->kernel.oc), sizeof(double));
     p->backward_workspace = get(rq_equivalent_backward_workspace(&p->part), sizeof(double));
     p->gradients = get((size_t)graph->n_params, sizeof(float *));
     for (int i = base + 1; i <= node; i++)
@@ -190,29 +190,54 @@ static void test_calls__stay_within_their_workspace(void **state)
     }
 }
 
-/* evaluate follows the parameters and gives PyTorch's layout. */
+/* evaluate follows the parameters and gives PyTorch's layout, rounded once. */
+static void expect_evaluated(problem *p)
+{
+    double terms;
+    const rq_kernel kernel = rq_kernel_at(&p->loss, p->kernel);
+    const size_t n_taps = (size_t)kernel.conv.kernel[0] * (size_t)kernel.conv.kernel[1];
+    const size_t icg = (size_t)(kernel.ic / kernel.conv.groups);
+    float *values = get(p->n_elems, sizeof *values);
+    double *workspace = get(rq_equivalent_workspace(&p->part), sizeof *workspace);
+    rq_equivalent_evaluate(&p->part, workspace, values, values + p->n_weights);
+    (void)loss(p, &terms); /* finds the kernel */
+    for (size_t oc = 0; oc < (size_t)kernel.oc; oc++) {
+        assert_true(values[p->n_weights + oc] == (float)kernel.bias[oc]);
+        for (size_t ic = 0; ic < icg; ic++)
+            for (size_t tap = 0; tap < n_taps; tap++)
+                assert_true(values[(oc * icg + ic) * n_taps + tap] ==
+                            (float)kernel.weight[(oc * n_taps + tap) * icg + ic]);
+    }
+    rq_free(workspace);
+    rq_free(values);
+}
+
 static void test_evaluate__current_parameters(void **state)
 {
     (void)state;
     problem p;
-    double terms;
     begin(&p, &blocks[0]);
-    float *values = get(p.n_elems, sizeof *values);
-    for (int i = 0; i < 2; i++) {
-        rq_equivalent_evaluate(&p.part, p.workspace, values, values + p.n_weights);
-        rq_kernel again = rq_kernel_at(&p.loss, p.kernel);
-        (void)loss(&p, &terms);
-        for (int64_t oc = 0; oc < 6; oc++) {
-            assert_true(values[p.n_weights + (size_t)oc] == (float)again.bias[oc]);
-            for (int64_t ic = 0; ic < 6; ic++)
-                for (int64_t tap = 0; tap < 9; tap++)
-                    assert_true(values[(oc * 6 + ic) * 9 + tap] ==
-                                (float)again.weight[(oc * 9 + tap) * 6 + ic]);
-        }
-        net_values(&p.n, "b.rbr_1x1.conv", RQ_SLOT_WEIGHT)[3] += 2.0f;
-    }
-    rq_free(values);
+    expect_evaluated(&p);
+    net_values(&p.n, "b.rbr_1x1.conv", RQ_SLOT_WEIGHT)[3] += 2.0f;
+    expect_evaluated(&p);
     end(&p);
+}
+
+/* Large kernels are evaluated some output channels at a time, the last time fewer. */
+static void test_evaluate__slices(void **state)
+{
+    (void)state;
+    static const block large[] = {{"RepVGG, large", build_repvgg, 128, 128, 5, 1, 1},
+                                  {"QARepVGG with a pool", build_qarepvgg_pool, 256, 256, 3, 1, 1},
+                                  {"DBB, large", build_dbb, 128, 128, 5, 1, 2},
+                                  {"depthwise", build_replk, 1024, 1024, 13, 1, 1024}};
+    for (size_t i = 0; i < sizeof large / sizeof large[0]; i++) {
+        problem p;
+        begin(&p, &large[i]);
+        assert_true(rq_equivalent_workspace(&p.part) < p.n_elems);
+        expect_evaluated(&p);
+        end(&p);
+    }
 }
 
 /* Kernels large enough for threads: the same bits with one and with four. */
@@ -248,6 +273,7 @@ int main(void)
         cmocka_unit_test(test_backward__adds_to_what_is_wanted),
         cmocka_unit_test(test_calls__stay_within_their_workspace),
         cmocka_unit_test(test_evaluate__current_parameters),
+        cmocka_unit_test(test_evaluate__slices),
         cmocka_unit_test(test_calls__same_bits_at_any_number_of_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -102,7 +102,8 @@ static void check_sizes(const rq_kernel *kernel, const rq_shape *in, const rq_sh
 static void check_part(const rq_linear_part *part, const reference *want, const reference *terms)
 {
     const rq_linear_value *value = rq_linear_value_of(part, part->node);
-    double *memory = rq_alloc(rq_equivalent_workspace(part) * sizeof *memory);
+    double *memory =
+        rq_alloc((value->n_elems + rq_linear_find_elems(value, value->kernel.oc)) * sizeof *memory);
     rq_kernel kernel = rq_kernel_at(&value->kernel, memory);
     rq_equivalent_find(part, part->node, &kernel, memory + value->n_elems);
     check_sizes(&kernel, &want->shapes[part->base], &want->shapes[part->node]);
@@ -156,7 +157,7 @@ static void test_sequences__are_exact_or_refused(void **state)
 static void compose_anyway(rq_kernel *out, int inner, int outer, double **memory)
 {
     const rq_graph *graph = &n.model.graph;
-    const rq_kernel identity = {4, 4, {{1, 1}, {1, 1}, {0, 0}, {1, 1}, 4}, NULL, NULL};
+    const rq_kernel identity = {.oc = 4, .ic = 4, .conv = square(1, 1, 4), .n_rows = 4};
     const rq_window first = rq_linear_window(graph, inner, 4),
                     last = rq_linear_window(graph, outer, 4);
     rq_kernel x, middle;
