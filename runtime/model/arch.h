@@ -1,4 +1,4 @@
-/* Architectures: functions that build graphs in training form.
+/* Architectures: functions that build graphs, in training form and in deploy form.
  *
  * A network has a name ("RepVGG-A0"; all of them: arch.c) or a description:
  *
@@ -102,6 +102,12 @@ const char *rq_arch_name(int i);
  * RQ_ERR_NOMEM. */
 RQ_NODISCARD rq_status rq_arch_build(rq_model *out, const char *text, int n_classes_override,
                                      rq_error *err);
+
+/* Build the deploy form: the linear part of each block is one 3x3 convolution with bias, module
+ * rbr_reparam, zeroed, and there are no auxiliary heads. It is what rq_fuse makes of the training
+ * form (fuse/fold.h), for weights that were merged elsewhere. Otherwise as rq_arch_build. */
+RQ_NODISCARD rq_status rq_arch_build_deploy(rq_model *out, const char *text, int n_classes_override,
+                                            rq_error *err);
 
 /* PyTorch's default initialisation, from seed: weights and biases of convolutions and linear layers
  * uniform in ±1/sqrt(fan_in); BN 1 and 0, mean 0, var 1; scales stay as they were built. A

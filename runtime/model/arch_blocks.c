@@ -10,6 +10,7 @@ enum { NO_NODE = -1, PATH_BYTES = 64 };
 /* Nodes are appended one by one; the first failure sticks and makes the rest do nothing. */
 typedef struct builder {
     rq_graph *graph;
+    rq_form form;
     rq_status status;
     rq_error *err;
 } builder;
@@ -167,10 +168,10 @@ static const struct {
 
 /* ---- what stands around them ---- */
 
-static int add_conv_bias(builder *b, const module *m, const char *name, int x)
+static int add_conv_bias(builder *b, const module *m, const char *name, int x, int kernel)
 {
     const int64_t dims[1] = {m->oc};
-    const int node = add_conv(b, m, name, x, 1);
+    const int node = add_conv(b, m, name, x, kernel);
     add_param(b, node, RQ_SLOT_BIAS, RQ_F32, 1, dims, 0.0f);
     return node;
 }
@@ -186,9 +187,9 @@ static int add_se(builder *b, const module *block, const char *name, int x, int 
     up.ic = hidden;
     up.oc = block->oc;
     int gate = add_unary(b, RQ_OP_GLOBAL_AVG_POOL, &down, "gap", x);
-    gate = add_conv_bias(b, &down, "down", gate);
+    gate = add_conv_bias(b, &down, "down", gate, 1);
     gate = add_unary(b, RQ_OP_RELU, &down, "relu", gate);
-    gate = add_conv_bias(b, &up, "up", gate);
+    gate = add_conv_bias(b, &up, "up", gate, 1);
     gate = add_unary(b, RQ_OP_SIGMOID, &down, "sigmoid", gate);
     return add_node(b, RQ_OP_MUL, block, name, 2, (const int[]){x, gate});
 }
@@ -198,7 +199,8 @@ static int add_se(builder *b, const module *block, const char *name, int x, int 
  * behind it in deployment, which are two functions.) */
 static int add_block(builder *b, const rq_arch *arch, const module *m, int x)
 {
-    int value = blocks[arch->block].build(b, m, x);
+    int value = b->form == RQ_FORM_DEPLOY ? add_conv_bias(b, m, "rbr_reparam", x, 3)
+                                          : blocks[arch->block].build(b, m, x);
     if (arch->se == RQ_SE_PRE)
         value = add_se(b, m, "se", value, arch->se_reduction);
     value = add_unary(b, RQ_OP_RELU, m, blocks[arch->block].activation, value);
@@ -228,9 +230,9 @@ static void name_block(const rq_arch *arch, int stage, module *m)
         (void)snprintf(m->path, sizeof m->path, "%s.%d", arch->name[stage], m->index);
 }
 
-static rq_status build_graph(rq_graph *graph, const rq_arch *arch, rq_error *err)
+static rq_status build_graph(rq_graph *graph, const rq_arch *arch, rq_form form, rq_error *err)
 {
-    builder b = {graph, RQ_OK, err};
+    builder b = {graph, form, RQ_OK, err};
     const module network = {.ic = arch->width[arch->n_stages - 1], .oc = arch->classes};
     int value = add_node(&b, RQ_OP_INPUT, &network, "input", 0, NULL);
     module m = {.ic = 3};
@@ -243,7 +245,7 @@ static rq_status build_graph(rq_graph *graph, const rq_arch *arch, rq_error *err
             value = add_block(&b, arch, &m, value);
             m.ic = m.oc;
         }
-        if (arch->aux[stage])
+        if (arch->aux[stage] && form == RQ_FORM_TRAIN)
             add_aux_head(&b, arch, stage, value);
     }
     value = add_unary(&b, RQ_OP_GLOBAL_AVG_POOL, &network, "gap", value);
@@ -251,7 +253,8 @@ static rq_status build_graph(rq_graph *graph, const rq_arch *arch, rq_error *err
     return b.status;
 }
 
-rq_status rq_arch_build(rq_model *out, const char *text, int n_classes_override, rq_error *err)
+static rq_status build_model(rq_model *out, const char *text, int n_classes_override, rq_form form,
+                             rq_error *err)
 {
     *out = (rq_model)RQ_MODEL_INIT;
     rq_arch arch;
@@ -263,12 +266,23 @@ rq_status rq_arch_build(rq_model *out, const char *text, int n_classes_override,
                        RQ_MAX_CHANNELS);
     if (n_classes_override > 0)
         arch.classes = n_classes_override;
-    out->form = RQ_FORM_TRAIN;
+    out->form = form;
     out->n_classes = arch.classes;
     out->arch = rq_arena_strdup(&out->graph.arena, text);
-    status = out->arch ? build_graph(&out->graph, &arch, err)
+    status = out->arch ? build_graph(&out->graph, &arch, form, err)
                        : rq_fail(err, RQ_ERR_NOMEM, "out of memory");
     if (status)
         rq_model_deinit(out);
     return status;
+}
+
+rq_status rq_arch_build(rq_model *out, const char *text, int n_classes_override, rq_error *err)
+{
+    return build_model(out, text, n_classes_override, RQ_FORM_TRAIN, err);
+}
+
+rq_status rq_arch_build_deploy(rq_model *out, const char *text, int n_classes_override,
+                               rq_error *err)
+{
+    return build_model(out, text, n_classes_override, RQ_FORM_DEPLOY, err);
 }
