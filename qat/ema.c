@@ -15,7 +15,7 @@ struct rq_ema {
 
 enum { PERIOD = 8, CHUNK = 16384, SWAP_BYTES = 4096 };
 
-double rq_ema_share(const rq_ema_options *options, int epoch, int64_t i)
+double rq_ema_share(const rq_ema_options *options, int64_t epoch, int64_t i)
 {
     if (options->rule == RQ_EMA_PLAIN)
         return options->alpha;

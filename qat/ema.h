@@ -21,7 +21,7 @@ typedef struct rq_ema_options {
 } rq_ema_options;
 
 /* a after iteration i (from 0) of an epoch (from 0); 0 where nothing is to be done. */
-double rq_ema_share(const rq_ema_options *options, int epoch, int64_t i);
+double rq_ema_share(const rq_ema_options *options, int64_t epoch, int64_t i);
 
 typedef struct rq_ema rq_ema;
 
