@@ -12,7 +12,8 @@ typedef struct rq_affine {
     double yx, yy, y0;
 } rq_affine;
 
-/* Counterclockwise about the centre of a w x h image. */
+/* Counterclockwise about the centre of a w x h image. (Multiples of 90 degrees, which PIL does by
+ * moving pixels, are nothing special here.) */
 rq_affine rq_affine_rotation(double degrees, int w, int h);
 
 typedef enum rq_interpolation {
