@@ -9,8 +9,8 @@
 
 #include "bench/unit_bn.h"
 #include "fuse/fold.h"
+#include "qat/optimizer.h"
 #include "qat/prepare.h"
-#include "qat/sgd.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/options.h"
 #include "runtime/base/random.h"
@@ -65,13 +65,13 @@ int main(int argc, char **argv)
     rq_model model;
     build(&model, argv[1], (int)resolution, form);
     rq_trainer *trainer;
-    rq_sgd *sgd;
+    rq_optimizer *optimizer;
     const bool bf16 = argc > 6 && strcmp(argv[6], "bf16") == 0;
     const rq_trainer_options options = {.batch = (int)batch,
                                         .precision = bf16 ? RQ_PRECISION_BF16 : RQ_PRECISION_F32};
-    const rq_sgd_options sgd_options = RQ_SGD_OPTIONS_INIT;
+    const rq_optimizer_options optimizer_options = RQ_OPTIMIZER_OPTIONS_INIT;
     check(rq_trainer_create(&trainer, &model, &options, &err));
-    check(rq_sgd_create(&sgd, trainer, &model, &sgd_options, &err));
+    check(rq_optimizer_create(&optimizer, trainer, &model, &optimizer_options, &err));
     const size_t n_pixels = (size_t)(batch * resolution * resolution * 3);
     uint8_t *pixels = rq_alloc(n_pixels);
     int32_t *labels = rq_alloc((size_t)batch * sizeof *labels);
@@ -86,7 +86,7 @@ int main(int argc, char **argv)
         rq_step_result result;
         const double start = rq_clock();
         check(rq_trainer_step(trainer, pixels, labels, &result, &err));
-        rq_sgd_step(sgd, 1e-4);
+        check(rq_optimizer_step(optimizer, 1e-4, &err));
         if (i >= 0)
             seconds[i] = rq_clock() - start;
         else
@@ -109,7 +109,7 @@ int main(int argc, char **argv)
     rq_free(seconds);
     rq_free(labels);
     rq_free(pixels);
-    rq_sgd_destroy(sgd);
+    rq_optimizer_destroy(optimizer);
     rq_trainer_destroy(trainer);
     rq_model_deinit(&model);
     return 0;

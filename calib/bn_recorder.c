@@ -7,13 +7,17 @@ rq_status rq_bn_recorder_init(rq_bn_recorder *out, const rq_graph *graph, rq_sta
                               rq_error *err)
 {
     size_t max_channels = 0;
-    void *memory = NULL;
+    void *memory = NULL, *needed = NULL;
     *out = (rq_bn_recorder){.arena = RQ_ARENA_INIT, .kind = kind, .n_nodes = graph->n_nodes};
     rq_status status =
         rq_arena_array(&out->arena, &memory, (size_t)graph->n_nodes, sizeof *out->stats, err);
     out->stats = memory;
+    if (status == RQ_OK)
+        status = rq_arena_array(&out->arena, &needed, (size_t)graph->n_nodes, sizeof(bool), err);
+    if (status == RQ_OK)
+        rq_graph_find_needed(graph, needed);
     for (int node = 0; node < graph->n_nodes && status == RQ_OK; node++) {
-        if (!rq_takes_bn(graph, node))
+        if (!((const bool *)needed)[node] || !rq_takes_bn(graph, node))
             continue;
         const size_t channels = (size_t)rq_graph_tensor(graph, node, RQ_SLOT_BIAS)->dim[0];
         max_channels = channels > max_channels ? channels : max_channels;

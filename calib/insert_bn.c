@@ -91,11 +91,13 @@ static rq_status add_bn(rq_graph *graph, const rq_graph *source, int node, int i
 
 /* at[i]: the node of out that has the value of source's node i. */
 static rq_status build(rq_graph *out, const rq_graph *source, const rq_channel_stats *stats,
-                       int *at, rq_error *err)
+                       int *at, const bool *needed, rq_error *err)
 {
     rq_status status = RQ_OK;
     for (int node = 0; node < source->n_nodes && status == RQ_OK; node++) {
         int inputs[RQ_MAX_INPUTS] = {0}, conv = 0;
+        if (!needed[node])
+            continue;
         for (int k = 0; k < source->nodes[node].n_inputs; k++)
             inputs[k] = at[source->nodes[node].input[k]];
         if (stats[node].n_channels == 0) {
@@ -114,18 +116,24 @@ static rq_status build(rq_graph *out, const rq_graph *source, const rq_channel_s
 rq_status rq_insert_bn(rq_model *out, const rq_model *deploy, const rq_channel_stats *stats,
                        rq_error *err)
 {
-    void *at = NULL;
+    const rq_graph *graph = &deploy->graph;
+    void *at = NULL, *needed = NULL;
     *out = (rq_model)RQ_MODEL_INIT;
     if (deploy->form != RQ_FORM_DEPLOY)
         return rq_fail(err, RQ_ERR_MODEL, "form is %s, batch norms are inserted into deploy",
                        rq_form_name(deploy->form));
     rq_status status = rq_model_copy_info(out, deploy, err);
     if (status == RQ_OK)
-        status = rq_alloc_array(&at, (size_t)deploy->graph.n_nodes, sizeof(int), err);
+        status = rq_alloc_array(&at, (size_t)graph->n_nodes, sizeof(int), err);
     if (status == RQ_OK)
-        status = build(&out->graph, &deploy->graph, stats, at, err);
+        status = rq_alloc_array(&needed, (size_t)graph->n_nodes, sizeof(bool), err);
+    if (status == RQ_OK) {
+        rq_graph_find_needed(graph, needed);
+        status = build(&out->graph, graph, stats, at, needed, err);
+    }
     out->form = RQ_FORM_WITHBN;
     rq_free(at);
+    rq_free(needed);
     if (status != RQ_OK)
         rq_model_deinit(out);
     return status;

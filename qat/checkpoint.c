@@ -16,7 +16,7 @@ static rq_status velocity_name(rq_arena *arena, const char *param, const char **
     return *out ? RQ_OK : rq_fail(err, RQ_ERR_NOMEM, "out of memory");
 }
 
-rq_status rq_checkpoint_save(const char *path, const rq_model *model, const rq_sgd *sgd,
+rq_status rq_checkpoint_save(const char *path, const rq_model *model, const rq_optimizer *optimizer,
                              const rq_progress *progress, const char *run, rq_error *err)
 {
     const rq_graph *graph = &model->graph;
@@ -28,7 +28,7 @@ rq_status rq_checkpoint_save(const char *path, const rq_model *model, const rq_s
     rq_param *tensors = memory;
     for (int i = 0; i < graph->n_params && status == RQ_OK; i++) {
         tensors[n++] = graph->params[i];
-        float *velocity = rq_sgd_velocity(sgd, i);
+        float *velocity = rq_optimizer_state(optimizer, i, 0);
         if (!velocity)
             continue;
         tensors[n].tensor = graph->params[i].tensor;
@@ -96,7 +96,7 @@ typedef struct restore {
 } restore;
 
 /* All parameters and velocities; items has room for them. */
-static rq_status find_all(rq_tensorfile *file, const rq_model *model, const rq_sgd *sgd,
+static rq_status find_all(rq_tensorfile *file, const rq_model *model, const rq_optimizer *optimizer,
                           restore *items, int *n_items, rq_arena *arena, rq_error *err)
 {
     rq_status status = RQ_OK;
@@ -105,11 +105,11 @@ static rq_status find_all(rq_tensorfile *file, const rq_model *model, const rq_s
         restore *item = &items[(*n_items)++];
         item->to = param->tensor.data;
         status = find_like(file, param->name, &param->tensor, &item->from, err);
-        if (status != RQ_OK || !rq_sgd_velocity(sgd, i))
+        if (status != RQ_OK || !rq_optimizer_state(optimizer, i, 0))
             continue;
         const char *name;
         item = &items[(*n_items)++];
-        item->to = rq_sgd_velocity(sgd, i);
+        item->to = rq_optimizer_state(optimizer, i, 0);
         status = velocity_name(arena, param->name, &name, err);
         if (status == RQ_OK)
             status = find_like(file, name, &param->tensor, &item->from, err);
@@ -117,7 +117,7 @@ static rq_status find_all(rq_tensorfile *file, const rq_model *model, const rq_s
     return status;
 }
 
-rq_status rq_checkpoint_load(const char *path, rq_model *model, const rq_sgd *sgd,
+rq_status rq_checkpoint_load(const char *path, rq_model *model, const rq_optimizer *optimizer,
                              rq_progress *progress, const char *run, rq_error *err)
 {
     rq_tensorfile *file = NULL;
@@ -133,7 +133,7 @@ rq_status rq_checkpoint_load(const char *path, rq_model *model, const rq_sgd *sg
         status =
             rq_arena_array(&arena, &items, 2 * (size_t)model->graph.n_params, sizeof(restore), err);
     if (status == RQ_OK)
-        status = find_all(file, model, sgd, items, &n_items, &arena, err);
+        status = find_all(file, model, optimizer, items, &n_items, &arena, err);
     if (status == RQ_OK) {
         for (const restore *item = items; n_items > 0; item++, n_items--)
             memcpy(item->to, item->from.data,

@@ -83,12 +83,11 @@ static rq_status forward(rq_trainer *trainer, tr_unit *unit, rq_error *err)
     } else {
         unit->dst->scale = unit->src[0]->scale;
     }
-    rq_status status = rq_dnn_train_conv_set_weights(conv->conv, weight, err);
-    const double packed = rq_clock();
-    trainer->profile.weights += packed - start;
-    if (status == RQ_OK)
-        status = rq_dnn_train_conv_forward(conv->conv, unit->src[0]->data, unit->dst->data, err);
-    trainer->profile.forward_conv += rq_clock() - packed;
+    const double ready = rq_clock();
+    trainer->profile.weights += ready - start;
+    const rq_status status =
+        rq_train_conv_forward(conv->conv, unit->src[0]->data, weight, unit->dst->data, err);
+    trainer->profile.forward_conv += rq_clock() - ready;
     return status;
 }
 
@@ -136,9 +135,9 @@ static rq_status backward(rq_trainer *trainer, tr_unit *unit, rq_error *err)
     conv_unit *conv = unit->conv;
     const double start = rq_clock();
     const float *ddst = summed_gradient(unit->dst);
-    const rq_status status =
-        rq_dnn_train_conv_backward(conv->conv, unit->src[0]->data, ddst,
-                                   conv->quantized ? conv->dq : conv->dweight, unit->dsrc[0], err);
+    const rq_status status = rq_train_conv_backward(
+        conv->conv, unit->src[0]->data, conv->quantized ? conv->q : conv->weight, ddst,
+        conv->quantized ? conv->dq : conv->dweight, unit->dsrc[0], err);
     const double convolved = rq_clock();
     trainer->profile.backward_conv += convolved - start;
     if (status == RQ_OK && conv->quantized) {
@@ -165,7 +164,7 @@ static rq_status check_quantized(const conv_unit *conv, const tr_value *src, rq_
 
 static void destroy(tr_unit *unit)
 {
-    rq_dnn_train_conv_destroy(unit->conv->conv);
+    rq_train_conv_destroy(unit->conv->conv);
 }
 
 rq_status tr_conv_create(rq_trainer *trainer, tr_unit *unit, int node, rq_error *err)
@@ -180,9 +179,9 @@ rq_status tr_conv_create(rq_trainer *trainer, tr_unit *unit, int node, rq_error 
     unit->forward = forward;
     unit->backward = backward;
     unit->destroy = destroy;
-    rq_status status =
-        rq_dnn_train_conv_create(&conv->conv, trainer->dnn, &conv->shape,
-                                 trainer->options.precision, unit->src[0]->needs_gradient, err);
+    const rq_train_conv_options options = {trainer->options.precision, unit->src[0]->needs_gradient,
+                                           scale != NULL};
+    rq_status status = rq_train_conv_create(&conv->conv, trainer->dnn, &conv->shape, &options, err);
     if (status != RQ_OK || !scale)
         return status;
     conv->quantized = true;

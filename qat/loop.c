@@ -24,7 +24,7 @@ typedef struct loop {
     const rq_loop_options *options;
     rq_model *model;
     rq_trainer *trainer;
-    rq_sgd *sgd;
+    rq_optimizer *optimizer;
     rq_dataset train_set, val_set;
     rq_loader *train_loader, *val_loader;
     rq_schedule schedule;
@@ -158,7 +158,7 @@ static rq_status create_trainer(loop *l, rq_error *err)
     };
     rq_status status = rq_trainer_create(&l->trainer, l->model, &options, err);
     if (status == RQ_OK)
-        status = rq_sgd_create(&l->sgd, l->trainer, l->model, &o->sgd, err);
+        status = rq_optimizer_create(&l->optimizer, l->trainer, l->model, &o->optimizer, err);
     const int64_t steps = (int64_t)rq_loader_n_batches(l->train_loader);
     l->schedule = (rq_schedule){
         .lr = o->lr,
@@ -179,10 +179,11 @@ static rq_status describe_run(loop *l, rq_error *err)
         "momentum=%.9g decay=%.9g nesterov=%d decay_identity=%d bias_lr=%.9g smoothing=%.9g "
         "augment=%s precision=%s seed=%llu bn_freeze=%d observer_freeze=%d",
         l->model->arch, rq_form_name(l->model->form), o->run ? o->run : "", l->train_set.n_images,
-        o->batch, o->epochs, o->resolution, o->lr, o->warmup_epochs, o->sgd.momentum,
-        o->sgd.weight_decay, o->sgd.nesterov, o->sgd.decay_identity, o->sgd.bias_lr,
-        o->label_smoothing, rq_augment_names[o->augment], rq_precision_names[o->precision],
-        (unsigned long long)o->seed, o->bn_freeze_epoch, o->observer_freeze_epoch);
+        o->batch, o->epochs, o->resolution, o->lr, o->warmup_epochs, o->optimizer.sgd.momentum,
+        o->optimizer.weight_decay, o->optimizer.sgd.nesterov, o->optimizer.rules.decay_identity,
+        o->optimizer.rules.bias_lr, o->label_smoothing, rq_augment_names[o->augment],
+        rq_precision_names[o->precision], (unsigned long long)o->seed, o->bn_freeze_epoch,
+        o->observer_freeze_epoch);
     return l->run ? RQ_OK : rq_fail(err, RQ_ERR_NOMEM, "out of memory");
 }
 
@@ -196,7 +197,8 @@ static rq_status resume(loop *l, rq_error *err)
         if (access(path, F_OK) != 0)
             return RQ_OK;
     }
-    const rq_status status = rq_checkpoint_load(path, l->model, l->sgd, &l->progress, l->run, err);
+    const rq_status status =
+        rq_checkpoint_load(path, l->model, l->optimizer, &l->progress, l->run, err);
     if (status == RQ_OK)
         rq_log(RQ_LOG_INFO, "resumed from %s after %d of %d epochs", path, l->progress.epoch,
                l->options->epochs);
@@ -245,7 +247,11 @@ static rq_status train_epoch(loop *l, int epoch, rq_error *err)
         }
         const double lr =
             rq_schedule_lr(&l->schedule, (int64_t)epoch * (int64_t)n_batches + (int64_t)i);
-        rq_sgd_step(l->sgd, lr);
+        status = rq_optimizer_step(l->optimizer, lr, err);
+        if (status != RQ_OK) {
+            rq_error_prefix(err, "epoch %d, step %zu", epoch, i);
+            return status;
+        }
         const double now = rq_clock(), seconds = now - start;
         start = now;
         m.loss += result.loss * result.n_counted;
@@ -299,7 +305,8 @@ static rq_status finish_epoch(loop *l, int epoch, rq_error *err)
     }
     l->progress.epoch = epoch + 1;
     if (status == RQ_OK)
-        status = rq_checkpoint_save(l->checkpoint, l->model, l->sgd, &l->progress, l->run, err);
+        status =
+            rq_checkpoint_save(l->checkpoint, l->model, l->optimizer, &l->progress, l->run, err);
     return status;
 }
 
@@ -378,7 +385,7 @@ rq_status rq_train_loop(rq_model *model, const rq_loop_options *options, rq_loop
             .epochs = options->epochs,
         };
     }
-    rq_sgd_destroy(l.sgd);
+    rq_optimizer_destroy(l.optimizer);
     rq_trainer_destroy(l.trainer);
     rq_loader_destroy(l.train_loader);
     rq_loader_destroy(l.val_loader);

@@ -7,8 +7,8 @@
 #ifndef RQ_QAT_LOOP_H
 #define RQ_QAT_LOOP_H
 
+#include "qat/optimizer.h"
 #include "qat/schedule.h"
-#include "qat/sgd.h"
 #include "runtime/image/loader.h"
 
 typedef enum rq_augment {
@@ -30,7 +30,7 @@ typedef struct rq_loop_options {
     bool evaluate_only; /* validate the model (or the resumed state) and stop; writes nothing */
     int resolution;     /* side of training images; 0 = the model's crop */
     double lr, warmup_epochs, label_smoothing;
-    rq_sgd_options sgd;
+    rq_optimizer_options optimizer;
     rq_augment augment;
     rq_precision precision;
     rq_bad_images bad_images;

@@ -85,12 +85,11 @@ rq_loop_options rq_loop_flags_apply(const rq_loop_flags *flags)
         .lr = flags->lr,
         .warmup_epochs = flags->warmup_epochs,
         .label_smoothing = flags->label_smoothing,
-        .sgd =
+        .optimizer =
             {
-                .momentum = flags->momentum,
+                .sgd = {.momentum = flags->momentum, .nesterov = flags->nesterov},
                 .weight_decay = flags->weight_decay,
-                .nesterov = flags->nesterov,
-                .bias_lr = 1.0,
+                .rules = {.bias_lr = 1.0},
             },
         .augment = (rq_augment)flags->augment,
         .bad_images = (rq_bad_images)flags->bad_images,

@@ -64,7 +64,7 @@ static rq_status train(rq_model *model, const qat_flags *flags, const rq_loop_fl
                    rq_quant_layers_names[flags->quant_layers]);
     rq_loop_options options = rq_loop_flags_apply(loop);
     rq_loop_result result;
-    options.sgd.bias_lr = 2.0;
+    options.optimizer.rules.bias_lr = 2.0;
     options.run = run;
     options.observer_freeze_epoch = first_frozen(flags->fix_observer, 3, loop->epochs);
     options.bn_freeze_epoch = first_frozen(flags->fix_bn, 2, loop->epochs);

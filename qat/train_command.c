@@ -70,7 +70,7 @@ static rq_status run(const rq_command *self, int argc, char **argv, rq_error *er
     if (status == RQ_OK) {
         rq_loop_result result;
         rq_loop_options options = rq_loop_flags_apply(&loop);
-        options.sgd.decay_identity = flags.decay_identity;
+        options.optimizer.rules.decay_identity = flags.decay_identity;
         status = rq_train_loop(&model, &options, &result, err);
         if (status == RQ_OK)
             rq_loop_print_result(&loop, &result);

@@ -14,7 +14,7 @@
 #define RQ_QAT_UNITS_H
 
 #include "qat/trainer.h"
-#include "runtime/dnn/dnn.h"
+#include "runtime/dnn/train_conv.h"
 #include "runtime/model/quant.h"
 
 enum {
@@ -73,7 +73,7 @@ struct rq_trainer {
 
 /* The convolution of a conv or linear node. */
 typedef struct conv_unit {
-    rq_dnn_train_conv *conv;
+    rq_train_conv *conv;
     rq_conv_shape shape;
     const float *weight;
     float *dweight;

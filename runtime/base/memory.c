@@ -14,6 +14,21 @@
 static atomic_size_t alloc_count;
 static atomic_long fail_after = -1;
 
+/* From calloc, which gets large blocks from the system as pages of zeros: a network of 500 MB costs
+ * nothing until its weights are written. Its own address stands in front of the aligned one, at
+ * least 16 bytes behind it. */
+static void *alloc_zeroed(size_t size_bytes)
+{
+    size_t total_bytes;
+    unsigned char *block =
+        rq_add_size(size_bytes, RQ_ALIGNMENT, &total_bytes) ? calloc(1, total_bytes) : NULL;
+    if (!block)
+        return NULL;
+    unsigned char *memory = block + RQ_ALIGNMENT - (uintptr_t)block % RQ_ALIGNMENT;
+    ((void **)(void *)memory)[-1] = block;
+    return memory;
+}
+
 void *rq_alloc(size_t size_bytes)
 {
     atomic_fetch_add(&alloc_count, 1);
@@ -26,15 +41,13 @@ void *rq_alloc(size_t size_bytes)
     if (!rq_add_size(size_bytes, RQ_ALIGNMENT - 1, &padded))
         return NULL;
     padded &= ~(size_t)(RQ_ALIGNMENT - 1);
-    void *memory = aligned_alloc(RQ_ALIGNMENT, padded ? padded : RQ_ALIGNMENT);
-    if (memory)
-        memset(memory, 0, padded);
-    return memory;
+    return alloc_zeroed(padded);
 }
 
 void rq_free(void *memory)
 {
-    free(memory);
+    if (memory)
+        free(((void **)memory)[-1]);
 }
 
 rq_status rq_alloc_array(void **out, size_t n, size_t elem_size, rq_error *err)

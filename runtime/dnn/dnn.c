@@ -11,7 +11,7 @@
 struct rq_dnn {
     dnnl_engine_t engine;
     dnnl_stream_t stream;
-    void *scratch; /* the largest gradient in bf16, while one convolution works on it */
+    void *scratch;
     size_t scratch_bytes;
 };
 
@@ -538,7 +538,7 @@ static dnnl_status_t train_kernels(rq_dnn_train_conv *conv, const train_pds *pds
     return status;
 }
 
-static rq_status reserve_scratch(rq_dnn *dnn, size_t size_bytes, rq_error *err)
+rq_status rq_dnn_reserve_scratch(rq_dnn *dnn, size_t size_bytes, rq_error *err)
 {
     if (size_bytes <= dnn->scratch_bytes)
         return RQ_OK;
@@ -546,6 +546,11 @@ static rq_status reserve_scratch(rq_dnn *dnn, size_t size_bytes, rq_error *err)
     dnn->scratch = rq_alloc(size_bytes);
     dnn->scratch_bytes = dnn->scratch ? size_bytes : 0;
     return dnn->scratch ? RQ_OK : rq_fail(err, RQ_ERR_NOMEM, "out of memory");
+}
+
+void *rq_dnn_scratch(const rq_dnn *dnn)
+{
+    return dnn->scratch;
 }
 
 static rq_status train_buffers(rq_dnn_train_conv *conv, const train_pds *pds, const train_mds *m,
@@ -565,7 +570,7 @@ static rq_status train_buffers(rq_dnn_train_conv *conv, const train_pds *pds, co
     }
     (void)kernel_set(&conv->backward_weights, 2, conv->dwei);
     (void)kernel_set(&conv->unpack_gradient, 0, conv->dwei);
-    return bf16 ? reserve_scratch(conv->dnn, dnnl_memory_desc_get_size(&m->weights.dst), err)
+    return bf16 ? rq_dnn_reserve_scratch(conv->dnn, dnnl_memory_desc_get_size(&m->weights.dst), err)
                 : RQ_OK;
 }
 

@@ -17,6 +17,12 @@ typedef struct rq_dnn rq_dnn; /* engine and stream; outlives all objects made wi
 RQ_NODISCARD rq_status rq_dnn_create(rq_dnn **out, rq_error *err);
 void rq_dnn_destroy(rq_dnn *dnn); /* NULL is fine */
 
+/* One block that everything made with dnn may use while it runs, at least as large as the largest
+ * request so far. Reserving may move it: it is to be asked for anew at every run. Errors:
+ * RQ_ERR_NOMEM. */
+RQ_NODISCARD rq_status rq_dnn_reserve_scratch(rq_dnn *dnn, size_t size_bytes, rq_error *err);
+void *rq_dnn_scratch(const rq_dnn *dnn);
+
 /* How many oneDNN primitives this process has created, for the test that a step creates none. */
 size_t rq_dnn_primitive_count(void);
 
@@ -65,9 +71,9 @@ size_t rq_dnn_conv_bytes(const rq_dnn_conv *conv);
  * slower than a kernel (u8 x s8 in groups whose channels are not a multiple of 4). */
 bool rq_dnn_conv_is_reference(const rq_dnn_conv *conv);
 
-/* Training: forward, gradient of the source, gradient of the weights; all tensors outside are f32.
- * No bias: a bias is added (and its gradient summed) by the pass that follows the convolution
- * anyway. */
+/* Training by oneDNN (train_conv.h chooses between this and others): forward, gradient of the
+ * source, gradient of the weights; all tensors outside are f32. No bias: a bias is added (and its
+ * gradient summed) by the pass that follows the convolution anyway. */
 typedef enum rq_precision {
     RQ_PRECISION_F32,
     RQ_PRECISION_BF16, /* operands rounded to bf16, sums in f32; integers up to 256 are exact */

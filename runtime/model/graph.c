@@ -181,6 +181,24 @@ void rq_graph_count_users(const rq_graph *graph, int *users)
         users[graph->n_nodes - 1]++;
 }
 
+bool rq_graph_is_output(const rq_graph *graph, int node)
+{
+    for (int i = node + 1; i < graph->n_nodes; i++)
+        for (int k = 0; k < graph->nodes[i].n_inputs; k++)
+            if (graph->nodes[i].input[k] == node)
+                return false;
+    return true;
+}
+
+void rq_graph_find_needed(const rq_graph *graph, bool *needed)
+{
+    for (int i = 0; i < graph->n_nodes; i++)
+        needed[i] = i == graph->n_nodes - 1;
+    for (int i = graph->n_nodes - 1; i >= 0; i--)
+        for (int k = 0; k < graph->nodes[i].n_inputs && needed[i]; k++)
+            needed[graph->nodes[i].input[k]] = true;
+}
+
 rq_status rq_graph_copy_node(rq_graph *graph, const rq_graph *source, int i, const int *inputs,
                              int *out, rq_error *err)
 {

@@ -3,7 +3,9 @@
  * Nodes stand in topological order; node i produces value i, and node 0 is the input (the image). A
  * node names its parameters through slots. Node names are PyTorch module paths
  * ("stage1.0.rbr_dense.conv"), parameter names are PyTorch state_dict keys
- * ("stage1.0.rbr_dense.conv.weight"). The last node is the model's output, [N, classes].
+ * ("stage1.0.rbr_dense.conv.weight"). The last node is the model's output, [N, classes]; any other
+ * node without a reader is an auxiliary output, [N, classes] too: form train may have some, for the
+ * loss alone, and every other form is made without them.
  *
  * Activations are [N, H, W, C]. One operator is one row: the list below names all of them, and each
  * room has one table with a row per operator (shape rule: model/ops.c; kernels: session/; gradient:
@@ -190,8 +192,15 @@ int rq_graph_find_node(const rq_graph *graph, const char *name);
 int rq_graph_find_param(const rq_graph *graph, const char *name);
 
 /* How many nodes read value i (users[i]); users has n_nodes entries. The output counts as read
- * once. */
+ * once, an auxiliary output as not read. */
 void rq_graph_count_users(const rq_graph *graph, int *users);
+
+/* Does no node read this one? Then it is the model's output (the last node) or an auxiliary one. */
+bool rq_graph_is_output(const rq_graph *graph, int node);
+
+/* Which nodes the model's output is made from, itself included (needed[i], n_nodes entries). The
+ * others are auxiliary outputs and what only they read. */
+void rq_graph_find_needed(const rq_graph *graph, bool *needed);
 
 /* Shapes of all values for an input of n images of h x w pixels, 3 channels; shapes has n_nodes
  * entries. Checks every rule of every operator: number of inputs, ranks and sizes of parameters,

@@ -61,14 +61,6 @@ rq_status rq_open_session(rq_session **out, const rq_model *model, const char *p
     return status;
 }
 
-static bool is_same_network(const rq_arch *a, const rq_arch *b)
-{
-    const size_t n = (size_t)a->n_stages * sizeof(int);
-    return a->n_stages == b->n_stages && a->groups == b->groups &&
-           memcmp(a->depth, b->depth, n) == 0 && memcmp(a->width, b->width, n) == 0 &&
-           memcmp(a->stride, b->stride, n) == 0;
-}
-
 rq_status rq_require_arch(const rq_model *model, const char *path, const char *asked, rq_error *err)
 {
     rq_arch want, have;
@@ -78,7 +70,7 @@ rq_status rq_require_arch(const rq_model *model, const char *path, const char *a
     if (status != RQ_OK)
         return status;
     if (model->arch && rq_arch_parse(&have, model->arch, NULL) == RQ_OK &&
-        is_same_network(&want, &have))
+        rq_arch_is_same(&want, &have))
         return RQ_OK;
     return rq_fail(err, RQ_ERR_MODEL, "%s: is a %.120s, not the %.120s of -a", path,
                    model->arch ? model->arch : "network without a name", asked);

@@ -131,7 +131,7 @@ static rq_status add_steps(rq_session *session, const rq_model *model, rq_error 
 {
     const rq_graph *graph = &model->graph;
     for (int i = 0; i < graph->n_nodes; i++) {
-        if (session->done[i])
+        if (session->done[i] || !session->needed[i])
             continue;
         const rq_status status = rq_session_rows[graph->nodes[i].op](session, i, err);
         if (status != RQ_OK) {
@@ -158,6 +158,7 @@ static rq_status allocate(rq_session *session, const rq_model *model, rq_error *
         {(void **)&session->values, sizeof *session->values},
         {(void **)&session->users, sizeof *session->users},
         {(void **)&session->done, sizeof *session->done},
+        {(void **)&session->needed, sizeof *session->needed},
     };
     for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++) {
         const rq_status status =
@@ -191,6 +192,7 @@ rq_status rq_session_create(rq_session **out, const rq_model *model,
         status = rq_dnn_create(&session->dnn, err);
     if (status == RQ_OK) {
         rq_graph_count_users(&model->graph, session->users);
+        rq_graph_find_needed(&model->graph, session->needed);
         status = add_steps(session, model, err);
     }
     if (status == RQ_OK)

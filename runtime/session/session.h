@@ -17,9 +17,9 @@
 typedef struct rq_session_options {
     int batch;         /* images per run, at most */
     int height, width; /* of the input; 0 = the model's crop */
-    /* Called after each node with its value [batch, H, W, C] (u8; f32; integer-valued f32 for
-     * quantized values of form qat). ReLU is then not merged into float convolutions; batch norm
-     * is, in form qat. NULL for none. */
+    /* Called after each node that the output needs with its value [batch, H, W, C] (u8; f32;
+     * integer-valued f32 for quantized values of form qat). ReLU is then not merged into float
+     * convolutions; batch norm is, in form qat. NULL for none. */
     rq_value_observer *observer;
     void *observer_context;
 } rq_session_options;

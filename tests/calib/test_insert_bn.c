@@ -144,6 +144,45 @@ static void test_insert_bn__a_dead_channel_keeps_the_function(void **state)
     assert_all_close(got, want, N * NET_CLASSES, 1e-5, 1e-5);
 }
 
+/* What the output is not made from is neither recorded nor copied. */
+static void test_insert_bn__drops_what_nothing_needs(void **state)
+{
+    (void)state;
+    rq_model whole = base; /* its graph goes, its names are constants */
+    const int last = base.graph.n_nodes - 1;
+    int conv, linear;
+    base.graph = (rq_graph)RQ_GRAPH_INIT;
+    for (int i = 0; i < last; i++)
+        assert_ok(rq_graph_copy_node(&base.graph, &whole.graph, i, whole.graph.nodes[i].input, NULL,
+                                     &err),
+                  &err);
+    assert_ok(
+        rq_graph_add_node(&base.graph, RQ_OP_CONV, "unread.conv", 1, (const int[]){0}, &conv, &err),
+        &err);
+    for (rq_slot slot = RQ_SLOT_WEIGHT; slot <= RQ_SLOT_BIAS; slot++)
+        assert_ok(rq_graph_copy_param(&base.graph, conv, slot, NULL,
+                                      rq_graph_tensor(&whole.graph, 1, slot), &err),
+                  &err);
+    base.graph.nodes[conv].conv = whole.graph.nodes[1].conv;
+    assert_ok(rq_graph_add_node(&base.graph, RQ_OP_RELU, "unread.relu", 1, &conv, NULL, &err),
+              &err);
+    assert_ok(
+        rq_graph_copy_node(&base.graph, &whole.graph, last, (const int[]){last - 1}, &linear, &err),
+        &err);
+    rq_model_deinit(&whole);
+    rq_bn_recorder_deinit(&recorder);
+    assert_ok(rq_bn_recorder_init(&recorder, &base.graph, RQ_STAT_EXACT, &err), &err);
+    assert_int_equal(recorder.stats[conv].n_channels, 0);
+    insert();
+    assert_int_equal(rq_graph_find_node(&withbn.graph, "unread.conv"), -1);
+    assert_int_equal(rq_graph_find_node(&withbn.graph, "unread.relu"), -1);
+    assert_int_equal(rq_graph_find_node(&withbn.graph, "linear"), withbn.graph.n_nodes - 1);
+    float want[N * NET_CLASSES], got[N * NET_CLASSES];
+    run(&base, 2, false, want);
+    run(&withbn, 2, false, got);
+    assert_all_close(got, want, N * NET_CLASSES, 1e-5, 1e-5);
+}
+
 static void test_insert_bn__refuses_bad_statistics(void **state)
 {
     (void)state;
@@ -215,6 +254,7 @@ int main(void)
         TEST(test_insert_bn__names_and_order_are_the_originals),
         TEST(test_insert_bn__computes_the_parameters),
         TEST(test_insert_bn__a_dead_channel_keeps_the_function),
+        TEST(test_insert_bn__drops_what_nothing_needs),
         TEST(test_insert_bn__refuses_bad_statistics),
         TEST(test_insert_bn__takes_form_deploy_only),
         TEST(test_insert_bn__survives_lack_of_memory),

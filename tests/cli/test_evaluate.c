@@ -74,7 +74,9 @@ static void test_evaluate__prints_accuracy_of_every_form(void **state)
         assert_string_equal(run.out, rq_test_path(" * Acc@1 %.3f Acc@5 %.3f\n", top1, top5));
         assert_says_err(&run, forms[i]);
         rq_cli_run(&run, "evaluate", images, model_path[i], "-q");
-        assert_string_equal(run.err, "");
+        if (*run.err) /* without VNNI */
+            assert_says_err(&run, "int8.bin: this CPU's INT8 instructions could saturate");
+        assert_true(i == 4 || !*run.err);
     }
 }
 
@@ -266,11 +268,11 @@ static void test_classify__names_what_is_no_image(void **state)
     (void)state;
     const char *text = rq_test_path("%s/text.jpg", dir), *npy = rq_test_path("%s/not.npy", dir);
     rq_test_write_file(text, "text", 4);
-    rq_cli_run(&run, "classify", model_path[4], rq_test_path("%s/val/cat/0.jpg", images), text,
+    rq_cli_run(&run, "classify", model_path[1], rq_test_path("%s/val/cat/0.jpg", images), text,
                "--logits", npy);
     assert_one_line(&run, "classify", text);
     assert_int_not_equal(access(npy, F_OK), 0);
-    rq_cli_run(&run, "classify", model_path[4], rq_test_path("%s/none.jpg", dir));
+    rq_cli_run(&run, "classify", model_path[1], rq_test_path("%s/none.jpg", dir));
     assert_one_line(&run, "classify", "/none.jpg: ");
 }
 
@@ -326,7 +328,8 @@ static void test_inspect__describes_every_form(void **state)
     }
     assert_says_out(&run, "\"acc_max\": ");
     rq_cli_run(&run, "inspect", model_path[3]);
-    assert_says_out(&run, "|acc| <= ");
+    assert_says_out(&run, "  |acc|\n");
+    assert_says_out(&run, "  2^1");
 }
 
 int main(void)

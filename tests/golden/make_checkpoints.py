@@ -266,6 +266,10 @@ def described(sizes, extra=""):
         join(sizes["depth"]), join(sizes["width"]), join(sizes["stride"]), sizes["classes"], extra)
 
 
+PLUS_DESCRIBED = ("repvgg:depth=1,1,1,1,1;width=8,8,12,12,16;stride=2,2,1,1,2;classes=5;se=post/4;aux=1,2;"
+                  "names=stage0,stage1.blocks,stage2_first.blocks,stage2_second.blocks,stage3.blocks")
+
+
 def grouped(groups):
     return lambda ci, co, stride, layer: RepVGGBlock(
         ci, co, stride, groups if layer >= 2 and layer % 2 == 0 else 1)
@@ -280,7 +284,7 @@ KINDS = {  # name: (sizes, block, RepVGGplus, description)
     "grouped": (SMALL, grouped(2), False, ";groups=2"),
     "pre_se": (SMALL, lambda ci, co, s, layer: RepVGGBlock(ci, co, s, se=4), False, ";se=pre/4"),
     "post_se": (SMALL, lambda ci, co, s, layer: RepVGGBlock(ci, co, s, post_se=4), False, ";se=post/4"),
-    "plus": (PLUS, lambda ci, co, s, layer: RepVGGBlock(ci, co, s, post_se=4), True, ";block=repvggplus;se=post/4"),
+    "plus": (PLUS, lambda ci, co, s, layer: RepVGGBlock(ci, co, s, post_se=4), True, None),
     "qarepvgg": (SMALL, lambda ci, co, s, layer: QARepVGGBlock(ci, co, s), False, ";block=qarepvgg"),
     "target": (SMALL, repopt("target"), False, ";block=target"),
     "target_se": (SMALL, repopt("target", 4), False, ";block=target;se=post/4"),
@@ -330,7 +334,8 @@ def main():
         net = Net(sizes["depth"], sizes["width"], sizes["stride"], sizes["classes"], block, plus)
         fitting = [c for c in CONTAINERS if c != "timm" or name in HAS_TIMM_NAMES]
         some = fitting if name == "repvgg" else [fitting[i % len(fitting)]]
-        write(out, cases, name, described(sizes, extra), net, fitting if arguments.all else some, 256, 224)
+        arch = PLUS_DESCRIBED if plus else described(sizes, extra)
+        write(out, cases, name, arch, net, fitting if arguments.all else some, 256, 224)
     if arguments.all:
         for name, sizes, groups in (("RepVGG-A0", A0, 1), ("RepVGG-B1g4", B1, 4)):
             net = Net(sizes["depth"], sizes["width"], sizes["stride"], sizes["classes"], grouped(groups))

@@ -12,8 +12,8 @@
 #include <stdlib.h>
 
 #include "fuse/fold.h"
+#include "qat/optimizer.h"
 #include "qat/prepare.h"
-#include "qat/sgd.h"
 #include "runtime/dnn/dnn.h"
 #include "runtime/model/arch.h"
 #include "runtime/session/session.h"
@@ -163,7 +163,7 @@ static void build_int8(rq_model *model)
 
 typedef struct training {
     rq_trainer *trainer;
-    rq_sgd *sgd;
+    rq_optimizer *optimizer;
     net_batch batch;
 } training;
 
@@ -176,7 +176,7 @@ static void train_step(void *context)
         rq_trainer_freeze_bn(t->trainer, frozen);
         assert_ok(rq_trainer_step(t->trainer, t->batch.pixels, t->batch.labels, &result, &err),
                   &err);
-        rq_sgd_step(t->sgd, 0.01);
+        assert_ok(rq_optimizer_step(t->optimizer, 0.01, &err), &err);
     }
     assert_ok(rq_trainer_settle(t->trainer, &err), &err);
 }
@@ -188,13 +188,13 @@ static void check_training(const char *name, void (*build)(rq_model *), rq_preci
     training t = {.trainer = NULL};
     build(&model);
     const rq_trainer_options options = {.batch = BATCH, .precision = precision};
-    const rq_sgd_options sgd = RQ_SGD_OPTIONS_INIT;
+    const rq_optimizer_options optimizer = RQ_OPTIMIZER_OPTIONS_INIT;
     assert_ok(rq_trainer_create(&t.trainer, &model, &options, &err), &err);
-    assert_ok(rq_sgd_create(&t.sgd, t.trainer, &model, &sgd, &err), &err);
+    assert_ok(rq_optimizer_create(&t.optimizer, t.trainer, &model, &optimizer, &err), &err);
     t.batch = net_random_batch(&model, BATCH, false, 1);
     check_allocates_nothing(&(repeated){name, train_step, &t});
     rq_free(t.batch.pixels);
-    rq_sgd_destroy(t.sgd);
+    rq_optimizer_destroy(t.optimizer);
     rq_trainer_destroy(t.trainer);
     rq_model_deinit(&model);
 }

@@ -18,7 +18,7 @@ static const char RUN[] = "test form=qat images=12 batch=2 epochs=5 lr=0.1 seed=
 typedef struct training {
     rq_model model;
     rq_trainer *trainer;
-    rq_sgd *sgd;
+    rq_optimizer *optimizer;
 } training;
 
 /* In place: the trainer points into the model. */
@@ -31,21 +31,21 @@ static void start(training *t, int steps, int64_t width)
     assert_ok(rq_prepare_qat(&t->model, &n.model, RQ_QUANT_ALL, &err), &err);
     rq_model_deinit(&n.model);
     const rq_trainer_options options = {.batch = BATCH};
-    const rq_sgd_options sgd = RQ_SGD_OPTIONS_INIT;
+    const rq_optimizer_options optimizer = RQ_OPTIMIZER_OPTIONS_INIT;
     assert_ok(rq_trainer_create(&t->trainer, &t->model, &options, &err), &err);
-    assert_ok(rq_sgd_create(&t->sgd, t->trainer, &t->model, &sgd, &err), &err);
+    assert_ok(rq_optimizer_create(&t->optimizer, t->trainer, &t->model, &optimizer, &err), &err);
     for (int i = 0; i < steps; i++) {
         rq_step_result result;
         net_batch batch = net_random_batch(&t->model, BATCH, false, (uint64_t)i);
         assert_ok(rq_trainer_step(t->trainer, batch.pixels, batch.labels, &result, &err), &err);
-        rq_sgd_step(t->sgd, 0.1);
+        assert_ok(rq_optimizer_step(t->optimizer, 0.1, &err), &err);
         rq_free(batch.pixels);
     }
 }
 
 static void finish(training *t)
 {
-    rq_sgd_destroy(t->sgd);
+    rq_optimizer_destroy(t->optimizer);
     rq_trainer_destroy(t->trainer);
     rq_model_deinit(&t->model);
 }
@@ -56,8 +56,9 @@ static void assert_same(const training *a, const training *b)
         const rq_tensor *x = &a->model.graph.params[i].tensor;
         const size_t size_bytes = rq_tensor_elems(x) * rq_dtype_size(x->dtype);
         assert_memory_equal(x->data, b->model.graph.params[i].tensor.data, size_bytes);
-        if (rq_sgd_velocity(a->sgd, i))
-            assert_memory_equal(rq_sgd_velocity(a->sgd, i), rq_sgd_velocity(b->sgd, i), size_bytes);
+        if (rq_optimizer_state(a->optimizer, i, 0))
+            assert_memory_equal(rq_optimizer_state(a->optimizer, i, 0),
+                                rq_optimizer_state(b->optimizer, i, 0), size_bytes);
     }
 }
 
@@ -65,13 +66,13 @@ static void save(const training *t, const char *path)
 {
     rq_error err = RQ_ERROR_INIT;
     const rq_progress progress = {3, 100.0 / 3.0};
-    assert_ok(rq_checkpoint_save(path, &t->model, t->sgd, &progress, RUN, &err), &err);
+    assert_ok(rq_checkpoint_save(path, &t->model, t->optimizer, &progress, RUN, &err), &err);
 }
 
 static rq_status load(training *t, const char *path, rq_error *err)
 {
     rq_progress progress = {0, 0.0};
-    return rq_checkpoint_load(path, &t->model, t->sgd, &progress, RUN, err);
+    return rq_checkpoint_load(path, &t->model, t->optimizer, &progress, RUN, err);
 }
 
 static void test_checkpoint__comes_back(void **state)
@@ -87,7 +88,7 @@ static void test_checkpoint__comes_back(void **state)
     start(&fresh, 0, 4);
     save(&trained, path);
     rq_progress progress = {0, 0.0};
-    assert_ok(rq_checkpoint_load(path, &fresh.model, fresh.sgd, &progress, RUN, &err), &err);
+    assert_ok(rq_checkpoint_load(path, &fresh.model, fresh.optimizer, &progress, RUN, &err), &err);
     assert_int_equal(progress.epoch, 3);
     assert_close(progress.best_top1, 100.0 / 3.0, 0.0, 0.0);
     assert_same(&trained, &fresh);
@@ -112,9 +113,9 @@ static void test_checkpoint__before_the_first_validation(void **state)
     training t;
     start(&t, 0, 4);
     rq_progress progress = {0, -1.0};
-    assert_ok(rq_checkpoint_save(path, &t.model, t.sgd, &progress, RUN, &err), &err);
+    assert_ok(rq_checkpoint_save(path, &t.model, t.optimizer, &progress, RUN, &err), &err);
     progress = (rq_progress){7, 7.0};
-    assert_ok(rq_checkpoint_load(path, &t.model, t.sgd, &progress, RUN, &err), &err);
+    assert_ok(rq_checkpoint_load(path, &t.model, t.optimizer, &progress, RUN, &err), &err);
     assert_int_equal(progress.epoch, 0);
     assert_close(progress.best_top1, -1.0, 0.0, 0.0);
     finish(&t);
@@ -135,17 +136,18 @@ static void test_checkpoint__another_run(void **state)
     (void)snprintf(other, sizeof other, "%s %s epochs=21 %0300d lr=0.1", arch, RUN, 0);
     const rq_progress progress = {3, 1.0};
     rq_error err = RQ_ERROR_INIT;
-    assert_ok(rq_checkpoint_save(path, &t.model, t.sgd, &progress, long_run, &err), &err);
+    assert_ok(rq_checkpoint_save(path, &t.model, t.optimizer, &progress, long_run, &err), &err);
     static const char *const mine[] = {"lr=0.2", "", "a b c"};
     for (size_t i = 0; i < 3; i++) {
         rq_progress read = {0, 0.0};
-        assert_fails(rq_checkpoint_load(path, &t.model, t.sgd, &read, mine[i], &err), RQ_ERR_FILE,
-                     &err);
+        assert_fails(rq_checkpoint_load(path, &t.model, t.optimizer, &read, mine[i], &err),
+                     RQ_ERR_FILE, &err);
         assert_says(&err, path);
         assert_says(&err, "another run");
     }
     rq_progress read = {0, 0.0};
-    assert_fails(rq_checkpoint_load(path, &t.model, t.sgd, &read, other, &err), RQ_ERR_FILE, &err);
+    assert_fails(rq_checkpoint_load(path, &t.model, t.optimizer, &read, other, &err), RQ_ERR_FILE,
+                 &err);
     assert_says(&err, "epochs=20");
     assert_says(&err, "epochs=21");
     finish(&t);
@@ -166,19 +168,20 @@ static void test_checkpoint__other_shapes(void **state)
     assert_says(&err, path);
     assert_says(&err, "a.conv.weight has another shape than the model's");
     net n; /* another graph: a tensor is missing */
-    rq_sgd *sgd = NULL;
+    rq_optimizer *optimizer = NULL;
     rq_trainer *trainer = NULL;
     net_begin(&n, RQ_FORM_TRAIN, SIDE, CLASSES, 1);
     (void)net_head(&n, net_conv(&n, "other", 0, 4, NET_K3, true));
     const rq_trainer_options options = {.batch = BATCH};
-    const rq_sgd_options sgd_options = RQ_SGD_OPTIONS_INIT;
+    const rq_optimizer_options optimizer_options = RQ_OPTIMIZER_OPTIONS_INIT;
     assert_ok(rq_trainer_create(&trainer, &n.model, &options, &err), &err);
-    assert_ok(rq_sgd_create(&sgd, trainer, &n.model, &sgd_options, &err), &err);
+    assert_ok(rq_optimizer_create(&optimizer, trainer, &n.model, &optimizer_options, &err), &err);
     rq_progress progress = {0, 0.0};
-    assert_fails(rq_checkpoint_load(path, &n.model, sgd, &progress, RUN, &err), RQ_ERR_FILE, &err);
+    assert_fails(rq_checkpoint_load(path, &n.model, optimizer, &progress, RUN, &err), RQ_ERR_FILE,
+                 &err);
     assert_says(&err, path);
     assert_says(&err, "other.weight: the file has no such tensor");
-    rq_sgd_destroy(sgd);
+    rq_optimizer_destroy(optimizer);
     rq_trainer_destroy(trainer);
     rq_model_deinit(&n.model);
     finish(&four);
@@ -302,7 +305,7 @@ static void test_checkpoint__refused_leaves_the_state(void **state)
     rq_test_write_file(path, bytes, n);
     rq_free(bytes);
     rq_progress progress = {9, 9.0};
-    assert_fails(rq_checkpoint_load(path, &t.model, t.sgd, &progress, RUN, &err), RQ_ERR_FILE,
+    assert_fails(rq_checkpoint_load(path, &t.model, t.optimizer, &progress, RUN, &err), RQ_ERR_FILE,
                  &err);
     assert_same(&t, &same);
     assert_int_equal(progress.epoch, 9);
@@ -325,14 +328,14 @@ static void test_save__keeps_the_previous_file(void **state)
     save(&t, path);
     for (long i = 0; i < 4; i++) {
         rq_alloc_test_fail_after(i);
-        assert_int_equal(rq_checkpoint_save(path, &t.model, t.sgd, &progress, "x", &err),
+        assert_int_equal(rq_checkpoint_save(path, &t.model, t.optimizer, &progress, "x", &err),
                          RQ_ERR_NOMEM);
         rq_alloc_test_fail_after(-1);
         assert_ok(load(&t, path, &err), &err);
     }
     const char *nowhere = rq_test_path("%s/no/a.ckpt", dir);
-    assert_fails(rq_checkpoint_save(nowhere, &t.model, t.sgd, &progress, RUN, &err), RQ_ERR_IO,
-                 &err);
+    assert_fails(rq_checkpoint_save(nowhere, &t.model, t.optimizer, &progress, RUN, &err),
+                 RQ_ERR_IO, &err);
     assert_says(&err, nowhere);
     finish(&t);
     rq_test_rmdir(dir);

@@ -3,8 +3,8 @@
 #include <omp.h>
 
 #include "fuse/fold.h"
+#include "qat/optimizer.h"
 #include "qat/prepare.h"
-#include "qat/sgd.h"
 #include "runtime/model/arch.h"
 #include "tests/qat/net.h"
 
@@ -59,21 +59,21 @@ static size_t train(void (*build)(rq_model *), int n_threads, uint8_t *bytes)
     rq_error err = RQ_ERROR_INIT;
     rq_model model = RQ_MODEL_INIT;
     rq_trainer *trainer = NULL;
-    rq_sgd *sgd = NULL;
+    rq_optimizer *optimizer = NULL;
     size_t n = 0;
     build(&model);
     omp_set_num_threads(n_threads);
     const rq_trainer_options options = {.batch = BATCH, .label_smoothing = 0.1};
-    const rq_sgd_options sgd_options = RQ_SGD_OPTIONS_INIT;
+    const rq_optimizer_options optimizer_options = RQ_OPTIMIZER_OPTIONS_INIT;
     assert_ok(rq_trainer_create(&trainer, &model, &options, &err), &err);
-    assert_ok(rq_sgd_create(&sgd, trainer, &model, &sgd_options, &err), &err);
+    assert_ok(rq_optimizer_create(&optimizer, trainer, &model, &optimizer_options, &err), &err);
     for (int step = 0; step < STEPS; step++) {
         rq_step_result result;
         net_batch batch = net_random_batch(&model, BATCH, false, (uint64_t)step);
         rq_trainer_freeze_bn(trainer, step == STEPS - 1);
         rq_trainer_observe(trainer, step < STEPS - 1);
         assert_ok(rq_trainer_step(trainer, batch.pixels, batch.labels, &result, &err), &err);
-        rq_sgd_step(sgd, 0.05);
+        assert_ok(rq_optimizer_step(optimizer, 0.05, &err), &err);
         rq_free(batch.pixels);
     }
     assert_ok(rq_trainer_settle(trainer, &err), &err);
@@ -82,10 +82,10 @@ static size_t train(void (*build)(rq_model *), int n_threads, uint8_t *bytes)
         const rq_tensor *tensor = &model.graph.params[i].tensor;
         const size_t size_bytes = rq_tensor_elems(tensor) * rq_dtype_size(tensor->dtype);
         append(bytes, &n, tensor->data, size_bytes);
-        if (rq_sgd_velocity(sgd, i))
-            append(bytes, &n, rq_sgd_velocity(sgd, i), size_bytes);
+        if (rq_optimizer_state(optimizer, i, 0))
+            append(bytes, &n, rq_optimizer_state(optimizer, i, 0), size_bytes);
     }
-    rq_sgd_destroy(sgd);
+    rq_optimizer_destroy(optimizer);
     rq_trainer_destroy(trainer);
     rq_model_deinit(&model);
     return n;

@@ -351,7 +351,7 @@ static void check_frozen_nodes(rq_model *model)
 {
     const rq_graph *graph = &model->graph;
     bool frozen[NET_NODES] = {false};
-    float mean[NET_NODES];
+    float mean[NET_NODES] = {0.0f};
     int n = 0;
     for (int i = 0; i < graph->n_nodes; i++)
         if (graph->nodes[i].op == RQ_OP_BATCH_NORM) {

@@ -5,8 +5,8 @@
 #include <math.h>
 #include <omp.h>
 
+#include "qat/optimizer.h"
 #include "qat/prepare.h"
-#include "qat/sgd.h"
 #include "qat/units.h"
 #include "runtime/session/session.h"
 #include "tests/qat/net.h"
@@ -104,23 +104,23 @@ static rq_trainer *train(rq_model *model, const net_batch *last, rq_precision pr
 {
     rq_error err = RQ_ERROR_INIT;
     rq_trainer *trainer = NULL;
-    rq_sgd *sgd = NULL;
+    rq_optimizer *optimizer = NULL;
     rq_step_result result;
     const rq_trainer_options options = {.batch = BATCH, .precision = precision};
-    const rq_sgd_options sgd_options = RQ_SGD_OPTIONS_INIT;
+    const rq_optimizer_options optimizer_options = RQ_OPTIMIZER_OPTIONS_INIT;
     assert_ok(rq_trainer_create(&trainer, model, &options, &err), &err);
-    assert_ok(rq_sgd_create(&sgd, trainer, model, &sgd_options, &err), &err);
+    assert_ok(rq_optimizer_create(&optimizer, trainer, model, &optimizer_options, &err), &err);
     for (uint64_t step = 0; step < 5; step++) {
         net_batch batch = net_random_batch(model, BATCH, false, 100 + step);
         assert_ok(rq_trainer_step(trainer, batch.pixels, batch.labels, &result, &err), &err);
-        rq_sgd_step(sgd, 0.02);
+        assert_ok(rq_optimizer_step(optimizer, 0.02, &err), &err);
         rq_free(batch.pixels);
     }
     rq_trainer_freeze_bn(trainer, true);
     rq_trainer_observe(trainer, false);
     assert_ok(rq_trainer_step(trainer, last->pixels, last->labels, &result, &err), &err);
     assert_ok(rq_trainer_settle(trainer, &err), &err);
-    rq_sgd_destroy(sgd);
+    rq_optimizer_destroy(optimizer);
     return trainer;
 }
 

@@ -1,6 +1,6 @@
 /* SGD step by step against torch.optim.SGD's update written down in double, and which tensors decay
  * or learn at another rate. */
-#include "qat/sgd.h"
+#include "qat/optimizer.h"
 
 #include <math.h>
 
@@ -53,24 +53,24 @@ static const rule rules[] = {
 enum { N_RULES = sizeof rules / sizeof rules[0] };
 
 /* p and v of one parameter by the formula; f32 rounds each of some five operations. */
-static void check_param(const rq_model *model, const rq_sgd *sgd, int param, const double *p,
-                        const double *v)
+static void check_param(const rq_model *model, const rq_optimizer *optimizer, int param,
+                        const double *p, const double *v)
 {
     const rq_tensor *tensor = &model->graph.params[param].tensor;
     for (size_t i = 0; i < rq_tensor_elems(tensor); i++) {
-        assert_close(rq_sgd_velocity(sgd, param)[i], v[i], 1e-6, 1e-6);
+        assert_close(rq_optimizer_state(optimizer, param, 0)[i], v[i], 1e-6, 1e-6);
         assert_close(rq_tensor_f32(tensor)[i], p[i], 1e-6, 1e-6);
     }
 }
 
-static void check_options(const rq_sgd_options *options)
+static void check_options(const rq_optimizer_options *options)
 {
     rq_error err = RQ_ERROR_INIT;
     net n;
-    rq_sgd *sgd = NULL;
+    rq_optimizer *optimizer = NULL;
     rq_random random = {2};
     rq_trainer *trainer = build(&n);
-    assert_ok(rq_sgd_create(&sgd, trainer, &n.model, options, &err), &err);
+    assert_ok(rq_optimizer_create(&optimizer, trainer, &n.model, options, &err), &err);
     static double p[N_RULES][20000], v[N_RULES][20000];
     memset(v, 0, sizeof v);
     for (size_t k = 0; k < N_RULES; k++) {
@@ -83,24 +83,24 @@ static void check_options(const rq_sgd_options *options)
         for (size_t k = 0; k < N_RULES; k++) {
             const int param = param_of(&n.model, rules[k].name);
             const bool identity = strstr(rules[k].name, "identity.weight") != NULL;
-            const double decay = rules[k].decays || (identity && options->decay_identity)
+            const double decay = rules[k].decays || (identity && options->rules.decay_identity)
                                      ? options->weight_decay
                                      : 0;
-            const double step_lr = lr * (rules[k].is_bias ? options->bias_lr : 1.0);
+            const double step_lr = lr * (rules[k].is_bias ? options->rules.bias_lr : 1.0);
             for (size_t i = 0; i < rq_tensor_elems(&n.model.graph.params[param].tensor); i++) {
                 const float gradient = (float)rq_random_normal(&random);
                 trainer->gradients[param][i] = gradient;
                 const double d = (double)gradient + decay * p[k][i];
-                v[k][i] = options->momentum * v[k][i] + d;
-                p[k][i] -=
-                    step_lr * (options->nesterov ? d + options->momentum * v[k][i] : v[k][i]);
+                v[k][i] = options->sgd.momentum * v[k][i] + d;
+                p[k][i] -= step_lr *
+                           (options->sgd.nesterov ? d + options->sgd.momentum * v[k][i] : v[k][i]);
             }
         }
-        rq_sgd_step(sgd, lr);
+        assert_ok(rq_optimizer_step(optimizer, lr, &err), &err);
         for (size_t k = 0; k < N_RULES; k++)
-            check_param(&n.model, sgd, param_of(&n.model, rules[k].name), p[k], v[k]);
+            check_param(&n.model, optimizer, param_of(&n.model, rules[k].name), p[k], v[k]);
     }
-    rq_sgd_destroy(sgd);
+    rq_optimizer_destroy(optimizer);
     rq_trainer_destroy(trainer);
     rq_model_deinit(&n.model);
 }
@@ -108,15 +108,15 @@ static void check_options(const rq_sgd_options *options)
 static void test_sgd__equals_the_formula(void **state)
 {
     (void)state;
-    rq_sgd_options options = RQ_SGD_OPTIONS_INIT;
+    rq_optimizer_options options = RQ_OPTIMIZER_OPTIONS_INIT;
     options.weight_decay = 0.3; /* large, so that a wrong rule shows */
     check_options(&options);
-    options.nesterov = true;
+    options.sgd.nesterov = true;
     check_options(&options);
-    options.decay_identity = true;
-    options.bias_lr = 2.0;
+    options.rules.decay_identity = true;
+    options.rules.bias_lr = 2.0;
     check_options(&options);
-    options = (rq_sgd_options){.momentum = 0.0, .weight_decay = 0.0, .bias_lr = 1.0};
+    options = (rq_optimizer_options){.rules = {.bias_lr = 1.0}};
     check_options(&options);
 }
 
@@ -127,26 +127,26 @@ static void test_sgd__what_stays(void **state)
     (void)state;
     rq_error err = RQ_ERROR_INIT;
     net n;
-    rq_sgd *sgd = NULL;
+    rq_optimizer *optimizer = NULL;
     rq_trainer *trainer = build(&n);
-    const rq_sgd_options options = RQ_SGD_OPTIONS_INIT;
-    assert_ok(rq_sgd_create(&sgd, trainer, &n.model, &options, &err), &err);
+    const rq_optimizer_options options = RQ_OPTIMIZER_OPTIONS_INIT;
+    assert_ok(rq_optimizer_create(&optimizer, trainer, &n.model, &options, &err), &err);
     const int mean = param_of(&n.model, "rbr_dense.bn.running_mean");
     const int tracked = param_of(&n.model, "rbr_dense.bn.num_batches_tracked");
-    assert_null(rq_sgd_velocity(sgd, mean));
-    assert_null(rq_sgd_velocity(sgd, tracked));
+    assert_null(rq_optimizer_state(optimizer, mean, 0));
+    assert_null(rq_optimizer_state(optimizer, tracked, 0));
     const int bias = param_of(&n.model, "linear.bias");
     float *p = rq_tensor_f32(&n.model.graph.params[bias].tensor);
     const float mean_before = *rq_tensor_f32(&n.model.graph.params[mean].tensor), p_before = *p;
-    assert_close(*rq_sgd_velocity(sgd, bias), 0.0, 0.0, 0.0);
+    assert_close(*rq_optimizer_state(optimizer, bias, 0), 0.0, 0.0, 0.0);
     trainer->gradients[bias][0] = 3.0f;
-    rq_sgd_step(sgd, 0.0);
+    assert_ok(rq_optimizer_step(optimizer, 0.0, &err), &err);
     assert_close(*p, p_before, 0.0, 0.0);
-    assert_close(*rq_sgd_velocity(sgd, bias), 3.0, 0.0, 0.0);
-    rq_sgd_step(sgd, 0.5);
+    assert_close(*rq_optimizer_state(optimizer, bias, 0), 3.0, 0.0, 0.0);
+    assert_ok(rq_optimizer_step(optimizer, 0.5, &err), &err);
     assert_close(*p, p_before - 0.5f * (0.9f * 3.0f + 3.0f), 1e-6, 0.0);
     assert_close(*rq_tensor_f32(&n.model.graph.params[mean].tensor), mean_before, 0.0, 0.0);
-    rq_sgd_destroy(sgd);
+    rq_optimizer_destroy(optimizer);
     rq_trainer_destroy(trainer);
     rq_model_deinit(&n.model);
 }
@@ -156,17 +156,17 @@ static void test_create__out_of_memory(void **state)
     (void)state;
     net n;
     rq_trainer *trainer = build(&n);
-    const rq_sgd_options options = RQ_SGD_OPTIONS_INIT;
+    const rq_optimizer_options options = RQ_OPTIMIZER_OPTIONS_INIT;
     rq_status status = RQ_ERR_NOMEM;
     for (long i = 0; status != RQ_OK; i++) {
         rq_error err = RQ_ERROR_INIT;
-        rq_sgd *sgd = NULL;
+        rq_optimizer *optimizer = NULL;
         rq_alloc_test_fail_after(i);
-        status = rq_sgd_create(&sgd, trainer, &n.model, &options, &err);
+        status = rq_optimizer_create(&optimizer, trainer, &n.model, &options, &err);
         rq_alloc_test_fail_after(-1);
         assert_true(status == RQ_OK || status == RQ_ERR_NOMEM);
-        assert_true(status == RQ_OK || !sgd);
-        rq_sgd_destroy(sgd);
+        assert_true(status == RQ_OK || !optimizer);
+        rq_optimizer_destroy(optimizer);
     }
     rq_trainer_destroy(trainer);
     rq_model_deinit(&n.model);

@@ -2,8 +2,8 @@
  * blocks over several optimizer steps, a quantized block; and that a step allocates nothing. */
 #include <math.h>
 
+#include "qat/optimizer.h"
 #include "qat/prepare.h"
-#include "qat/sgd.h"
 #include "runtime/model/arch.h"
 #include "runtime/model/model.h"
 #include "tests/qat/golden.h"
@@ -181,12 +181,12 @@ static void check_net(rq_tensorfile *file, const char *loss_name, double smoothi
     rq_model model = RQ_MODEL_INIT;
     load_net(&model, file);
     rq_trainer *trainer = NULL;
-    rq_sgd *sgd = NULL;
+    rq_optimizer *optimizer = NULL;
     const rq_trainer_options options = {
         .batch = 4, .height = 12, .width = 12, .label_smoothing = smoothing};
     assert_ok(rq_trainer_create(&trainer, &model, &options, &err), &err);
-    const rq_sgd_options sgd_options = RQ_SGD_OPTIONS_INIT;
-    assert_ok(rq_sgd_create(&sgd, trainer, &model, &sgd_options, &err), &err);
+    const rq_optimizer_options optimizer_options = RQ_OPTIMIZER_OPTIONS_INIT;
+    assert_ok(rq_optimizer_create(&optimizer, trainer, &model, &optimizer_options, &err), &err);
     const rq_tensor pixels = golden(file, "net", "pixels"), labels = golden(file, "net", "labels");
     int32_t labels32[4];
     for (int i = 0; i < 4; i++)
@@ -207,12 +207,12 @@ static void check_net(rq_tensorfile *file, const char *loss_name, double smoothi
                         golden_f32(file, prefix, rq_test_path("d.%s", model.graph.params[i].name)),
                         rq_tensor_elems(&model.graph.params[i].tensor), F32_ABS, 1e-3);
         }
-        rq_sgd_step(sgd, 0.1);
+        assert_ok(rq_optimizer_step(optimizer, 0.1, &err), &err);
         if (step == 1)
             compare_params(&model, file, loss_name, "after1", 1e-5, 1e-4);
     }
     compare_params(&model, file, loss_name, "after3", 1e-4, 1e-3);
-    rq_sgd_destroy(sgd);
+    rq_optimizer_destroy(optimizer);
     rq_trainer_destroy(trainer);
     rq_model_deinit(&model);
 }

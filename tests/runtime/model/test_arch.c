@@ -1,107 +1,26 @@
-/* Architectures against the published parameter counts and names. */
+/* Names and descriptions of networks, and everything that can be wrong with one. */
 #include "runtime/model/arch.h"
 
-#include <math.h>
 #include <string.h>
 
 #include "tests/support/test.h"
 
 static rq_error err;
 
-/* Trainable parameters of the training form, 1000 classes (RepVGG, tables 2 to 5, and timm). */
-static const struct {
-    const char *name;
-    size_t n_trainable;
-} published[] = {
-    {"RepVGG-A0", 9108968},    {"RepVGG-A1", 14092264},  {"RepVGG-A2", 28210600},
-    {"RepVGG-B0", 15817960},   {"RepVGG-B1", 57415016},  {"RepVGG-B1g2", 45782376},
-    {"RepVGG-B1g4", 39966056}, {"RepVGG-B2", 89022376},  {"RepVGG-B2g2", 70846376},
-    {"RepVGG-B2g4", 61758376}, {"RepVGG-B3", 123085288}, {"RepVGG-B3g2", 96911848},
-    {"RepVGG-B3g4", 83825128},
-};
-
-static size_t count_trainable(const rq_graph *graph)
-{
-    size_t total = 0;
-    for (int i = 0; i < graph->n_nodes; i++)
-        for (int slot = RQ_SLOT_WEIGHT; slot <= RQ_SLOT_BIAS; slot++) {
-            const rq_tensor *tensor = rq_graph_tensor(graph, i, (rq_slot)slot);
-            total += tensor ? rq_tensor_elems(tensor) : 0;
-        }
-    return total;
-}
-
-static void test_arch_build__published_counts(void **state)
+static void test_arch_name__lists_all(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof published / sizeof published[0]; i++) {
-        rq_model model;
-        assert_ok(rq_arch_build(&model, published[i].name, 0, &err), &err);
-        assert_int_equal(count_trainable(&model.graph), published[i].n_trainable);
-        assert_string_equal(model.arch, published[i].name);
-        rq_shape shapes[RQ_MAX_NODES];
-        assert_ok(rq_graph_shapes(&model.graph, 1, 224, 224, shapes, &err), &err);
-        assert_int_equal(shapes[model.graph.n_nodes - 1].c, 1000);
-        assert_int_equal(shapes[model.graph.n_nodes - 3].h, 7);
-        rq_model_deinit(&model);
+    rq_arch arch;
+    int n = 0;
+    for (; rq_arch_name(n); n++) {
+        assert_ok(rq_arch_parse(&arch, rq_arch_name(n), &err), &err);
+        for (int i = 0; i < n; i++)
+            assert_string_not_equal(rq_arch_name(i), rq_arch_name(n));
     }
-}
-
-static void expect_param(const rq_graph *graph, const char *name, rq_dtype dtype, int rank,
-                         int64_t d0, int64_t d1)
-{
-    const int i = rq_graph_find_param(graph, name);
-    if (i < 0)
-        fail_msg("no parameter %s", name);
-    const rq_tensor *tensor = &graph->params[i].tensor;
-    assert_int_equal(tensor->dtype, dtype);
-    assert_int_equal(tensor->rank, rank);
-    if (rank > 0)
-        assert_int_equal(tensor->dim[0], d0);
-    if (rank > 1)
-        assert_int_equal(tensor->dim[1], d1);
-}
-
-static void test_arch_build__state_dict_names(void **state)
-{
-    (void)state;
-    rq_model model;
-    assert_ok(rq_arch_build(&model, "RepVGG-B1g4", 7, &err), &err);
-    const rq_graph *graph = &model.graph;
-    expect_param(graph, "stage0.rbr_dense.conv.weight", RQ_F32, 4, 64, 3);
-    expect_param(graph, "stage0.rbr_1x1.bn.num_batches_tracked", RQ_S64, 0, 0, 0);
-    expect_param(graph, "stage1.0.rbr_1x1.conv.weight", RQ_F32, 4, 128, 64);
-    expect_param(graph, "stage1.1.rbr_dense.conv.weight", RQ_F32, 4, 128, 32);
-    expect_param(graph, "stage1.1.rbr_1x1.conv.weight", RQ_F32, 4, 128, 32);
-    expect_param(graph, "stage1.1.rbr_identity.running_var", RQ_F32, 1, 128, 0);
-    expect_param(graph, "stage1.1.rbr_dense.bn.bias", RQ_F32, 1, 128, 0);
-    expect_param(graph, "stage1.2.rbr_dense.conv.weight", RQ_F32, 4, 128, 128);
-    expect_param(graph, "stage3.15.rbr_dense.conv.weight", RQ_F32, 4, 512, 128);
-    expect_param(graph, "stage4.0.rbr_dense.conv.weight", RQ_F32, 4, 2048, 512);
-    expect_param(graph, "linear.weight", RQ_F32, 2, 7, 2048);
-    expect_param(graph, "linear.bias", RQ_F32, 1, 7, 0);
-    assert_int_equal(rq_graph_find_param(graph, "stage0.rbr_identity.weight"), -1);
-    assert_int_equal(rq_graph_find_param(graph, "stage1.0.rbr_identity.weight"), -1);
-    /* 28 blocks of 12, 23 identities of 5, linear */
-    assert_int_equal(graph->n_params, 28 * 12 + 23 * 5 + 2);
-    assert_int_equal(model.n_classes, 7);
-    rq_model_deinit(&model);
-}
-
-static void test_arch_build__equal_width_with_stride_has_no_identity(void **state)
-{
-    (void)state;
-    rq_model model;
-    assert_ok(rq_arch_build(&model, "RepVGG-A0", 0, &err), &err);
-    assert_int_equal(rq_graph_find_node(&model.graph, "stage1.0.rbr_identity"), -1);
-    const int node = rq_graph_find_node(&model.graph, "stage1.1.rbr_identity");
-    assert_true(node > 0);
-    assert_int_equal(model.graph.nodes[node].op, RQ_OP_BATCH_NORM);
-    assert_close(model.graph.nodes[node].eps, 1e-5f, 0, 0);
-    assert_int_equal(rq_graph_find_node(&model.graph, "input"), 0);
-    assert_int_equal(rq_graph_find_node(&model.graph, "linear"), model.graph.n_nodes - 1);
-    assert_int_equal(rq_graph_find_node(&model.graph, "gap"), model.graph.n_nodes - 2);
-    rq_model_deinit(&model);
+    /* RepVGG, D2se and plus, QARepVGG, four kinds of four sizes of RepOpt-VGG */
+    assert_int_equal(n, 13 + 2 + 10 + 16);
+    assert_null(rq_arch_name(-1));
+    assert_null(rq_arch_name(n + 1));
 }
 
 static void test_arch_parse__description(void **state)
@@ -114,30 +33,137 @@ static void test_arch_parse__description(void **state)
     assert_int_equal(arch.width[0], 16);
     assert_int_equal(arch.stride[1], 2);
     assert_int_equal(arch.groups, 1);
+    assert_int_equal(arch.block, RQ_BLOCK_REPVGG);
+    assert_int_equal(arch.se, RQ_SE_NONE);
+    assert_false(arch.aux[0] || arch.aux[1]);
+    assert_string_equal(arch.name[1], "stage1");
     assert_int_equal(arch.classes, 1000);
-    assert_ok(rq_arch_parse(&arch, "repvgg:depth=1;width=8;stride=1;groups=2;classes=10", &err),
+    assert_ok(rq_arch_parse(&arch,
+                            "repvgg:depth=1,2;width=8,16;stride=1,3;groups=2;classes=10;"
+                            "block=qarepvgg;se=post/4;aux=1,0;names=stem,body.blocks",
+                            &err),
               &err);
-    assert_int_equal(arch.stride[0], 1);
+    assert_int_equal(arch.stride[1], 3);
+    assert_int_equal(arch.groups, 2);
+    assert_int_equal(arch.block, RQ_BLOCK_QAREPVGG);
+    assert_int_equal(arch.se, RQ_SE_POST);
+    assert_int_equal(arch.se_reduction, 4);
+    assert_true(arch.aux[0] && arch.aux[1] && !arch.aux[2]);
+    assert_string_equal(arch.name[0], "stem");
+    assert_string_equal(arch.name[1], "body.blocks");
     assert_int_equal(arch.classes, 10);
+    char path[RQ_STAGE_NAME_BYTES + 4];
+    rq_arch_aux_path(&arch, 1, path);
+    assert_string_equal(path, "body_aux");
+}
+
+static void test_arch_parse__words(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        rq_block block;
+        rq_se_place se;
+    } cases[] = {
+        {"repvgg:depth=1;width=8;block=repvgg;se=none", RQ_BLOCK_REPVGG, RQ_SE_NONE},
+        {"repvgg:depth=1;width=8;se=pre/8;block=target", RQ_BLOCK_TARGET, RQ_SE_PRE},
+        {"repvgg:depth=1;width=8;block=hs", RQ_BLOCK_HS, RQ_SE_NONE},
+        {"repvgg:depth=1;width=8;block=csla;se=post/1", RQ_BLOCK_CSLA, RQ_SE_POST},
+        {"repvgg:block=repopt-repvgg;depth=1;width=8", RQ_BLOCK_REPOPT_REPVGG, RQ_SE_NONE},
+        {"RepVGG-D2se", RQ_BLOCK_REPVGG, RQ_SE_PRE},
+        {"RepVGGplus-L2pse", RQ_BLOCK_REPVGG, RQ_SE_POST},
+        {"RepOpt-VGG-L1-csla", RQ_BLOCK_CSLA, RQ_SE_NONE},
+        {"RepOpt-VGG-B2-repvgg", RQ_BLOCK_REPOPT_REPVGG, RQ_SE_NONE},
+        {"QARepVGG-B2g4", RQ_BLOCK_QAREPVGG, RQ_SE_NONE},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        rq_arch arch;
+        assert_ok(rq_arch_parse(&arch, cases[i].text, &err), &err);
+        assert_int_equal(arch.block, cases[i].block);
+        assert_int_equal(arch.se, cases[i].se);
+    }
 }
 
 static void test_arch_describe__round_trip(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof published / sizeof published[0]; i++) {
+    for (int i = 0; rq_arch_name(i); i++) {
         rq_arch arch, again;
-        char text[256];
-        assert_ok(rq_arch_parse(&arch, published[i].name, &err), &err);
-        rq_arch_describe(&arch, text, sizeof text);
+        char text[RQ_ARCH_TEXT_BYTES];
+        assert_ok(rq_arch_parse(&arch, rq_arch_name(i), &err), &err);
+        rq_arch_describe(&arch, text);
         assert_ok(rq_arch_parse(&again, text, &err), &err);
-        assert_memory_equal(&arch, &again, sizeof arch);
+        assert_true(rq_arch_is_same(&arch, &again));
+        assert_int_equal(arch.classes, again.classes);
     }
+}
+
+static void test_arch_describe__leaves_defaults_out(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {
+        "repvgg:depth=1,2,4,14,1;width=48,48,96,192,1280",
+        "repvgg:depth=1,2;width=8,16;stride=2,1;groups=4;block=csla;se=pre/2;aux=0,1;"
+        "names=a,b.c;classes=7",
+    };
     rq_arch arch;
-    char text[256];
+    char text[RQ_ARCH_TEXT_BYTES];
+    for (size_t i = 0; i < 2; i++) {
+        assert_ok(rq_arch_parse(&arch, texts[i], &err), &err);
+        rq_arch_describe(&arch, text);
+        assert_string_equal(text, texts[i]);
+    }
     assert_ok(rq_arch_parse(&arch, "RepVGG-A0", &err), &err);
-    rq_arch_describe(&arch, text, sizeof text);
-    assert_string_equal(text, "repvgg:depth=1,2,4,14,1;width=48,48,96,192,1280;stride=2,2,2,2,2;"
-                              "groups=1;classes=1000");
+    rq_arch_describe(&arch, text);
+    assert_string_equal(text, texts[0]);
+}
+
+/* Every field at its longest fits into RQ_ARCH_TEXT_BYTES. */
+static void test_arch_describe__has_room(void **state)
+{
+    (void)state;
+    rq_arch arch = {.n_stages = RQ_MAX_STAGES,
+                    .groups = RQ_MAX_CHANNELS,
+                    .block = RQ_BLOCK_REPOPT_REPVGG,
+                    .se = RQ_SE_POST,
+                    .se_reduction = RQ_MAX_CHANNELS,
+                    .classes = RQ_MAX_CHANNELS};
+    for (int i = 0; i < RQ_MAX_STAGES; i++) {
+        arch.depth[i] = RQ_MAX_DEPTH;
+        arch.width[i] = RQ_MAX_CHANNELS;
+        arch.stride[i] = 8;
+        arch.aux[i] = true;
+        memset(arch.name[i], 'a' + i, RQ_STAGE_NAME_BYTES - 1);
+    }
+    char text[RQ_ARCH_TEXT_BYTES];
+    rq_arch_describe(&arch, text);
+    assert_non_null(strstr(text, ";classes=1048576"));
+    assert_true(strlen(text) < RQ_ARCH_TEXT_BYTES - 1);
+}
+
+static void test_arch_is_same__compares_all_but_classes(void **state)
+{
+    (void)state;
+    static const char *const others[] = {
+        "repvgg:depth=1,3;width=8,16",
+        "repvgg:depth=1,2;width=8,24",
+        "repvgg:depth=1,2;width=8,16;stride=2,1",
+        "repvgg:depth=1,2;width=8,16;groups=2",
+        "repvgg:depth=1,2;width=8,16;block=target",
+        "repvgg:depth=1,2;width=8,16;se=pre/4",
+        "repvgg:depth=1,2;width=8,16;aux=1",
+        "repvgg:depth=1,2;width=8,16;names=stage0,stage1.blocks",
+        "repvgg:depth=1;width=8",
+    };
+    rq_arch a, b;
+    assert_ok(rq_arch_parse(&a, "repvgg:depth=1,2;width=8,16;classes=3", &err), &err);
+    assert_ok(rq_arch_parse(&b, "repvgg:classes=5;width=8,16;depth=1,2;stride=2,2", &err), &err);
+    assert_true(rq_arch_is_same(&a, &b));
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        assert_ok(rq_arch_parse(&b, others[i], &err), &err);
+        assert_false(rq_arch_is_same(&a, &b));
+        assert_false(rq_arch_is_same(&b, &a));
+    }
 }
 
 static void test_arch_parse__rejects(void **state)
@@ -147,16 +173,23 @@ static void test_arch_parse__rejects(void **state)
         const char *text, *says;
     } cases[] = {
         {"", "unknown architecture ''"},
-        {"RepVGG-A9", "RepVGG-B3g4"},
-        {"repvgg-a0", "unknown"},
-        {"RepVGG-A0 ", "unknown"},
-        {"repvgg:", "does not begin with"},
+        {"RepVGG-A9", "known: RepVGG-A0, RepVGG-A1, RepVGG-A2; or"},
+        {"repvgg-a0", "known: RepVGG-A0; or"},
+        {"RepVGG-A0 ", "known: RepVGG-A0; or"},
+        {"RepOpt-VGG-L1", "RepOpt-VGG-L1-target, RepOpt-VGG-L1-hs, RepOpt-VGG-L1-csla, "
+                          "RepOpt-VGG-L1-repvgg; or"},
+        {"resnet50", "RepVGG-A0, "},
+        {"resnet50", ", …; or describe one: repvgg:depth=1,…;width=…"},
+        {"repvgg:", "does not begin with depth=, width=, stride=, groups=, block=, se=, aux=, "
+                    "names= or classes="},
         {"repvgg:depth=1", "width is missing"},
         {"repvgg:width=8", "depth is missing"},
         {"repvgg:depth=1,2;width=8", "width has 1 values, depth has 2"},
         {"repvgg:depth=1;width=8;stride=1,2", "stride has 2 values"},
+        {"repvgg:depth=1;width=8;names=a,b", "names has 2 values, depth has 1"},
         {"repvgg:depth=2;width=8", "begin with 1"},
         {"repvgg:depth=1;depth=1;width=8", "depth stands twice"},
+        {"repvgg:depth=1;width=8;se=none;se=none", "se stands twice"},
         {"repvgg:depth=1;width=8;", "does not begin with"},
         {"repvgg:depth=1;width=8;;classes=3", "does not begin with"},
         {"repvgg:depth=1;width=8;colour=3", "colour"},
@@ -169,13 +202,41 @@ static void test_arch_parse__rejects(void **state)
         {"repvgg:depth=1;width=-8", "width"},
         {"repvgg:depth=1;width=99999999999999999999", "width"},
         {"repvgg:depth=1;width=1048577", "width"},
-        {"repvgg:depth=1;width=8;stride=9", "stride"},
+        {"repvgg:depth=1;width=8;stride=9", "stride: '9' does not begin with a number in 1..8"},
         {"repvgg:depth=1,257;width=8,8", "depth"},
         {"repvgg:depth=1,200,200;width=8,8,8", "sums to 401"},
         {"repvgg:depth=1,1,1,1,1,1,1,1,1;width=1,1,1,1,1,1,1,1,1", "more than 8"},
         {"repvgg:depth=1;width=8;groups=1,2", "more than 1"},
         {"repvgg:depth=1,2;width=8,9;groups=2", "groups: 2 does not divide the 9 to 9"},
         {"repvgg:depth=1;width=8;classes=0", "classes"},
+        {"repvgg:depth=1;width=8;block=", "block: '' does not begin with one of repvgg, qarepvgg, "
+                                          "target, hs, csla, repopt-repvgg"},
+        {"repvgg:depth=1;width=8;block=QARepVGG", "block: 'QARepVGG' does not"},
+        {"repvgg:depth=1;width=8;block=repvggs", "block: 'repvggs'"},
+        {"repvgg:depth=1;width=8;block=hs,hs", "block has more than 1"},
+        {"repvgg:depth=1;width=8;se=16", "se: '16' does not begin with one of none, pre, post"},
+        {"repvgg:depth=1;width=8;se=pre", "se: '/' and a number must follow pre"},
+        {"repvgg:depth=1;width=8;se=pre/", "se: '' does not begin with a number in 1..1048576"},
+        {"repvgg:depth=1;width=8;se=pre/0", "se: '0'"},
+        {"repvgg:depth=1;width=8;se=none/4", "se: unexpected '/4'"},
+        {"repvgg:depth=1,1;width=16,8;se=post/9", "se: 8 channels of stage1 / 9"},
+        {"repvgg:depth=1;width=8;aux=", "aux: '' does not begin with a number in 0..7"},
+        {"repvgg:depth=1;width=8;aux=8", "aux: '8'"},
+        {"repvgg:depth=1,1;width=8,8;aux=1,1", "aux: stage 1 stands twice"},
+        {"repvgg:depth=1,1;width=8,8;aux=2", "aux: there is no stage 2, the last is 1"},
+        {"repvgg:depth=1;width=8;names=", "names: ''"},
+        {"repvgg:depth=1;width=8;names=.a", "names: '.a'"},
+        {"repvgg:depth=1;width=8;names=a.", "names: 'a.'"},
+        {"repvgg:depth=1;width=8;names=a..b", "names: 'a..b'"},
+        {"repvgg:depth=1;width=8;names=a-b", "names: unexpected '-b'"},
+        {"repvgg:depth=1;width=8;names=aaaaaaaaaabbbbbbbbbbccccccccccdd", "1 to 31 characters"},
+        {"repvgg:depth=1;width=8;names=aaaaaaaaaabbbbbbbbbbccccccccccd.", "1 to 31 characters"},
+        {"repvgg:depth=1;width=8;names=linear", "module 'linear' cannot stand beside"},
+        {"repvgg:depth=1;width=8;names=gap.blocks", "'gap.blocks' cannot stand beside"},
+        {"repvgg:depth=1,1;width=8,8;names=a,a", "module 'a' cannot stand beside module 'a'"},
+        {"repvgg:depth=1,1;width=8,8;names=a.0,a", "module 'a.0' cannot stand beside module 'a'"},
+        {"repvgg:depth=1,1;width=8,8;names=a_aux,a;aux=1", "module 'a_aux' cannot stand"},
+        {"repvgg:depth=1,1;width=8,8;names=a.x,a.y;aux=0,1", "module 'a_aux' cannot stand"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         rq_arch arch;
@@ -185,74 +246,32 @@ static void test_arch_parse__rejects(void **state)
         assert_fails(rq_arch_build(&model, cases[i].text, 0, &err), RQ_ERR_USAGE, &err);
         rq_model_deinit(&model);
     }
+    rq_arch arch; /* names that only look alike are fine */
+    assert_ok(rq_arch_parse(&arch, "repvgg:depth=1,1;width=8,8;names=a,ab.a", &err), &err);
+    assert_ok(rq_arch_parse(&arch, "repvgg:depth=1,1;width=8,8;names=a.x,a.y;aux=1", &err), &err);
+}
+
+static void test_arch_build__rejects_class_counts(void **state)
+{
+    (void)state;
     rq_model model;
     assert_fails(rq_arch_build(&model, "RepVGG-A0", -1, &err), RQ_ERR_USAGE, &err);
     assert_fails(rq_arch_build(&model, "RepVGG-A0", RQ_MAX_CHANNELS + 1, &err), RQ_ERR_USAGE, &err);
-}
-
-static void test_arch_build__no_memory(void **state)
-{
-    (void)state;
-    for (long n = 0;; n++) {
-        rq_model model;
-        rq_alloc_test_fail_after(n);
-        const rq_status status = rq_arch_build(&model, "repvgg:depth=1;width=2", 3, &err);
-        rq_alloc_test_fail_after(-1);
-        rq_model_deinit(&model);
-        if (!status)
-            break;
-        assert_int_equal(status, RQ_ERR_NOMEM);
-    }
-}
-
-static void test_model_init_weights__distribution_and_seed(void **state)
-{
-    (void)state;
-    static const char text[] = "repvgg:depth=1,2;width=16,32;classes=10";
-    rq_model a, b;
-    assert_ok(rq_arch_build(&a, text, 0, &err), &err);
-    assert_ok(rq_arch_build(&b, text, 0, &err), &err);
-    rq_model_init_weights(&a, 7);
-    rq_model_init_weights(&b, 7);
-    const int i = rq_graph_find_param(&a.graph, "stage1.1.rbr_dense.conv.weight");
-    const rq_tensor *weight = &a.graph.params[i].tensor;
-    const size_t n = rq_tensor_elems(weight); /* 9216 */
-    const double bound = 1.0 / sqrt(32.0 * 9.0);
-    double sum = 0.0, squares = 0.0, largest = 0.0;
-    for (size_t k = 0; k < n; k++) {
-        const double x = (double)rq_tensor_f32(weight)[k];
-        sum += x;
-        squares += x * x;
-        largest = fmax(largest, fabs(x));
-    }
-    assert_true(largest <= bound && largest > 0.99 * bound);
-    assert_close(sum / (double)n, 0.0, 5.0 * bound / sqrt(3.0 * (double)n), 0.0);
-    assert_close(squares / (double)n, bound * bound / 3.0, 0.0, 0.05);
-    assert_memory_equal(weight->data, b.graph.params[i].tensor.data, n * sizeof(float));
-    rq_model_init_weights(&b, 8);
-    assert_memory_not_equal(weight->data, b.graph.params[i].tensor.data, n * sizeof(float));
-    assert_int_equal(b.seed, 8);
-    const int var = rq_graph_find_param(&a.graph, "stage0.rbr_dense.bn.running_var");
-    assert_close(rq_tensor_f32(&a.graph.params[var].tensor)[15], 1.0, 0, 0);
-    assert_ok(rq_model_check_finite(&a, &err), &err);
-    rq_tensor_f32(weight)[5] = NAN;
-    assert_fails(rq_model_check_finite(&a, &err), RQ_ERR_MODEL, &err);
-    assert_says(&err, "stage1.1.rbr_dense.conv.weight: value 5");
-    rq_model_deinit(&a);
-    rq_model_deinit(&b);
+    assert_says(&err, "1048577 classes");
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_arch_build__published_counts),
-        cmocka_unit_test(test_arch_build__state_dict_names),
-        cmocka_unit_test(test_arch_build__equal_width_with_stride_has_no_identity),
+        cmocka_unit_test(test_arch_name__lists_all),
         cmocka_unit_test(test_arch_parse__description),
+        cmocka_unit_test(test_arch_parse__words),
         cmocka_unit_test(test_arch_describe__round_trip),
+        cmocka_unit_test(test_arch_describe__leaves_defaults_out),
+        cmocka_unit_test(test_arch_describe__has_room),
+        cmocka_unit_test(test_arch_is_same__compares_all_but_classes),
         cmocka_unit_test(test_arch_parse__rejects),
-        cmocka_unit_test(test_arch_build__no_memory),
-        cmocka_unit_test(test_model_init_weights__distribution_and_seed),
+        cmocka_unit_test(test_arch_build__rejects_class_counts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

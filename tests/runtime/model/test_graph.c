@@ -122,6 +122,34 @@ static void test_graph_count_users__branches(void **state)
     rq_graph_deinit(&graph);
 }
 
+/* a.relu is the output; b.relu, made from a.conv through b.scale, an auxiliary one. */
+static void test_graph_outputs__and_what_they_need(void **state)
+{
+    (void)state;
+    rq_graph graph = RQ_GRAPH_INIT;
+    const int conv = 1;
+    int b, last;
+    bool needed[8];
+    make_chain(&graph);
+    assert_true(rq_graph_is_output(&graph, 2));
+    assert_ok(rq_graph_add_node(&graph, RQ_OP_SCALE, "b.scale", 1, &conv, &b, &err), &err);
+    assert_ok(rq_graph_add_node(&graph, RQ_OP_RELU, "b.relu", 1, &b, &b, &err), &err);
+    assert_ok(rq_graph_add_node(&graph, RQ_OP_ADD, "add", 2, (const int[]){2, conv}, &last, &err),
+              &err);
+    static const bool is_output[6] = {false, false, false, false, true, true};
+    static const bool is_needed[6] = {true, true, true, false, false, true};
+    rq_graph_find_needed(&graph, needed);
+    for (int i = 0; i < graph.n_nodes; i++) {
+        assert_int_equal(rq_graph_is_output(&graph, i), is_output[i]);
+        assert_int_equal(needed[i], is_needed[i]);
+    }
+    int users[8];
+    rq_graph_count_users(&graph, users);
+    assert_int_equal(users[b], 0);
+    assert_int_equal(users[last], 1);
+    rq_graph_deinit(&graph);
+}
+
 static void test_graph_clone__is_deep(void **state)
 {
     (void)state;
@@ -161,6 +189,7 @@ int main(void)
         cmocka_unit_test(test_graph_add_node__rejects),
         cmocka_unit_test(test_graph_add_param__rejects),
         cmocka_unit_test(test_graph_count_users__branches),
+        cmocka_unit_test(test_graph_outputs__and_what_they_need),
         cmocka_unit_test(test_graph_clone__is_deep),
         cmocka_unit_test(test_graph_clone__no_memory),
     };

@@ -210,6 +210,82 @@ static void test_shapes__add(void **state)
     expect_refusal("add:", "input 1 is not an earlier node");
 }
 
+static void test_shapes__scale(void **state)
+{
+    (void)state;
+    const int node = add(RQ_OP_SCALE, "s", 0);
+    expect_refusal("s:", "weight is missing");
+    param(node, RQ_SLOT_WEIGHT, RQ_F32, 1, 3, 0, 0, 0);
+    expect_shape(node, H, W, 3, RQ_F32);
+    rq_graph_tensor(&graph, node, RQ_SLOT_WEIGHT)->dim[0] = 4;
+    expect_refusal("s:", "weight has 4 in dimension 0, it must have 3");
+    rq_graph_tensor(&graph, node, RQ_SLOT_WEIGHT)->dim[0] = 3;
+    param(node, RQ_SLOT_BIAS, RQ_F32, 1, 3, 0, 0, 0);
+    expect_refusal("s:", "scale has no bias");
+}
+
+static void test_shapes__avg_pool(void **state)
+{
+    (void)state;
+    const int node = add(RQ_OP_AVG_POOL, "p", 0);
+    rq_conv_attr *window = &graph.nodes[node].conv;
+    const rq_conv_attr good = {{3, 3}, {2, 2}, {1, 1}, {1, 1}, 1};
+    *window = good;
+    expect_shape(node, 5, 6, 3, RQ_F32);
+    *window = (rq_conv_attr){{2, 4}, {1, 3}, {0, 1}, {1, 1}, 1};
+    expect_shape(node, 8, 4, 3, RQ_F32);
+    *window = (rq_conv_attr){{H, W}, {1, 1}, {0, 0}, {1, 1}, 1};
+    expect_shape(node, 1, 1, 3, RQ_F32);
+    const struct {
+        rq_conv_attr window;
+        const char *rule;
+    } cases[] = {
+        {{{0, 3}, {1, 1}, {0, 0}, {1, 1}, 1}, "kernel 0"},
+        {{{3, 3}, {1, 0}, {0, 0}, {1, 1}, 1}, "stride 0"},
+        {{{3, 3}, {1, 1}, {-1, 0}, {1, 1}, 1}, "padding -1"},
+        {{{3, 3}, {1, 1}, {0, 3}, {1, 1}, 1}, "less padding than its size"},
+        {{{3, 3}, {1, 1}, {0, 0}, {2, 1}, 1}, "no dilation"},
+        {{{3, 3}, {1, 1}, {0, 0}, {1, 1}, 3}, "no groups"},
+        {{{H + 1, 3}, {1, 1}, {0, 0}, {1, 1}, 1}, "reaches over 10 pixels"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        *window = cases[i].window;
+        expect_refusal("p:", cases[i].rule);
+    }
+    *window = good;
+    param(node, RQ_SLOT_WEIGHT, RQ_F32, 4, 3, 1, 3, 3);
+    expect_refusal("p:", "avg_pool has no weight");
+}
+
+static void test_shapes__squeeze_and_excitation(void **state)
+{
+    (void)state;
+    const int body = add_conv("body", 0, 8, 3, 3, 1);
+    const int pool = add(RQ_OP_GLOBAL_AVG_POOL, "pool", body);
+    const int up = add_conv("up", pool, 8, 8, 1, 1);
+    const int sigmoid = add(RQ_OP_SIGMOID, "sigmoid", up);
+    const int inputs[3] = {body, sigmoid, sigmoid};
+    int mul;
+    assert_ok(rq_graph_add_node(&graph, RQ_OP_MUL, "mul", 2, inputs, &mul, &err), &err);
+    expect_shape(sigmoid, 1, 1, 8, RQ_F32);
+    expect_shape(mul, H, W, 8, RQ_F32);
+    graph.nodes[mul].input[1] = body;
+    expect_refusal("mul:", "the gate is 9x11x8 (HxWxC), it must be 1x1x8");
+    graph.nodes[mul].input[1] = pool;
+    expect_shape(mul, H, W, 8, RQ_F32);
+    graph.nodes[mul].input[0] = 0;
+    expect_refusal("mul:", "the gate is 1x1x8 (HxWxC), it must be 1x1x3");
+    graph.nodes[mul].n_inputs = 1;
+    expect_refusal("mul:", "takes 2 to 2 inputs, this has 1");
+    graph.nodes[mul].n_inputs = 2;
+    graph.nodes[mul].input[0] = body;
+    graph.nodes[sigmoid].n_inputs = 0;
+    expect_refusal("sigmoid:", "takes 1 to 1 inputs, this has 0");
+    graph.nodes[sigmoid].n_inputs = 1;
+    param(sigmoid, RQ_SLOT_SCALE, RQ_F32, 1, 1, 0, 0, 0);
+    expect_refusal("sigmoid:", "sigmoid has no scale");
+}
+
 static void test_shapes__head(void **state)
 {
     (void)state;
@@ -319,6 +395,9 @@ int main(void)
         TEST(test_shapes__conv_parameters),
         TEST(test_shapes__batch_norm),
         TEST(test_shapes__add),
+        TEST(test_shapes__scale),
+        TEST(test_shapes__avg_pool),
+        TEST(test_shapes__squeeze_and_excitation),
         TEST(test_shapes__head),
         TEST(test_shapes__fake_quant),
         TEST(test_shapes__integer_chain),

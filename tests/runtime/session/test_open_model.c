@@ -112,6 +112,8 @@ static void test_require_arch__compares_networks(void **state)
     assert_fails(rq_require_arch(&model, path, "repvgg:depth=1,3;width=8,8", &err), RQ_ERR_MODEL,
                  &err);
     assert_says(&err, path);
+    assert_fails(rq_require_arch(&model, path, "repvgg:depth=1,2;width=8,8;se=pre/4", &err),
+                 RQ_ERR_MODEL, &err);
     assert_fails(rq_require_arch(&model, path, "RepVGG-A0", &err), RQ_ERR_MODEL, &err);
     assert_fails(rq_require_arch(&model, path, "RepVGG-A9", &err), RQ_ERR_USAGE, &err);
 }

@@ -1,0 +1,32 @@
+/* The convolution of a training step, by the fastest way that this CPU and the shape offer:
+ * oneDNN's kernels, or Winograd's (winograd.h) for most 3x3 convolutions in f32. */
+#ifndef RQ_RUNTIME_DNN_TRAIN_CONV_H
+#define RQ_RUNTIME_DNN_TRAIN_CONV_H
+
+#include "runtime/dnn/dnn.h"
+
+typedef struct rq_train_conv_options {
+    rq_precision precision;
+    bool with_dsrc;     /* backward will be asked for the gradient of the source */
+    bool exact_forward; /* integer-valued operands: their sums must be exact */
+} rq_train_conv_options;
+
+typedef struct rq_train_conv rq_train_conv;
+
+/* dnn outlives *out. Errors: RQ_ERR_UNSUPPORTED, RQ_ERR_NOMEM. */
+RQ_NODISCARD rq_status rq_train_conv_create(rq_train_conv **out, rq_dnn *dnn,
+                                            const rq_conv_shape *shape,
+                                            const rq_train_conv_options *options, rq_error *err);
+void rq_train_conv_destroy(rq_train_conv *conv); /* NULL is fine */
+
+/* dst [N, OH, OW, OC] = conv(src [N, IH, IW, IC], wei [OC, IC/G, KH, KW]). */
+RQ_NODISCARD rq_status rq_train_conv_forward(rq_train_conv *conv, const float *src,
+                                             const float *wei, float *dst, rq_error *err);
+
+/* src and wei: what the last forward read, unchanged. Overwrites dwei [OC, IC/G, KH, KW] and dsrc
+ * (NULL: not wanted). */
+RQ_NODISCARD rq_status rq_train_conv_backward(rq_train_conv *conv, const float *src,
+                                              const float *wei, const float *ddst, float *dwei,
+                                              float *dsrc, rq_error *err);
+
+#endif

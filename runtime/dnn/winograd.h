@@ -1,0 +1,53 @@
+/* Winograd's convolution F(4x4, 3x3) in f32, for training: forward, gradient of the source,
+ * gradient of the weights, of 3x3 convolutions with stride 1, padding 1, one group.
+ *
+ * The image is cut into tiles of 4x4 outputs, which read 6x6 inputs. With the constant matrices
+ * B [6, 6], G [6, 3], A [6, 4]:
+ *
+ *   forward   Y = A' ((G g G') o (B' d B)) A      summed over input channels before A
+ *   dsrc      the same with the kernel turned by 180 degrees and channels exchanged
+ *   dwei      dg = G' (sum over tiles (B' d B) o (A dY A')) G
+ *
+ * where o is elementwise: at each of the 36 points an ordinary matrix product over channels or
+ * tiles. That takes 36 multiplications for 16 outputs where the direct sum takes 144. Transforms
+ * are additions and small factors; tiles are taken in chunks that stay in the caches.
+ *
+ * Rounding: as a direct f32 sum, times a factor of about 10 (the transforms add numbers of unequal
+ * size). Not for integer sums, which must be exact.
+ *
+ * Source: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks (arXiv 1509.09308),
+ * section 4.2, points 0, 1, -1, 2, -2 and infinity. */
+#ifndef RQ_RUNTIME_DNN_WINOGRAD_H
+#define RQ_RUNTIME_DNN_WINOGRAD_H
+
+#include "runtime/model/graph.h"
+
+/* A plan; plain data. */
+typedef struct rq_winograd {
+    size_t n, h, w, ic, oc;
+    size_t tiles_h, tiles_w, n_tiles; /* of one image, of all */
+    size_t n_threads;
+    size_t weight_tiles; /* tiles of one chunk of the weights' gradient */
+} rq_winograd;
+
+/* Is it possible, and does it pay (channels in multiples of 16 from 32 on, sides that tiles of 4 do
+ * not overshoot by much, a CPU with the instructions)? */
+bool rq_winograd_suits(const rq_conv_shape *shape);
+
+/* shape must suit. n_threads: OpenMP's, at most, when it runs. */
+void rq_winograd_init(rq_winograd *out, const rq_conv_shape *shape, int n_threads);
+
+/* Memory that each of the three needs while it runs; aligned to 64 bytes, zeroed once before its
+ * first use. */
+size_t rq_winograd_scratch_bytes(const rq_winograd *winograd);
+
+/* src, dsrc [N, H, W, IC]; dst, ddst [N, H, W, OC]; wei, dwei [OC, IC, 3, 3]; all overwritten where
+ * not const. The result of forward and backward_data does not depend on the number of threads. */
+void rq_winograd_forward(const rq_winograd *winograd, const float *src, const float *wei,
+                         float *dst, void *scratch);
+void rq_winograd_backward_data(const rq_winograd *winograd, const float *ddst, const float *wei,
+                               float *dsrc, void *scratch);
+void rq_winograd_backward_weights(const rq_winograd *winograd, const float *src, const float *ddst,
+                                  float *dwei, void *scratch);
+
+#endif
