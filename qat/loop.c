@@ -103,7 +103,8 @@ static rq_status train_step(rq_run *run, rq_step_result *result, rq_error *err)
     if (status != RQ_OK)
         return status;
     run->lr = learning_rate(run);
-    status = rq_trainer_step(run->trainer, batch.pixels, batch.labels, result, err);
+    status =
+        rq_trainer_step_mixed(run->trainer, batch.pixels, batch.labels, batch.mix, result, err);
     if (status == RQ_OK)
         status = rq_optimizer_step(run->optimizer, run->lr, err);
     if (status != RQ_OK)
@@ -222,6 +223,7 @@ static rq_status train(rq_run *run, rq_error *err)
 {
     const rq_loop_options *o = run->options;
     rq_status status = RQ_OK;
+    rq_log(RQ_LOG_INFO, "options: %s; learning rate in effect: %.9g", run->settings, o->lr);
     rq_train_log_start(&run->log, &run->progress, run->resumed, o->sets, o->n_sets);
     rq_interrupt_catch();
     while (status == RQ_OK && run_steps_of_epoch(run) > 0) {

@@ -6,7 +6,6 @@
 #include "qat/budget.h"
 #include "qat/settings.h"
 #include "runtime/base/json_writer.h"
-#include "runtime/base/log.h"
 
 static const char *const bad_images_names[] = {"fail", "skip", NULL};
 
@@ -56,6 +55,9 @@ const rq_option rq_loop_flags_table[] = {
                     "largest norm of the whole gradient; 0: no limit"),
     RQ_OPTION_FLOAT("label-smoothing", 0, rq_loop_flags, label_smoothing, "X", 0.0, 1.0,
                     "label smoothing"),
+    RQ_OPTION_FLOAT("mixup", 0, rq_loop_flags, mixup, "X", 0.0, RQ_LOADER_MAX_MIXUP,
+                    "mix images and labels in proportions drawn from Beta(X, X); 0: not at all; "
+                    "not where the first layer is quantized"),
     RQ_OPTION_FLOAT("ema", 0, rq_loop_flags, ema, "X", 0.0, 1.0,
                     "keep a moving average of the weights, with this share of the new ones, and "
                     "its best in OUTPUT's .best_ema; 0: none"),
@@ -63,9 +65,14 @@ const rq_option rq_loop_flags_table[] = {
                      "every 8 steps with a share scaled by batch size / epochs, or every step"),
     RQ_OPTION_INT("resolution", 'r', rq_loop_flags, resolution, "N", 0, 16384,
                   "side of the training images; 0: the model's crop"),
+    RQ_OPTION_INT("val-resolution", 0, rq_loop_flags, val_resolution, "N", 0, 16384,
+                  "side of the validation images, the model's crop from then on; 0: its crop, or "
+                  "for a new model that of the training images"),
+    RQ_OPTION_INT("val-resize", 0, rq_loop_flags, val_resize, "N", 0, 16384,
+                  "their short side before the crop; 0: the usual margin"),
     RQ_OPTION_CHOICE("augment", 0, rq_loop_flags, augment, rq_augment_names,
                      "auto: pad-crop up to 64 pixels, else crop (random resized crop, also called "
-                     "weak); all but none flip"),
+                     "weak); raug15: crop and RandAugment; all but none flip"),
     RQ_OPTION_CHOICE("precision", 0, rq_loop_flags, precision, rq_precision_names,
                      "of the convolutions' operands (sums are f32); bf16 is about twice as fast on "
                      "CPUs that have it"),
@@ -114,6 +121,20 @@ rq_loop_flags rq_loop_flags_init(void)
     };
 }
 
+void rq_loop_set_sizes(rq_model *model, const rq_loop_flags *flags, bool is_new)
+{
+    enum { SMALL = 64 };
+    const int64_t crop = flags->val_resolution ? flags->val_resolution
+                         : is_new              ? flags->resolution
+                                               : 0;
+    if (crop) {
+        model->preprocess.crop = (int)crop;
+        model->preprocess.resize = (int)(crop <= SMALL ? crop : (crop * 256 + 112) / 224);
+    }
+    if (flags->val_resize)
+        model->preprocess.resize = (int)flags->val_resize;
+}
+
 static rq_optimizer_options optimizer_options(const rq_loop_flags *flags)
 {
     return (rq_optimizer_options){
@@ -127,17 +148,6 @@ static rq_optimizer_options optimizer_options(const rq_loop_flags *flags)
                   .freeze = flags->freeze,
                   .lr_scales = flags->lr_scales},
     };
-}
-
-/* What is in effect, on one line. */
-static rq_status log_settings(const rq_loop_options *options, rq_error *err)
-{
-    rq_arena arena = RQ_ARENA_INIT;
-    const char *text = rq_settings_text(&arena, options->sets, options->n_sets, NULL);
-    if (text)
-        rq_log(RQ_LOG_INFO, "options: %s; learning rate in effect: %.9g", text, options->lr);
-    rq_arena_deinit(&arena);
-    return text ? RQ_OK : rq_fail(err, RQ_ERR_NOMEM, "out of memory");
 }
 
 rq_status rq_loop_flags_apply(const rq_loop_flags *flags, const rq_option_set *sets, size_t n_sets,
@@ -157,6 +167,7 @@ rq_status rq_loop_flags_apply(const rq_loop_flags *flags, const rq_option_set *s
                  .workers = (int)flags->workers,
                  .resolution = (int)flags->resolution,
                  .augment = (rq_augment)flags->augment,
+                 .mixup = flags->mixup,
                  .bad_images = (rq_bad_images)flags->bad_images,
                  .seed = (uint64_t)flags->seed},
         .output = flags->output,
@@ -182,7 +193,7 @@ rq_status rq_loop_flags_apply(const rq_loop_flags *flags, const rq_option_set *s
         .n_sets = n_sets,
         .free_names = rq_loop_free_names,
     };
-    return log_settings(out, err);
+    return RQ_OK;
 }
 
 static void print_json(const rq_loop_flags *flags, const rq_loop_options *options,

@@ -7,10 +7,11 @@
 
 typedef struct rq_loop_flags {
     const char *dir, *output, *resume, *log_dir, *budget, *freeze, *lr_scales;
-    int64_t batch, val_batch, workers, epochs, start_epoch, print_every, resolution, threads, seed;
+    int64_t batch, val_batch, workers, epochs, start_epoch, print_every, threads, seed;
+    int64_t resolution, val_resolution, val_resize;
     double lr, min_lr, warmup_epochs, weight_decay, bias_lr, clip_grad;
     double momentum, beta1, beta2, adam_eps;
-    double label_smoothing, ema, save_minutes;
+    double label_smoothing, mixup, ema, save_minutes;
     /* rq_optimizer_kind, rq_schedule_kind, rq_ema_rule, rq_augment, rq_bad_images, rq_precision */
     int optimizer, schedule, ema_rule, augment, bad_images, precision;
     bool scale_lr, nesterov, decay_identity, evaluate, profile, json;
@@ -26,8 +27,13 @@ extern const char *const rq_loop_free_names[];
 /* Defaults of what both commands agree on; the rest is zero. */
 rq_loop_flags rq_loop_flags_init(void);
 
+/* The preprocessing of validation that the flags ask for. Without --val-resize, crops larger than
+ * 64 pixels have the usual margin around them and small images are taken whole. is_new: a model
+ * that has not been trained takes its crop from --resolution. */
+void rq_loop_set_sizes(rq_model *model, const rq_loop_flags *flags, bool is_new);
+
 /* Apply --threads and fill the loop's options from the flags. sets: all of the command's tables,
- * for the logs; they must outlive the options. Logs the effective values. Errors: RQ_ERR_USAGE (a
+ * for the logs; they must outlive the options. Errors: RQ_ERR_USAGE (a
  * value that cannot be read, options that exclude each other). */
 RQ_NODISCARD rq_status rq_loop_flags_apply(const rq_loop_flags *flags, const rq_option_set *sets,
                                            size_t n_sets, rq_loop_options *out, rq_error *err);

@@ -19,8 +19,9 @@ typedef struct rq_run {
     rq_train_log log;
     rq_arena arena;
     const char *checkpoint, *best_ema; /* paths */
-    const char *identity;              /* what a checkpoint must have been made with */
-    int64_t n_batches;                 /* of a whole epoch */
+    const char *settings;              /* the options on which the course of training depends */
+    const char *identity; /* these and the model: what a checkpoint must have been made with */
+    int64_t n_batches;    /* of a whole epoch */
     bool resumed;
     bool has_state; /* the checkpoint's file is of this run */
     /* this process: */
@@ -51,7 +52,7 @@ void run_revise_plan(rq_run *run);
 
 /* ---- run_state.c: the file to continue from ---- */
 
-/* Write down what a checkpoint must have been made with. Errors: RQ_ERR_NOMEM. */
+/* Write down settings and identity. Errors: RQ_ERR_NOMEM. */
 RQ_NODISCARD rq_status run_describe(rq_run *run, rq_error *err);
 
 /* Errors: RQ_ERR_MODEL (a parameter that is not finite; nothing is written then), and those of

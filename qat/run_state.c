@@ -43,12 +43,12 @@ rq_status run_save_sometimes(rq_run *run, rq_error *err)
 rq_status run_describe(rq_run *run, rq_error *err)
 {
     const rq_loop_options *o = run->options;
-    const char *settings = rq_settings_text(&run->arena, o->sets, o->n_sets, o->free_names);
-    if (settings)
+    run->settings = rq_settings_text(&run->arena, o->sets, o->n_sets, o->free_names);
+    if (run->settings)
         run->identity = rq_arena_printf(&run->arena, "%s form=%s base=%s images=%zu %s",
                                         run->model->arch, rq_form_name(run->model->form),
                                         run->model->parent ? run->model->parent : "none",
-                                        run->data.train_set.n_images, settings);
+                                        run->data.train_set.n_images, run->settings);
     return run->identity ? RQ_OK : rq_fail(err, RQ_ERR_NOMEM, "out of memory");
 }
 

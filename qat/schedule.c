@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdbool.h>
+#include <stddef.h>
 
 const char *const rq_schedule_names[] = {"cosine", "timm", NULL};
 

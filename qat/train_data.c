@@ -7,7 +7,8 @@
 #include "runtime/base/log.h"
 #include "runtime/session/open_model.h"
 
-const char *const rq_augment_names[] = {"auto", "crop", "weak", "pad-crop", "flip", "none", NULL};
+const char *const rq_augment_names[] = {"auto",     "crop", "weak", "raug15",
+                                        "pad-crop", "flip", "none", NULL};
 
 enum {
     SMALL_IMAGE = 64
@@ -24,6 +25,9 @@ static rq_transform train_transform(const rq_data_options *options, const rq_mod
         break;
     case RQ_AUGMENT_CROP:
     case RQ_AUGMENT_WEAK:
+        break;
+    case RQ_AUGMENT_RAUG15:
+        transform.randaug = true;
         break;
     case RQ_AUGMENT_PAD_CROP:
         transform.kind = RQ_TRANSFORM_PAD_CROP;
@@ -93,6 +97,8 @@ static rq_status open_training(rq_train_data *data, rq_model *model, const rq_da
         .drop_last = true,
         .seed = o->seed,
         .bad_images = o->bad_images,
+        .mixup = o->mixup,
+        .cache_bytes = RQ_LOADER_CACHE_BYTES,
     };
     return rq_loader_create(&data->train, &data->train_set, &options, err);
 }

@@ -5,11 +5,13 @@
 #include "runtime/image/loader.h"
 #include "runtime/model/model.h"
 
-/* auto: pad-crop up to 64 pixels, else crop. crop is the preset "weak" of RepVGG's script. */
+/* auto: pad-crop up to 64 pixels, else crop. crop is the preset "weak" of RepVGG's script, raug15
+ * the crop with RandAugment (image/randaug.h). */
 typedef enum rq_augment {
     RQ_AUGMENT_AUTO,
     RQ_AUGMENT_CROP,
     RQ_AUGMENT_WEAK,
+    RQ_AUGMENT_RAUG15,
     RQ_AUGMENT_PAD_CROP,
     RQ_AUGMENT_FLIP,
     RQ_AUGMENT_NONE
@@ -21,6 +23,7 @@ typedef struct rq_data_options {
     int batch, val_batch, workers;
     int resolution; /* side of training images; 0 = the model's crop */
     rq_augment augment;
+    double mixup; /* alpha of image/mixup.h; 0: none */
     rq_bad_images bad_images;
     uint64_t seed;
 } rq_data_options;
