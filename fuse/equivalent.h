@@ -1,48 +1,25 @@
-/* The one convolution that equals a linear part of a graph, in float64.
+/* The one convolution that equals a linear part of a graph: y = K * x + b, found in float64 by
+ * recursion over the part's operators (linear_part.h) and rounded once.
  *
- * Between two values, convolutions, batch norms with fixed statistics and sums compute
- * y = K * x + b. Written as a recursion over operators:
- *   the value x itself   a 1x1 depthwise kernel of ones
- *   conv of x            its weights and bias
- *   batch_norm           K_c <- t_c K_c, b_c <- beta_c + (b_c - mean_c) t_c,
- *                        t_c = gamma_c / sqrt(var_c + eps)
- *   add                  kernels are laid over one another, biases add
- * Zero padding stands before the convolutions in every branch, so this is exact at the borders too.
- *
- * Source: RepVGG (arXiv 2101.03697), section 3.3. */
+ *   the value x itself    a 1x1 depthwise kernel of ones
+ *   conv, avg_pool        composed with what it reads
+ *   batch_norm, scale     K_c <- t_c K_c, b_c <- t_c b_c + o_c
+ *   add                   kernels are laid over one another, biases add */
 #ifndef RQ_FUSE_EQUIVALENT_H
 #define RQ_FUSE_EQUIVALENT_H
 
-#include "runtime/model/graph.h"
+#include "fuse/linear_part.h"
 
-enum { RQ_MAX_LINEAR_PART = 256 }; /* operators in one part */
+/* Find the value of one node of the part, with the parameters as they are now: out has that value's
+ * geometry (rq_linear_value.kernel) and memory; workspace: its find_elems numbers. */
+void rq_equivalent_find(const rq_linear_part *part, int node, rq_kernel *out, double *workspace);
 
-typedef struct rq_equivalent {
-    int64_t oc, ic; /* ic: all input channels; a group sees ic / conv.groups */
-    rq_conv_attr conv;
-    double *weight; /* [OC, IC/G, KH, KW] */
-    double *bias;   /* [OC] */
-} rq_equivalent;
+/* How many numbers of workspace rq_equivalent_evaluate takes. */
+size_t rq_equivalent_workspace(const rq_linear_part *part);
 
-#define RQ_EQUIVALENT_INIT                                                                         \
-    {                                                                                              \
-        .weight = NULL, .bias = NULL                                                               \
-    }
-void rq_equivalent_deinit(rq_equivalent *equivalent);
-
-/* Is op among conv, batch_norm and add? */
-bool rq_is_linear(rq_op op);
-
-/* The value that a linear node is taken as a function of: where the first of its branches begins.
- */
-int rq_linear_base(const rq_graph *graph, int node);
-
-/* node as a convolution of the value base; shapes: of the graph at some input size. *out is owned
- * by the caller. Errors: RQ_ERR_MODEL with the name of the node that is not linear, reads another
- * value, or does not fit to the other branches of its sum (stride, padding, dilation); a variance
- * that is negative; more than RQ_MAX_LINEAR_PART operators. RQ_ERR_NOMEM. */
-RQ_NODISCARD rq_status rq_equivalent_find(rq_equivalent *out, const rq_graph *graph,
-                                          const rq_shape *shapes, int node, int base,
-                                          rq_error *err);
+/* The whole part in PyTorch's layout: weight [OC, IC/G, KH, KW], bias [OC], sizes and geometry:
+ * rq_linear_value_of(part, part->node)->kernel. Allocates nothing. */
+void rq_equivalent_evaluate(const rq_linear_part *part, double *workspace, float *weight,
+                            float *bias);
 
 #endif

@@ -13,8 +13,9 @@ static void count_params(rq_layer_facts *out, const rq_graph *graph, int node)
 {
     for (int slot = 0; slot < RQ_N_SLOTS; slot++) {
         const rq_tensor *tensor = rq_graph_tensor(graph, node, (rq_slot)slot);
+        const bool is_trained = slot == RQ_SLOT_WEIGHT || slot == RQ_SLOT_BIAS;
         if (tensor)
-            out->n_params += (int64_t)rq_tensor_elems(tensor);
+            *(is_trained ? &out->n_params : &out->n_buffers) += (int64_t)rq_tensor_elems(tensor);
     }
 }
 
@@ -33,6 +34,17 @@ static void find_scale(rq_layer_facts *out, const rq_graph *graph, int node)
         return;
     out->has_scale = true;
     out->scale = rq_tensor_f32(scale)[rq_tensor_elems(scale) - 1];
+}
+
+static void find_range(rq_layer_facts *out, const rq_graph *graph, int node)
+{
+    const rq_tensor *min = rq_graph_tensor(graph, node, RQ_SLOT_MIN);
+    const rq_tensor *max = rq_graph_tensor(graph, node, RQ_SLOT_MAX);
+    if (!min || !max)
+        return;
+    out->has_range = true;
+    out->min = *rq_tensor_f32(min);
+    out->max = *rq_tensor_f32(max);
 }
 
 static void find_weight_scales(rq_layer_facts *out, const rq_graph *graph, int node)
@@ -98,6 +110,7 @@ rq_status rq_layer_facts_get(rq_layer_facts *out, const rq_model *model, int nod
     count_params(out, graph, node);
     count_macs(out, graph, node, &shapes[node]);
     find_scale(out, graph, node);
+    find_range(out, graph, node);
     find_weight_scales(out, graph, node);
     if (acc_max)
         read_acc_max(out, acc_max);

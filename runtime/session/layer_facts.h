@@ -5,12 +5,16 @@
 #include "runtime/model/model.h"
 
 typedef struct rq_layer_facts {
-    int64_t n_params; /* elements of all its parameters, buffers included */
-    double macs;      /* multiply-adds per image */
+    int64_t n_params;  /* elements of its weights and biases */
+    int64_t n_buffers; /* of its other parameters: statistics, scales, bounds */
+    double macs;       /* multiply-adds per image */
 
     bool has_scale; /* activation scale: fake_quant, quantize, dequantize, qglobal_avg_pool (of the
                        output) */
     float scale;
+
+    bool has_range; /* fake_quant: what has been observed */
+    float min, max;
 
     bool has_weight_scale; /* quantized convolutions and linear layers: of form qat the scale of the
                               weights, of form int8 the multiplier s_x * s_w / s_y */

@@ -1,12 +1,12 @@
 /* A graph's float operators by plain loops in double: what merging is compared with. Shares nothing
- * with the session or the pass. */
+ * with the session or the pass, but reads a merged kernel (kernel.h) too. */
 #ifndef RQ_TESTS_FUSE_REFERENCE_H
 #define RQ_TESTS_FUSE_REFERENCE_H
 
 #include <math.h>
 #include <string.h>
 
-#include "runtime/model/graph.h"
+#include "fuse/kernel.h"
 #include "tests/support/test.h"
 
 typedef struct reference {
@@ -21,18 +21,19 @@ static inline double reference_abs(const reference *r, double x)
     return r->magnitudes ? fabs(x) : x;
 }
 
-static inline void reference_conv(const reference *r, int node)
+/* dst[y, x, oc] = bias + the sum over taps (ic, u, v) inside the image of weight * src. */
+typedef double reference_weight(const void *weights, int64_t oc, int64_t ic, int64_t u, int64_t v);
+
+static inline void reference_window(const rq_conv_attr *conv, const rq_shape *in,
+                                    const rq_shape *out, const double *src, double *dst,
+                                    reference_weight *weight, const void *weights, bool magnitudes)
 {
-    const rq_conv_attr *conv = &r->graph->nodes[node].conv;
-    const rq_shape *in = &r->shapes[r->graph->nodes[node].input[0]], *out = &r->shapes[node];
-    const double *src = r->values[r->graph->nodes[node].input[0]];
-    const rq_tensor *weight = rq_graph_tensor(r->graph, node, RQ_SLOT_WEIGHT);
-    const rq_tensor *bias = rq_graph_tensor(r->graph, node, RQ_SLOT_BIAS);
-    const int64_t icg = weight->dim[1], ocg = out->c / conv->groups;
+    const int64_t icg = in->c / conv->groups, ocg = out->c / conv->groups;
     for (int64_t y = 0; y < out->h; y++)
         for (int64_t x = 0; x < out->w; x++)
             for (int64_t oc = 0; oc < out->c; oc++) {
-                double acc = bias ? reference_abs(r, (double)rq_tensor_f32(bias)[oc]) : 0.0;
+                double acc = weight(weights, oc, -1, 0, 0); /* the bias */
+                acc = magnitudes ? fabs(acc) : acc;
                 for (int64_t ic = 0; ic < icg; ic++)
                     for (int64_t u = 0; u < conv->kernel[0]; u++)
                         for (int64_t v = 0; v < conv->kernel[1]; v++) {
@@ -42,14 +43,62 @@ static inline void reference_conv(const reference *r, int node)
                                 x * conv->stride[1] - conv->pad[1] + v * conv->dilation[1];
                             if (iy < 0 || ix < 0 || iy >= in->h || ix >= in->w)
                                 continue;
-                            const int64_t channel = oc / ocg * icg + ic;
-                            const int64_t tap =
-                                ((oc * icg + ic) * conv->kernel[0] + u) * conv->kernel[1] + v;
-                            acc += reference_abs(r, (double)rq_tensor_f32(weight)[tap]) *
-                                   src[(iy * in->w + ix) * in->c + channel];
+                            const double w = weight(weights, oc, ic, u, v);
+                            acc += (magnitudes ? fabs(w) : w) *
+                                   src[(iy * in->w + ix) * in->c + oc / ocg * icg + ic];
                         }
-                r->values[node][(y * out->w + x) * out->c + oc] = acc;
+                dst[(y * out->w + x) * out->c + oc] = acc;
             }
+}
+
+typedef struct reference_params {
+    const rq_tensor *weight, *bias;
+    double mean; /* average pool */
+} reference_params;
+
+static inline double reference_f32_weight(const void *weights, int64_t oc, int64_t ic, int64_t u,
+                                          int64_t v)
+{
+    const reference_params *p = weights;
+    if (ic < 0)
+        return p->bias ? (double)rq_tensor_f32(p->bias)[oc] : 0.0;
+    if (!p->weight)
+        return p->mean;
+    const int64_t *dim = p->weight->dim;
+    return (double)rq_tensor_f32(p->weight)[((oc * dim[1] + ic) * dim[2] + u) * dim[3] + v];
+}
+
+static inline double reference_kernel_weight(const void *weights, int64_t oc, int64_t ic, int64_t u,
+                                             int64_t v)
+{
+    const rq_kernel *k = weights;
+    if (ic < 0)
+        return k->bias[oc];
+    const int64_t row = (oc * k->conv.kernel[0] + u) * k->conv.kernel[1] + v;
+    return k->weight[row * (k->ic / k->conv.groups) + ic];
+}
+
+static inline void reference_conv(const reference *r, int node)
+{
+    const rq_node *n = &r->graph->nodes[node];
+    const rq_shape *in = &r->shapes[n->input[0]];
+    const reference_params params = {rq_graph_tensor(r->graph, node, RQ_SLOT_WEIGHT),
+                                     rq_graph_tensor(r->graph, node, RQ_SLOT_BIAS),
+                                     1.0 / ((double)n->conv.kernel[0] * n->conv.kernel[1])};
+    rq_conv_attr conv = n->conv;
+    if (!params.weight)
+        conv.groups = (int)in->c;
+    reference_window(&conv, in, &r->shapes[node], r->values[n->input[0]], r->values[node],
+                     reference_f32_weight, &params, r->magnitudes);
+}
+
+static inline void reference_scale(const reference *r, int node)
+{
+    const float *weight = rq_tensor_f32(rq_graph_tensor(r->graph, node, RQ_SLOT_WEIGHT));
+    const double *src = r->values[r->graph->nodes[node].input[0]];
+    for (size_t i = 0; i < rq_shape_elems(&r->shapes[node]); i++)
+        r->values[node][i] =
+            reference_abs(r, (double)weight[(int64_t)i % r->shapes[node].c]) * src[i];
 }
 
 static inline void reference_batch_norm(const reference *r, int node)
@@ -89,7 +138,11 @@ static inline reference reference_run(const rq_graph *graph, int64_t h, int64_t 
                 out[k] = reference_abs(&r, x[k]);
             break;
         case RQ_OP_CONV:
+        case RQ_OP_AVG_POOL:
             reference_conv(&r, i);
+            break;
+        case RQ_OP_SCALE:
+            reference_scale(&r, i);
             break;
         case RQ_OP_BATCH_NORM:
             reference_batch_norm(&r, i);

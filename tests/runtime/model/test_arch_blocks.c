@@ -8,6 +8,8 @@
 
 static rq_error err;
 
+typedef rq_status arch_builder(rq_model *out, const char *text, int n_classes, rq_error *err_);
+
 /* Counts at 224 x 224, 1000 classes (hs: 100). Trained parameters and multiply-adds of
  * convolutions and linear layers, in the training form (without auxiliary heads) and merged.
  * RepVGG: paper, tables 2 to 5, and timm; RepOpt-VGG: RepOptimizer's repository, table 2. Of csla
@@ -71,34 +73,32 @@ static double count_macs(const rq_graph *graph, int node, const rq_shape *shape)
 }
 
 typedef struct counts {
-    int64_t train, aux, deploy;
-    double macs_train, macs_deploy;
+    int64_t params, aux_params;
+    double macs; /* of the main output */
 } counts;
 
-/* Merged, a block is its 3x3 convolution with a bias; what has a bias already stays as it is. */
-static counts count(const rq_graph *graph)
+static counts count(const rq_graph *graph, int64_t side)
 {
     static rq_shape shapes[RQ_MAX_NODES];
     static bool needed[RQ_MAX_NODES];
-    counts c = {0};
-    assert_ok(rq_graph_shapes(graph, 1, 224, 224, shapes, &err), &err);
+    counts c = {0, 0, 0.0};
+    assert_ok(rq_graph_shapes(graph, 1, side, side, shapes, &err), &err);
     rq_graph_find_needed(graph, needed);
     for (int i = 0; i < graph->n_nodes; i++) {
-        const rq_node *node = &graph->nodes[i];
-        const int64_t n = count_trained(graph, i);
-        const double macs = count_macs(graph, i, &shapes[i]);
-        *(needed[i] ? &c.train : &c.aux) += n;
-        if (!needed[i])
-            continue;
-        c.macs_train += macs;
-        if (node->op == RQ_OP_CONV && node->conv.kernel[0] == 3) {
-            c.deploy += n + shapes[i].c;
-            c.macs_deploy += macs;
-        } else if (node->slot[RQ_SLOT_BIAS] >= 0 && node->op != RQ_OP_BATCH_NORM) {
-            c.deploy += n;
-            c.macs_deploy += macs;
-        }
+        *(needed[i] ? &c.params : &c.aux_params) += count_trained(graph, i);
+        c.macs += needed[i] ? count_macs(graph, i, &shapes[i]) : 0.0;
     }
+    return c;
+}
+
+static counts count_form(arch_builder *build, const char *name, int64_t side)
+{
+    rq_model model;
+    assert_ok(build(&model, name, 0, &err), &err);
+    const counts c = count(&model.graph, side);
+    assert_string_equal(model.arch, name);
+    assert_int_equal(model.n_classes, strstr(name, "-hs") ? 100 : 1000);
+    rq_model_deinit(&model);
     return c;
 }
 
@@ -106,22 +106,20 @@ static void test_arch_build__published_counts(void **state)
 {
     (void)state;
     for (size_t i = 0; i < sizeof published / sizeof published[0]; i++) {
-        rq_model model;
-        assert_ok(rq_arch_build(&model, published[i].name, 0, &err), &err);
-        const counts c = count(&model.graph);
+        const char *name = published[i].name;
+        const counts train = count_form(rq_arch_build, name, 224);
+        const counts deploy = count_form(rq_arch_build_deploy, name, 224);
         /* the tables print 2 or 3 digits behind the point */
         const double places = i < 13 || i == 15 ? 5.1e-4 : 5.1e-3;
-        if (c.train != published[i].train || c.deploy != published[i].deploy)
-            fail_msg("%s: %lld trained, %lld merged", published[i].name, (long long)c.train,
-                     (long long)c.deploy);
+        if (train.params != published[i].train || deploy.params != published[i].deploy)
+            fail_msg("%s: %lld trained, %lld merged", name, (long long)train.params,
+                     (long long)deploy.params);
         if (published[i].gmac_train > 0)
-            assert_close(1e-9 * c.macs_train, published[i].gmac_train, places, 0);
+            assert_close(1e-9 * train.macs, published[i].gmac_train, places, 0);
         if (published[i].gmac_deploy > 0)
-            assert_close(1e-9 * c.macs_deploy, published[i].gmac_deploy, places, 0);
-        assert_int_equal(c.aux, strstr(published[i].name, "plus") ? 5963640 : 0);
-        assert_string_equal(model.arch, published[i].name);
-        assert_int_equal(model.n_classes, strstr(published[i].name, "-hs") ? 100 : 1000);
-        rq_model_deinit(&model);
+            assert_close(1e-9 * deploy.macs, published[i].gmac_deploy, places, 0);
+        assert_int_equal(train.aux_params, strstr(name, "plus") ? 5963640 : 0);
+        assert_int_equal(deploy.aux_params, 0);
     }
 }
 
@@ -129,22 +127,10 @@ static void test_arch_build__published_counts(void **state)
 static void test_arch_build__published_counts_at_320(void **state)
 {
     (void)state;
-    static const char *const names[] = {"RepVGG-D2se", "RepVGGplus-L2pse"};
-    static const double gmacs[] = {66.99, 67.00};
-    static rq_shape shapes[RQ_MAX_NODES];
-    static bool needed[RQ_MAX_NODES];
-    for (size_t k = 0; k < 2; k++) {
-        rq_model model;
-        double macs = 0.0;
-        assert_ok(rq_arch_build(&model, names[k], 0, &err), &err);
-        assert_ok(rq_graph_shapes(&model.graph, 1, 320, 320, shapes, &err), &err);
-        rq_graph_find_needed(&model.graph, needed);
-        for (int i = 0; i < model.graph.n_nodes; i++)
-            if (needed[i] && !strstr(model.graph.nodes[i].name, "rbr_1x1"))
-                macs += count_macs(&model.graph, i, &shapes[i]);
-        assert_close(1e-9 * macs, gmacs[k], 5.1e-3, 0);
-        rq_model_deinit(&model);
-    }
+    assert_close(1e-9 * count_form(rq_arch_build_deploy, "RepVGG-D2se", 320).macs, 66.99, 5.1e-3,
+                 0);
+    assert_close(1e-9 * count_form(rq_arch_build_deploy, "RepVGGplus-L2pse", 320).macs, 67.00,
+                 5.1e-3, 0);
 }
 
 /* A QARepVGG has as many parameters as the RepVGG of its size without its identity branches. */
@@ -153,20 +139,20 @@ static void test_arch_build__counts_of_qarepvgg(void **state)
     (void)state;
     int n = 0;
     for (int i = 0; rq_arch_name(i); i++) {
-        rq_model qa, plain;
-        if (strncmp(rq_arch_name(i), "QA", 2) != 0)
+        const char *qa = rq_arch_name(i), *plain = qa + 2;
+        if (strncmp(qa, "QA", 2) != 0)
             continue;
-        assert_ok(rq_arch_build(&qa, rq_arch_name(i), 0, &err), &err);
-        assert_ok(rq_arch_build(&plain, rq_arch_name(i) + 2, 0, &err), &err);
+        rq_model model;
         int64_t identities = 0;
-        for (int k = 0; k < plain.graph.n_nodes; k++)
-            if (strstr(plain.graph.nodes[k].name, "rbr_identity"))
-                identities += count_trained(&plain.graph, k);
-        const counts a = count(&qa.graph), b = count(&plain.graph);
-        assert_int_equal(a.train, b.train - identities);
-        assert_int_equal(a.deploy, b.deploy);
-        rq_model_deinit(&qa);
-        rq_model_deinit(&plain);
+        assert_ok(rq_arch_build(&model, plain, 0, &err), &err);
+        for (int k = 0; k < model.graph.n_nodes; k++)
+            if (strstr(model.graph.nodes[k].name, "rbr_identity"))
+                identities += count_trained(&model.graph, k);
+        rq_model_deinit(&model);
+        assert_int_equal(count_form(rq_arch_build, qa, 224).params,
+                         count_form(rq_arch_build, plain, 224).params - identities);
+        assert_int_equal(count_form(rq_arch_build_deploy, qa, 224).params,
+                         count_form(rq_arch_build_deploy, plain, 224).params);
         n++;
     }
     assert_int_equal(n, 10);
@@ -305,6 +291,43 @@ static void test_arch_build__groups_of_every_second_layer(void **state)
     assert_int_equal(graph->n_params, 28 * 12 + 23 * 5 + 2);
     assert_int_equal(model.n_classes, 7);
     rq_model_deinit(&model);
+}
+
+/* The deploy form of all kinds: one convolution per block, SE and linear as they were, no heads. */
+static void test_arch_build_deploy__state_dicts(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof dicts / sizeof dicts[0]; i++) {
+        char text[4096], want[4096];
+        rq_model model;
+        assert_ok(
+            rq_arch_build_deploy(
+                &model,
+                rq_test_path("repvgg:depth=1,1;width=8,8;stride=2,1;classes=5%s", dicts[i].fields),
+                0, &err),
+            &err);
+        list_params(&model.graph, text, sizeof text);
+        const bool pre = strstr(dicts[i].fields, "pre/") != NULL;
+        const bool post = strstr(dicts[i].fields, "post/") != NULL;
+        size_t used = 0;
+        for (int k = 0; k < 2; k++) {
+            const char *path = k == 0                              ? "stage0"
+                               : strstr(dicts[i].fields, "names=") ? "stage1_first.blocks.0"
+                                                                   : "stage1.0";
+            used += (size_t)snprintf(want + used, sizeof want - used,
+                                     "%s.rbr_reparam.weight[8,%d,3,3] %s.rbr_reparam.bias[8] ",
+                                     path, k == 0 ? 3 : 8, path);
+            static const char *const ses[] = {"down.weight[2,8,1,1]", "down.bias[2]",
+                                              "up.weight[8,2,1,1]", "up.bias[8]"};
+            for (int m = 0; m < 4 && (pre || post); m++)
+                used += (size_t)snprintf(want + used, sizeof want - used, "%s.%s.%s ", path,
+                                         pre ? "se" : "post_se", ses[m]);
+        }
+        (void)snprintf(want + used, sizeof want - used, "linear.weight[5,8] linear.bias[5]");
+        assert_string_equal(text, want);
+        assert_int_equal(model.form, RQ_FORM_DEPLOY);
+        rq_model_deinit(&model);
+    }
 }
 
 static void test_arch_build__repvggplus(void **state)
@@ -564,6 +587,7 @@ int main(void)
         cmocka_unit_test(test_arch_build__published_counts_at_320),
         cmocka_unit_test(test_arch_build__counts_of_qarepvgg),
         cmocka_unit_test(test_arch_build__state_dicts),
+        cmocka_unit_test(test_arch_build_deploy__state_dicts),
         cmocka_unit_test(test_arch_build__groups_of_every_second_layer),
         cmocka_unit_test(test_arch_build__repvggplus),
         cmocka_unit_test(test_arch_build__nodes_of_each_kind),

@@ -32,6 +32,7 @@ static void test_layer_facts__of_a_float_model(void **state)
     tiny_deploy(&model);
     const rq_layer_facts conv = facts_of("conv"), linear = facts_of("linear");
     assert_int_equal(conv.n_params, TINY_CHANNELS * TINY_TAPS + TINY_CHANNELS);
+    assert_int_equal(conv.n_buffers, 0);
     assert_true(conv.macs == 8 * 8 * TINY_CHANNELS * TINY_TAPS);
     assert_false(conv.has_scale || conv.has_weight_scale || conv.has_acc);
     assert_true(linear.macs == TINY_CHANNELS * TINY_CLASSES);
@@ -57,7 +58,12 @@ static void test_layer_facts__of_a_fake_quantized_model(void **state)
     assert_int_equal(linear.acc_max, 255 * 30);
     const rq_layer_facts quant = facts_of("conv.quant");
     assert_true(quant.has_scale && quant.scale == TINY_SCALE);
-    assert_false(quant.has_acc);
+    assert_true(quant.has_range && quant.min == 0.0f && quant.max == 255 * TINY_SCALE);
+    assert_int_equal(quant.n_params, 0);
+    assert_int_equal(quant.n_buffers, 3);
+    assert_int_equal(linear.n_params, TINY_CHANNELS * TINY_CLASSES + TINY_CLASSES);
+    assert_int_equal(linear.n_buffers, TINY_CLASSES);
+    assert_false(quant.has_acc || linear.has_range);
 }
 
 static void test_layer_facts__of_an_integer_model(void **state)
