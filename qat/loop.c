@@ -10,11 +10,13 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/file.h"
 #include "runtime/base/log.h"
+#include "runtime/model/quant.h"
 #include "runtime/session/evaluate.h"
 #include "runtime/session/open_model.h"
 
 const char *const rq_precision_names[] = {"f32", "bf16", NULL};
-const char *const rq_augment_names[] = {"auto", "crop", "pad-crop", "flip", "none", NULL};
+const char *const rq_augment_names[] = {"auto",   "crop", "weak", "raug15", "pad-crop",
+                                        "cutout", "flip", "none", NULL};
 
 enum {
     SMALL_IMAGE = 64
@@ -37,6 +39,15 @@ typedef struct loop {
     double last_top1, last_top5;
 } loop;
 
+/* Half as wide as the image (DeVries and Taylor's choice for CIFAR-10), in the mean colour. */
+static rq_cutout mean_cutout(const rq_model *model, int size)
+{
+    rq_cutout cutout = {.side = size / 2};
+    for (int c = 0; c < 3; c++)
+        cutout.fill[c] = rq_pixel_zero_point(model->preprocess.mean[c]);
+    return cutout;
+}
+
 static rq_transform train_transform(const rq_loop_options *options, const rq_model *model)
 {
     const int size = options->resolution ? options->resolution : model->preprocess.crop;
@@ -47,9 +58,17 @@ static rq_transform train_transform(const rq_loop_options *options, const rq_mod
         transform.kind = size <= SMALL_IMAGE ? RQ_TRANSFORM_PAD_CROP : RQ_TRANSFORM_CROP;
         break;
     case RQ_AUGMENT_CROP:
+    case RQ_AUGMENT_WEAK:
+        break;
+    case RQ_AUGMENT_RAUG15:
+        transform.randaug = true;
         break;
     case RQ_AUGMENT_PAD_CROP:
         transform.kind = RQ_TRANSFORM_PAD_CROP;
+        break;
+    case RQ_AUGMENT_CUTOUT:
+        transform.kind = RQ_TRANSFORM_PAD_CROP;
+        transform.cutout = mean_cutout(model, size);
         break;
     case RQ_AUGMENT_FLIP:
         transform.kind = RQ_TRANSFORM_FLIP;
@@ -132,6 +151,7 @@ static rq_status open_loaders(loop *l, rq_error *err)
         .drop_last = true,
         .seed = o->seed,
         .bad_images = o->bad_images,
+        .cache_bytes = RQ_LOADER_CACHE_BYTES,
     };
     rq_status status = rq_loader_create(&l->train_loader, &l->train_set, &train, err);
     if (status != RQ_OK || !l->val_set.n_images)
@@ -142,6 +162,7 @@ static rq_status open_loaders(loop *l, rq_error *err)
         .batch = o->val_batch,
         .workers = o->workers,
         .bad_images = o->bad_images,
+        .cache_bytes = RQ_LOADER_CACHE_BYTES,
     };
     return rq_loader_create(&l->val_loader, &l->val_set, &val, err);
 }

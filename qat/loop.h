@@ -14,12 +14,15 @@
 typedef enum rq_augment {
     RQ_AUGMENT_AUTO,
     RQ_AUGMENT_CROP,
+    RQ_AUGMENT_WEAK, /* the recipes' name of CROP */
+    RQ_AUGMENT_RAUG15,
     RQ_AUGMENT_PAD_CROP,
+    RQ_AUGMENT_CUTOUT,
     RQ_AUGMENT_FLIP,
     RQ_AUGMENT_NONE
 } rq_augment;
 extern const char *const rq_precision_names[]; /* f32 bf16, NULL at the end */
-extern const char *const rq_augment_names[];   /* auto crop pad-crop flip none, NULL at the end */
+extern const char *const rq_augment_names[];   /* by the above, NULL at the end */
 
 typedef struct rq_loop_options {
     const char *dir;    /* ImageFolder with a train split */

@@ -32,7 +32,9 @@ const rq_option rq_loop_flags_table[] = {
                   "side of the training images; 0: the model's crop"),
     RQ_OPTION_CHOICE(
         "augment", 0, rq_loop_flags, augment, rq_augment_names,
-        "auto: pad-crop up to 64 pixels, else crop (random resized crop); all but none flip"),
+        "auto: pad-crop up to 64 pixels, else crop (random resized crop), also called weak; "
+        "raug15: "
+        "crop and RandAugment; cutout: pad-crop and a square of half the side; all but none flip"),
     RQ_OPTION_CHOICE("precision", 0, rq_loop_flags, precision, rq_precision_names,
                      "of the convolutions' operands (sums are f32); bf16 is about twice as fast on "
                      "CPUs that have it"),
