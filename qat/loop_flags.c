@@ -72,7 +72,8 @@ const rq_option rq_loop_flags_table[] = {
                   "their short side before the crop; 0: the usual margin"),
     RQ_OPTION_CHOICE("augment", 0, rq_loop_flags, augment, rq_augment_names,
                      "auto: pad-crop up to 64 pixels, else crop (random resized crop, also called "
-                     "weak); raug15: crop and RandAugment; all but none flip"),
+                     "weak); raug15: crop and RandAugment; cutout: pad-crop and a square of half "
+                     "the side; all but none flip"),
     RQ_OPTION_CHOICE("precision", 0, rq_loop_flags, precision, rq_precision_names,
                      "of the convolutions' operands (sums are f32); bf16 is about twice as fast on "
                      "CPUs that have it"),

@@ -32,19 +32,17 @@ static const rq_option table[] = {
 static rq_status load_base(rq_model *out, const qat_flags *flags, rq_error *err)
 {
     rq_model base = RQ_MODEL_INIT;
-    rq_status status = rq_open_model(&base, flags->base_weights, 1u << RQ_FORM_WITHBN, err);
+    const rq_open_options asked = {.arch = flags->arch};
+    rq_status status = rq_open_model(&base, flags->base_weights, &asked, 1u << RQ_FORM_WITHBN, err);
     if (status != RQ_OK)
         return status;
-    status = rq_require_arch(&base, flags->base_weights, flags->arch, err);
-    if (status == RQ_OK && flags->fp_finetune) {
+    if (flags->fp_finetune) {
         *out = base;
         return RQ_OK;
     }
-    if (status == RQ_OK) {
-        status = rq_prepare_qat(out, &base, (rq_quant_layers)flags->quant_layers, err);
-        if (status != RQ_OK)
-            rq_error_prefix(err, "%s", flags->base_weights);
-    }
+    status = rq_prepare_qat(out, &base, (rq_quant_layers)flags->quant_layers, err);
+    if (status != RQ_OK)
+        rq_error_prefix(err, "%s", flags->base_weights);
     rq_model_deinit(&base);
     return status;
 }

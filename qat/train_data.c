@@ -5,14 +5,24 @@
 #include <unistd.h>
 
 #include "runtime/base/log.h"
+#include "runtime/model/quant.h"
 #include "runtime/session/open_model.h"
 
-const char *const rq_augment_names[] = {"auto",     "crop", "weak", "raug15",
-                                        "pad-crop", "flip", "none", NULL};
+const char *const rq_augment_names[] = {"auto",   "crop", "weak", "raug15", "pad-crop",
+                                        "cutout", "flip", "none", NULL};
 
 enum {
     SMALL_IMAGE = 64
 }; /* up to this side, "auto" pads and crops instead of cropping at random sizes */
+
+/* Half as wide as the image (DeVries and Taylor's choice for CIFAR-10), in the mean colour. */
+static rq_cutout mean_cutout(const rq_model *model, int size)
+{
+    rq_cutout cutout = {.side = size / 2};
+    for (int c = 0; c < 3; c++)
+        cutout.fill[c] = rq_pixel_zero_point(model->preprocess.mean[c]);
+    return cutout;
+}
 
 static rq_transform train_transform(const rq_data_options *options, const rq_model *model)
 {
@@ -31,6 +41,10 @@ static rq_transform train_transform(const rq_data_options *options, const rq_mod
         break;
     case RQ_AUGMENT_PAD_CROP:
         transform.kind = RQ_TRANSFORM_PAD_CROP;
+        break;
+    case RQ_AUGMENT_CUTOUT:
+        transform.kind = RQ_TRANSFORM_PAD_CROP;
+        transform.cutout = mean_cutout(model, size);
         break;
     case RQ_AUGMENT_FLIP:
         transform.kind = RQ_TRANSFORM_FLIP;
@@ -121,6 +135,7 @@ static rq_status open_validation(rq_train_data *data, const rq_model *model,
         .batch = o->val_batch,
         .workers = o->workers,
         .bad_images = o->bad_images,
+        .cache_bytes = RQ_LOADER_CACHE_BYTES,
     };
     return rq_loader_create(&data->val, &data->val_set, &options, err);
 }

@@ -1,0 +1,138 @@
+/* Checkpoints that PyTorch wrote (tests/golden/make_checkpoints.py), through the program: every
+ * kind of network in one container, one network in every container; their logits are PyTorch's. */
+#include <stdio.h>
+#include <string.h>
+
+#include <jansson.h>
+
+#include "tests/cli/small_set.h"
+
+#define FOLDER RQ_SOURCE_DIR "/tests/golden/checkpoints/"
+#define PHOTO  RQ_SOURCE_DIR "/tests/golden/images/photo.jpg"
+
+/* Theirs were computed in float64; they are below 1. */
+#define LOGIT_TOLERANCE 1e-5
+
+static const char *dir;
+static rq_cli run;
+
+/* Networks this small are slower with more threads. */
+static const rq_cli_options single = {.env = (const char *const[]){"OMP_NUM_THREADS=1", NULL}};
+
+#define RUN(...) rq_cli_run_with(&run, &single, __VA_ARGS__)
+
+static int setup(void **state)
+{
+    (void)state;
+    dir = rq_test_mkdir();
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    rq_cli_deinit(&run);
+    rq_test_rmdir(dir);
+    return 0;
+}
+
+/* The logits of one run of classify with --top as large as the number of classes. */
+static void check_logits(const json_t *want)
+{
+    json_t *json = rq_cli_json(&run);
+    const json_t *classes =
+        json_object_get(json_array_get(json_object_get(json, "images"), 0), "classes");
+    assert_int_equal(json_array_size(classes), json_array_size(want));
+    for (size_t i = 0; i < json_array_size(classes); i++) {
+        const json_t *row = json_array_get(classes, i);
+        const size_t k = (size_t)json_integer_value(json_object_get(row, "class"));
+        assert_close(json_number_value(json_object_get(row, "logit")),
+                     json_number_value(json_array_get(want, k)), LOGIT_TOLERANCE, 0.0);
+    }
+    json_decref(json);
+}
+
+static void check_case(const json_t *row)
+{
+    const char *file = json_string_value(json_object_get(row, "file"));
+    const char *arch = json_string_value(json_object_get(row, "arch"));
+    const char *path = rq_test_path("%s%s", FOLDER, file);
+    const char *merged = rq_test_path("%s/%s.bin", dir, file);
+    const json_t *logits = json_object_get(row, "logits");
+    print_message("%s\n", file);
+    RUN("classify", path, PHOTO, "-a", arch, "--json", "-q");
+    assert_exit(&run, 0);
+    check_logits(logits);
+    RUN("convert", path, merged, "-a", arch, "-q"); /* compares the two forms itself */
+    assert_exit(&run, 0);
+    RUN("classify", merged, PHOTO, "--json", "-q");
+    assert_exit(&run, 0);
+    check_logits(logits);
+}
+
+static void test_checkpoints__have_the_logits_of_pytorch(void **state)
+{
+    (void)state;
+    json_t *cases = json_load_file(FOLDER "cases.json", 0, NULL);
+    assert_true(json_array_size(cases) > 0);
+    for (size_t i = 0; i < json_array_size(cases); i++)
+        check_case(json_array_get(cases, i));
+    json_decref(cases);
+}
+
+/* ---- what commands say ---- */
+
+#define ZIP  FOLDER "repvgg_zip.pth"
+#define ARCH "repvgg:depth=1,2,2;width=8,8,12;stride=2,1,2"
+
+static void test_checkpoints__need_an_architecture(void **state)
+{
+    (void)state;
+    RUN("inspect", ZIP);
+    assert_failure(&run, 2, "repvgg_zip.pth: a checkpoint does not say its architecture");
+    RUN("inspect", ZIP, "-a", ARCH);
+    assert_exit(&run, 1);
+    assert_says_err(&run, "it fits -a '" ARCH "' --classes 5");
+    assert_says_err(&run, "linear.weight is [5, 12], the network has [1000, 12]");
+    RUN("inspect", ZIP, "-a", ARCH, "--classes", "5");
+    assert_exit(&run, 0);
+    assert_says_out(&run, "form           train");
+}
+
+static void test_checkpoints__head_of_other_classes(void **state)
+{
+    (void)state;
+    RUN("inspect", ZIP, "-a", ARCH, "--classes", "7");
+    assert_exit(&run, 0);
+    assert_says_err(&run, "warning: " ZIP ": linear.weight has 5 outputs, not 7");
+    assert_says_out(&run, "classes        7");
+}
+
+static void test_checkpoints__as_models_everywhere(void **state)
+{
+    (void)state;
+    const char *merged = rq_test_path("%s/deploy.bin", dir);
+    RUN("convert", ZIP, merged, "-a", ARCH, "--classes", "5", "-q");
+    assert_exit(&run, 0);
+    RUN("inspect", merged);
+    assert_says_out(&run, "parent         crc32:");
+    RUN("verify", ZIP, merged, "-a", ARCH, "--classes", "5", "-r", "32");
+    assert_exit(&run, 0);
+    RUN("bench", ZIP, "-a", ARCH, "--classes", "5", "-r", "32", "--repeat", "5");
+    assert_exit(&run, 0);
+    RUN("verify", ZIP, merged, "-a", ARCH, "--classes", "6");
+    assert_failure(&run, 1, "deploy.bin: has 5 classes, not the 6 of --classes");
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_checkpoints__have_the_logits_of_pytorch),
+        TEST(test_checkpoints__need_an_architecture),
+        TEST(test_checkpoints__head_of_other_classes),
+        TEST(test_checkpoints__as_models_everywhere),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
