@@ -203,11 +203,9 @@ static void test_rules__refuse_what_leaves_s32(void **state)
         options.height = options.width = 1;
         const rq_qparams x = {1.0f, 3}, y = {1e30f, 7};
         const int value = start(1.0f, 3);
-        int node = value;
-        if (product)
-            node = add_node(&model.graph, RQ_OP_QMUL, value, value); /* one pixel is a gate, too */
-        else
-            node = add_node(&model.graph, RQ_OP_QGLOBAL_AVG_POOL, value, -1);
+        /* one pixel may be its own gate */
+        const int node = add_node(&model.graph, product ? RQ_OP_QMUL : RQ_OP_QGLOBAL_AVG_POOL,
+                                  value, product ? value : -1);
         add_qparams(&model.graph, node, x, y);
         const int64_t one = 1;
         const int last = add_node(&model.graph, RQ_OP_DEQUANTIZE, node, -1);
