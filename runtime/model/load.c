@@ -9,14 +9,19 @@
 #include "runtime/model/arch.h"
 #include "runtime/model/names.h"
 
-enum { KEEP = -1, NAME_BYTES = 2 * RQ_CHECKPOINT_MAX_NAME, DIMS_BYTES = 256 };
+enum {
+    KEEP = -1,
+    NAME_BYTES = 2 * RQ_CHECKPOINT_MAX_NAME,
+    DIMS_BYTES = 256,
+    SUGGESTION_BYTES = 128,
+};
 
 /* ---- what the names say ---- */
 
 typedef struct facts {
     rq_naming naming;
     bool is_merged, has_inserted_bn;
-    int n_classes; /* rows of the head's weight, 0 when there is none */
+    int n_classes, n_features; /* rows and columns of the head's weight, 0 when there is none */
 } facts;
 
 /* timm's convention when there is one name of it and none of ours. */
@@ -52,8 +57,11 @@ static facts find_facts(const rq_checkpoint *checkpoint)
     const int head = find_entry(checkpoint, found.naming, "linear.weight");
     if (head >= 0 && !rq_checkpoint_get(checkpoint, head)->other) {
         const rq_checkpoint_tensor *tensor = rq_checkpoint_get(checkpoint, head);
-        if (tensor->rank == 2 && tensor->dim[0] > 0 && tensor->dim[0] <= RQ_MAX_CHANNELS)
+        if (tensor->rank == 2 && tensor->dim[0] <= RQ_MAX_CHANNELS &&
+            tensor->dim[1] <= RQ_MAX_CHANNELS) {
             found.n_classes = (int)tensor->dim[0];
+            found.n_features = (int)tensor->dim[1];
+        }
     }
     return found;
 }
@@ -212,11 +220,15 @@ static rq_status build(rq_model *out, const char *arch, int n_classes, const fac
                             : rq_arch_build(out, arch, n_classes, err);
 }
 
-/* Does the checkpoint fill this network, with the classes that it has? */
-static bool fits(const char *arch, const rq_checkpoint *checkpoint, const facts *found)
+/* Does the checkpoint fill this network, with the classes that it has? Only a network whose head
+ * has the right size is built. */
+static bool fits(const char *name, const rq_checkpoint *checkpoint, const facts *found)
 {
+    rq_arch arch;
     rq_model model;
-    if (build(&model, arch, found->n_classes, found, NULL) != RQ_OK)
+    if (rq_arch_parse(&arch, name, NULL) != RQ_OK ||
+        arch.width[arch.n_stages - 1] != found->n_features ||
+        build(&model, name, found->n_classes, found, NULL) != RQ_OK)
         return false;
     match m = {.model = &model, .checkpoint = checkpoint, .is_silent = true};
     const bool is_fit = find_match(&m, found, NULL) == RQ_OK && !has_differences(&m);
@@ -225,23 +237,27 @@ static bool fits(const char *arch, const rq_checkpoint *checkpoint, const facts 
     return is_fit;
 }
 
-/* "-a RepVGG-A0 --classes 10", the network asked for if only its head differs, else the first of
- * the known; "" when none fits. */
-static void suggest(char *text, size_t size_bytes, const char *asked,
-                    const rq_checkpoint *checkpoint, const facts *found)
+/* The options with which it loads: "--classes 10" where only the head of the network asked for is
+ * another, else "-a RepVGG-A0", or with both; "" when no network that has a name fits. */
+static void suggest(char text[SUGGESTION_BYTES], const char *asked, const rq_checkpoint *checkpoint,
+                    const facts *found)
 {
-    const char *name = asked && fits(asked, checkpoint, found) ? asked : NULL;
     rq_arch arch;
+    const char *name = NULL;
+    text[0] = '\0';
+    if (asked && fits(asked, checkpoint, found)) {
+        (void)snprintf(text, SUGGESTION_BYTES, "--classes %d", found->n_classes);
+        return;
+    }
     for (int i = 0; !name && rq_arch_name(i); i++)
         if (fits(rq_arch_name(i), checkpoint, found))
             name = rq_arch_name(i);
-    text[0] = '\0';
     if (!name || rq_arch_parse(&arch, name, NULL) != RQ_OK)
         return;
-    const char *quote = strchr(name, ';') ? "'" : ""; /* for the shell */
-    const int n = snprintf(text, size_bytes, "-a %s%.100s%s", quote, name, quote);
-    if (arch.classes != found->n_classes && n > 0 && (size_t)n < size_bytes)
-        (void)snprintf(text + n, size_bytes - (size_t)n, " --classes %d", found->n_classes);
+    if (arch.classes == found->n_classes)
+        (void)snprintf(text, SUGGESTION_BYTES, "-a %s", name);
+    else
+        (void)snprintf(text, SUGGESTION_BYTES, "-a %s --classes %d", name, found->n_classes);
 }
 
 /* ---- filling ---- */
@@ -249,14 +265,14 @@ static void suggest(char *text, size_t size_bytes, const char *asked,
 static rq_status fail_differences(const match *m, const facts *found, rq_error *err)
 {
     const char *arch = m->model->arch;
-    char fitting[160];
-    suggest(fitting, sizeof fitting, arch, m->checkpoint, found);
+    char fitting[SUGGESTION_BYTES];
+    suggest(fitting, arch, m->checkpoint, found);
     return rq_fail(
         err, RQ_ERR_MODEL,
         "%s: does not fit %.80s: %d missing, %d unexpected, %d of another shape or type; "
         "first: %s%s%s",
         rq_checkpoint_path(m->checkpoint), arch ? arch : "the network", m->n[MISSING],
-        m->n[UNEXPECTED], m->n[MISSHAPEN], m->first, *fitting ? "; it fits " : "", fitting);
+        m->n[UNEXPECTED], m->n[MISSHAPEN], m->first, *fitting ? "; it loads with " : "", fitting);
 }
 
 static rq_status copy_matched(rq_model *model, rq_checkpoint *checkpoint, const int *entries,
@@ -299,13 +315,13 @@ rq_status rq_model_fill(rq_model *model, rq_checkpoint *checkpoint, bool keep_he
 
 static rq_status fail_unknown(const rq_checkpoint *checkpoint, const facts *found, rq_error *err)
 {
-    char fitting[160];
+    char fitting[SUGGESTION_BYTES];
     const char *path = rq_checkpoint_path(checkpoint);
-    suggest(fitting, sizeof fitting, NULL, checkpoint, found);
+    suggest(fitting, NULL, checkpoint, found);
     if (*fitting)
         return rq_fail(err, RQ_ERR_USAGE,
-                       "%s: a checkpoint does not say its architecture; this one fits %s", path,
-                       fitting);
+                       "%s: a checkpoint does not say its architecture; this one loads with %s",
+                       path, fitting);
     return rq_fail(err, RQ_ERR_USAGE,
                    "%s: a checkpoint does not say its architecture, and this one fits none that "
                    "has a name; give -a repvgg:depth=…;width=…",

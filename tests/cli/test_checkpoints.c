@@ -8,10 +8,12 @@
 #include "tests/cli/small_set.h"
 
 #define FOLDER RQ_SOURCE_DIR "/tests/golden/checkpoints/"
-#define PHOTO  RQ_SOURCE_DIR "/tests/golden/images/photo.jpg"
 
 /* Theirs were computed in float64; they are below 1. */
 #define LOGIT_TOLERANCE 1e-5
+
+static const char photo[] = RQ_SOURCE_DIR "/tests/golden/images/photo.jpg";
+static const char zip[] = FOLDER "repvgg_zip.pth";
 
 static const char *dir;
 static rq_cli run;
@@ -60,12 +62,12 @@ static void check_case(const json_t *row)
     const char *merged = rq_test_path("%s/%s.bin", dir, file);
     const json_t *logits = json_object_get(row, "logits");
     print_message("%s\n", file);
-    RUN("classify", path, PHOTO, "-a", arch, "--json", "-q");
+    RUN("classify", path, photo, "-a", arch, "--json", "-q");
     assert_exit(&run, 0);
     check_logits(logits);
     RUN("convert", path, merged, "-a", arch, "-q"); /* compares the two forms itself */
     assert_exit(&run, 0);
-    RUN("classify", merged, PHOTO, "--json", "-q");
+    RUN("classify", merged, photo, "--json", "-q");
     assert_exit(&run, 0);
     check_logits(logits);
 }
@@ -82,19 +84,18 @@ static void test_checkpoints__have_the_logits_of_pytorch(void **state)
 
 /* ---- what commands say ---- */
 
-#define ZIP  FOLDER "repvgg_zip.pth"
 #define ARCH "repvgg:depth=1,2,2;width=8,8,12;stride=2,1,2"
 
 static void test_checkpoints__need_an_architecture(void **state)
 {
     (void)state;
-    RUN("inspect", ZIP);
+    RUN("inspect", zip);
     assert_failure(&run, 2, "repvgg_zip.pth: a checkpoint does not say its architecture");
-    RUN("inspect", ZIP, "-a", ARCH);
+    RUN("inspect", zip, "-a", ARCH);
     assert_exit(&run, 1);
-    assert_says_err(&run, "it fits -a '" ARCH "' --classes 5");
+    assert_says_err(&run, "it loads with --classes 5");
     assert_says_err(&run, "linear.weight is [5, 12], the network has [1000, 12]");
-    RUN("inspect", ZIP, "-a", ARCH, "--classes", "5");
+    RUN("inspect", zip, "-a", ARCH, "--classes", "5");
     assert_exit(&run, 0);
     assert_says_out(&run, "form           train");
 }
@@ -102,9 +103,9 @@ static void test_checkpoints__need_an_architecture(void **state)
 static void test_checkpoints__head_of_other_classes(void **state)
 {
     (void)state;
-    RUN("inspect", ZIP, "-a", ARCH, "--classes", "7");
+    RUN("inspect", zip, "-a", ARCH, "--classes", "7");
     assert_exit(&run, 0);
-    assert_says_err(&run, "warning: " ZIP ": linear.weight has 5 outputs, not 7");
+    assert_says_err(&run, "repvgg_zip.pth: linear.weight has 5 outputs, not 7");
     assert_says_out(&run, "classes        7");
 }
 
@@ -112,15 +113,15 @@ static void test_checkpoints__as_models_everywhere(void **state)
 {
     (void)state;
     const char *merged = rq_test_path("%s/deploy.bin", dir);
-    RUN("convert", ZIP, merged, "-a", ARCH, "--classes", "5", "-q");
+    RUN("convert", zip, merged, "-a", ARCH, "--classes", "5", "-q");
     assert_exit(&run, 0);
     RUN("inspect", merged);
     assert_says_out(&run, "parent         crc32:");
-    RUN("verify", ZIP, merged, "-a", ARCH, "--classes", "5", "-r", "32");
+    RUN("verify", zip, merged, "-a", ARCH, "--classes", "5", "-r", "32");
     assert_exit(&run, 0);
-    RUN("bench", ZIP, "-a", ARCH, "--classes", "5", "-r", "32", "--repeat", "5");
+    RUN("bench", zip, "-a", ARCH, "--classes", "5", "-r", "32", "--repeat", "5");
     assert_exit(&run, 0);
-    RUN("verify", ZIP, merged, "-a", ARCH, "--classes", "6");
+    RUN("verify", zip, merged, "-a", ARCH, "--classes", "6");
     assert_failure(&run, 1, "deploy.bin: has 5 classes, not the 6 of --classes");
 }
 

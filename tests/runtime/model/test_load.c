@@ -220,8 +220,8 @@ static void test_load__keeps_the_head_only_when_asked(void **state)
 {
     (void)state;
     check_refused("repvgg:depth=1,2;width=4,4;stride=2,1;classes=5",
-                  "first: linear.weight is [3, 4], the network has [5, 4]; it fits -a "
-                  "'repvgg:depth=1,2;width=4,4;stride=2,1;classes=5' --classes 3");
+                  "first: linear.weight is [3, 4], the network has [5, 4]; it loads with "
+                  "--classes 3");
     assert_ok(load(SMALL, 5), &err);
     assert_int_equal(loaded.n_classes, 5);
     assert_non_null(strstr(log_text, "linear.weight has 3 outputs, not 5: it is not loaded\n"));
@@ -263,9 +263,10 @@ static void test_load__names_an_architecture_that_fits(void **state)
     rq_model_deinit(&a0);
     const rq_load_options none = {NULL, 0}, wrong = {"RepVGG-B0", 0};
     assert_fails(rq_model_from_checkpoint(&loaded, path, &none, &err), RQ_ERR_USAGE, &err);
-    assert_says(&err, "does not say its architecture; this one fits -a RepVGG-A0 --classes 10");
+    assert_says(&err,
+                "does not say its architecture; this one loads with -a RepVGG-A0 --classes 10");
     assert_fails(rq_model_from_checkpoint(&loaded, path, &wrong, &err), RQ_ERR_MODEL, &err);
-    assert_says(&err, "it fits -a RepVGG-A0 --classes 10");
+    assert_says(&err, "it loads with -a RepVGG-A0 --classes 10");
 }
 
 static void test_load__refuses_no_and_unknown_architectures(void **state)

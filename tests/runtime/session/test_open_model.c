@@ -143,7 +143,7 @@ static void test_open_model__takes_checkpoints(void **state)
     assert_fails(open_asked(NULL, 0), RQ_ERR_USAGE, &err);
     assert_says(&err, "a checkpoint does not say its architecture");
     assert_fails(open_asked("repvgg:depth=1,2;width=8,8", 0), RQ_ERR_MODEL, &err);
-    assert_says(&err, "it fits -a 'repvgg:depth=1,2;width=8,8' --classes 5");
+    assert_says(&err, "it loads with --classes 5");
     rq_model opened;
     const rq_open_options asked = {arch, 0};
     assert_fails(rq_open_model(&opened, path, &asked, 1u << RQ_FORM_TRAIN, &err), RQ_ERR_MODEL,
