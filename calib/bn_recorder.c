@@ -24,7 +24,7 @@ rq_status rq_bn_recorder_init(rq_bn_recorder *out, const rq_graph *graph, rq_sta
         status = rq_channel_stats_init(&out->stats[node], &out->arena, channels, err);
     }
     if (status == RQ_OK && max_channels == 0)
-        status = rq_fail(err, RQ_ERR_MODEL, "no convolution with a bias is followed by relu");
+        status = rq_fail(err, RQ_ERR_MODEL, "no block's convolution takes a batch norm");
     return status != RQ_OK ? status
                            : rq_stats_scratch_init(&out->scratch, &out->arena, max_channels, err);
 }

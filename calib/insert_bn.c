@@ -3,18 +3,37 @@
 
 #include <math.h>
 
+#include "runtime/model/gate.h"
+
+/* What reads a node. */
+typedef struct readers {
+    int n, n_relus, n_pools, n_products; /* products: as the value, not as the gate */
+} readers;
+
+static readers count_readers(const rq_graph *graph, int node)
+{
+    readers found = {0};
+    for (int i = node + 1; i < graph->n_nodes; i++)
+        for (int k = 0; k < graph->nodes[i].n_inputs; k++) {
+            const rq_op op = graph->nodes[i].op;
+            if (graph->nodes[i].input[k] != node)
+                continue;
+            found.n++;
+            found.n_relus += op == RQ_OP_RELU;
+            found.n_pools += op == RQ_OP_GLOBAL_AVG_POOL;
+            found.n_products += op == RQ_OP_MUL && k == 0;
+        }
+    return found;
+}
+
 bool rq_takes_bn(const rq_graph *graph, int node)
 {
-    int n_readers = 0, n_relus = 0;
-    if (graph->nodes[node].op != RQ_OP_CONV || graph->nodes[node].slot[RQ_SLOT_BIAS] < 0)
+    if (graph->nodes[node].op != RQ_OP_CONV || graph->nodes[node].slot[RQ_SLOT_BIAS] < 0 ||
+        rq_gate_source(graph, node) >= 0)
         return false;
-    for (int i = node + 1; i < graph->n_nodes; i++)
-        for (int k = 0; k < graph->nodes[i].n_inputs; k++)
-            if (graph->nodes[i].input[k] == node) {
-                n_readers++;
-                n_relus += graph->nodes[i].op == RQ_OP_RELU;
-            }
-    return n_readers == 1 && n_relus == 1;
+    const readers found = count_readers(graph, node);
+    const bool is_gated = found.n == 2 && found.n_pools == 1 && found.n_products == 1;
+    return is_gated || (found.n == 1 && found.n_relus == 1);
 }
 
 static rq_status check_stats(const rq_graph *graph, int node, const rq_channel_stats *stats,
@@ -22,7 +41,9 @@ static rq_status check_stats(const rq_graph *graph, int node, const rq_channel_s
 {
     const char *name = graph->nodes[node].name;
     if (!rq_takes_bn(graph, node))
-        return rq_fail(err, RQ_ERR_MODEL, "%s: not a convolution with bias followed by relu", name);
+        return rq_fail(err, RQ_ERR_MODEL,
+                       "%s: not a convolution with bias before relu or squeeze-and-excitation",
+                       name);
     const rq_tensor *bias = rq_graph_tensor(graph, node, RQ_SLOT_BIAS);
     if ((size_t)bias->dim[0] != stats->n_channels)
         return rq_fail(err, RQ_ERR_MODEL, "%s: statistics of %zu channels, but it has %lld", name,

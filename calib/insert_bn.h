@@ -16,7 +16,9 @@
 
 #define RQ_BN_EPS 1e-5f
 
-/* Does a batch norm belong behind this node: a convolution with bias, read by one relu only? */
+/* Does a batch norm belong behind this node: a block's convolution? It has a bias, and its only
+ * readers are a relu, or the pooling and the product of squeeze-and-excitation, whose own
+ * convolutions take none (the original leaves them outside rbr_reparam). */
 bool rq_takes_bn(const rq_graph *graph, int node);
 
 /* stats: [n_nodes], the statistics of each node's value (bias included); n_channels 0 leaves the

@@ -31,7 +31,8 @@ static const char *const stat_words[] = {[RQ_STAT_EXACT] = "exact", [RQ_STAT_EMA
 
 typedef struct options {
     rq_data_options data;
-    const char *base, *out, *arch;
+    rq_open_options open;
+    const char *base, *out;
     int64_t batches; /* 0: all */
     int64_t seed;
     int stat, augment; /* rq_stat_kind, augment */
@@ -40,9 +41,8 @@ typedef struct options {
 
 static const rq_option table[] = {
     RQ_DATA_OPTIONS(options, data),
-    RQ_POSITIONAL("BASE", options, base, "model in form deploy"),
+    RQ_POSITIONAL("BASE", options, base, "model or checkpoint in form deploy"),
     RQ_POSITIONAL("OUT", options, out, "model file to write, form withbn"),
-    RQ_OPTION_STRING("arch", 'a', options, arch, "ARCH", "refuse a BASE of another architecture"),
     RQ_OPTION_INT("batches", 'n', options, batches, "N", 1, INT64_MAX,
                   "batches of training images; all images once when not given"),
     RQ_OPTION_CHOICE("stat", 0, options, stat, stat_words,
@@ -300,15 +300,12 @@ static rq_status insert_bn(const options *given, int argc, char **argv, result *
     rq_status status = rq_writer_probe(given->out, err);
     if (status != RQ_OK)
         return status;
-    status = rq_open_model(&base, given->base, 1u << RQ_FORM_DEPLOY, err);
+    status = rq_open_model(&base, given->base, &given->open, 1u << RQ_FORM_DEPLOY, err);
     if (status != RQ_OK)
         return status;
-    status = rq_require_arch(&base, given->base, given->arch, err);
-    if (status == RQ_OK) {
-        status = rq_bn_recorder_init(&recorder, &base.graph, (rq_stat_kind)given->stat, err);
-        if (status != RQ_OK)
-            rq_error_prefix(err, "%s", given->base);
-    }
+    status = rq_bn_recorder_init(&recorder, &base.graph, (rq_stat_kind)given->stat, err);
+    if (status != RQ_OK)
+        rq_error_prefix(err, "%s", given->base);
     if (status == RQ_OK)
         status = record(&recorder, given, &base, &out->n_images, err);
     if (status == RQ_OK) {
@@ -333,8 +330,11 @@ static rq_status run(const rq_command *self, int argc, char **argv, rq_error *er
     options given = {.data = RQ_DATA_OPTIONS_INIT, .shuffle = true};
     result found = {.n_images = 0};
     bool done;
-    rq_status status = rq_command_options(self, table, sizeof table / sizeof table[0], argc, argv,
-                                          &given, &done, err);
+    const rq_option_set sets[] = {
+        {table, sizeof table / sizeof table[0], &given},
+        rq_open_option_set(&given.open),
+    };
+    rq_status status = rq_command_option_sets(self, sets, 2, argc, argv, &done, err);
     if (status != RQ_OK || done)
         return status;
     rq_set_threads(given.data.threads);

@@ -6,7 +6,10 @@
  *   qconv             from conv [+ batch_norm] [+ relu] + fake_quant: a conv with WEIGHT_SCALE that
  *                     reads quantized values or pixels
  *   qglobal_avg_pool  from global_avg_pool + fake_quant over quantized values
- *   qlinear           from linear [+ batch_norm] with WEIGHT_SCALE over quantized values
+ *   qlinear           from linear [+ batch_norm] with WEIGHT_SCALE over quantized values; from such
+ *                     a 1 x 1 conv over one pixel too, when its value is not quantized
+ *   qsigmoid          from sigmoid + fake_quant (scale 1 / 255)
+ *   qmul              from mul [+ relu] + fake_quant over a quantized value and a qsigmoid
  *   quantize          from fake_quant over any other value
  *   conv, linear      without WEIGHT_SCALE: in float, the batch norm folded into weights and bias
  *   other operators   in float as they are; quantized values reach them through dequantize
@@ -22,9 +25,10 @@
 
 typedef struct rq_lower_report {
     int n_integer_layers, n_float_layers; /* convolutions and linear layers */
-    int n_wide_layers;          /* could exceed 2^24 in the accumulator (f32 then rounds) */
-    int64_t acc_max;            /* the largest |acc| or |acc + b| of all layers */
-    int64_t n_channels;         /* of the integer layers */
+    int n_wide_layers;  /* could exceed 2^24 in the accumulator (f32 then rounds); pooling over the
+                           model's crop counts as one */
+    int64_t acc_max;    /* the largest |acc| or |acc + b| of all layers, pools and products */
+    int64_t n_channels; /* of the integer layers */
     int64_t n_unsafe_channels;  /* not free of 16-bit saturation, after repair */
     rq_isa_repair_stats repair; /* zeros without isa_repair */
 } rq_lower_report;
@@ -46,7 +50,9 @@ typedef struct rq_lower_options {
  * Errors, whose messages start with the node's name:
  *   RQ_ERR_MODEL  form, shapes; a quantized layer whose input or output is not quantized, or whose
  *                 output is quantized twice; a pixel mean that is not a whole level (z / 255);
- *                 scales that are not positive; parameters that are not finite
+ *                 scales that are not positive; a padded convolution over a value with a zero
+ *                 point; a quantized sigmoid whose scale is not 1 / 255; parameters that are not
+ *                 finite
  *   RQ_ERR_RANGE  a bias or an accumulator beyond s32
  *   RQ_ERR_NOMEM */
 RQ_NODISCARD rq_status rq_lower(rq_model *out, const rq_model *qat, const rq_lower_options *options,

@@ -5,20 +5,20 @@
 #include "fuse/fold.h"
 #include "fuse/report.h"
 #include "runtime/base/file.h"
+#include "runtime/model/checkpoint.h"
 #include "runtime/session/open_model.h"
 
 typedef struct convert_options {
-    const char *in, *out, *arch;
+    const char *in, *out;
+    rq_open_options open;
     int64_t images, seed;
     double tolerance;
     bool json;
 } convert_options;
 
 static const rq_option table[] = {
-    RQ_POSITIONAL("IN", convert_options, in, "model file, form train or withbn"),
+    RQ_POSITIONAL("IN", convert_options, in, "model file of form train or withbn, or checkpoint"),
     RQ_POSITIONAL("OUT", convert_options, out, "model file to write, form deploy"),
-    RQ_OPTION_STRING("arch", 'a', convert_options, arch, "ARCH",
-                     "the architecture that IN must have"),
     RQ_OPTION_INT("images", 'n', convert_options, images, "N", 1, 100000,
                   "random images on which both forms are compared"),
     RQ_OPTION_INT("seed", 0, convert_options, seed, "N", 0, INT64_MAX, "of the random images"),
@@ -89,6 +89,17 @@ static rq_status fuse(rq_model *out, const rq_model *in, const convert_options *
     return status;
 }
 
+/* A checkpoint may be merged already: then it becomes a model file. */
+static rq_status open_input(rq_model *out, const convert_options *options, rq_error *err)
+{
+    bool is_checkpoint = false;
+    const rq_status status = rq_is_checkpoint(options->in, &is_checkpoint, err);
+    const unsigned merged = is_checkpoint ? 1u << RQ_FORM_DEPLOY : 0;
+    return status ? status
+                  : rq_open_model(out, options->in, &options->open,
+                                  1u << RQ_FORM_TRAIN | 1u << RQ_FORM_WITHBN | merged, err);
+}
+
 static rq_status convert(const convert_options *options, int argc, char **argv, rq_error *err)
 {
     rq_model in = RQ_MODEL_INIT, out = RQ_MODEL_INIT;
@@ -97,9 +108,7 @@ static rq_status convert(const convert_options *options, int argc, char **argv, 
     bool written = false;
     rq_status status = rq_writer_probe(options->out, err);
     if (!status)
-        status = rq_open_model(&in, options->in, 1u << RQ_FORM_TRAIN | 1u << RQ_FORM_WITHBN, err);
-    if (!status)
-        status = rq_require_arch(&in, options->in, options->arch, err);
+        status = open_input(&in, options, err);
     if (!status)
         status = fuse(&out, &in, options, argc, argv, err);
     if (!status)
@@ -126,8 +135,11 @@ static rq_status run(const rq_command *self, int argc, char **argv, rq_error *er
 {
     convert_options options = {.images = 4, .tolerance = RQ_DEFAULT_TOLERANCE};
     bool done;
-    const rq_status status = rq_command_options(self, table, sizeof table / sizeof table[0], argc,
-                                                argv, &options, &done, err);
+    const rq_option_set sets[] = {
+        {table, sizeof table / sizeof table[0], &options},
+        rq_open_option_set(&options.open),
+    };
+    const rq_status status = rq_command_option_sets(self, sets, 2, argc, argv, &done, err);
     return status || done ? status : convert(&options, argc, argv, err);
 }
 

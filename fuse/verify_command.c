@@ -7,6 +7,7 @@
 
 typedef struct verify_options {
     const char *a, *b;
+    rq_open_options open;
     int64_t images, seed;
     double tolerance;
     bool json;
@@ -14,8 +15,8 @@ typedef struct verify_options {
 } verify_options;
 
 static const rq_option table[] = {
-    RQ_POSITIONAL("A", verify_options, a, "model file, any form"),
-    RQ_POSITIONAL("B", verify_options, b, "model file, any form"),
+    RQ_POSITIONAL("A", verify_options, a, "model file or checkpoint, any form"),
+    RQ_POSITIONAL("B", verify_options, b, "model file or checkpoint, any form"),
     RQ_OPTION_STRING("data", 0, verify_options, data.dir, "DIR",
                      "compare over DIR's validation images"),
     RQ_OPTION_INT("images", 'n', verify_options, images, "N", 1, 100000,
@@ -61,9 +62,9 @@ static rq_status verify(const verify_options *options, rq_error *err)
 {
     rq_model a = RQ_MODEL_INIT, b = RQ_MODEL_INIT;
     rq_difference difference;
-    rq_status status = rq_open_model(&a, options->a, RQ_ANY_FORM, err);
+    rq_status status = rq_open_model(&a, options->a, &options->open, RQ_ANY_FORM, err);
     if (!status)
-        status = rq_open_model(&b, options->b, RQ_ANY_FORM, err);
+        status = rq_open_model(&b, options->b, &options->open, RQ_ANY_FORM, err);
     if (!status)
         status = compare(&difference, &a, &b, options, err);
     if (!status) {
@@ -81,8 +82,11 @@ static rq_status run(const rq_command *self, int argc, char **argv, rq_error *er
     verify_options options = {
         .images = 4, .tolerance = RQ_DEFAULT_TOLERANCE, .data = RQ_DATA_OPTIONS_INIT};
     bool done;
-    const rq_status status = rq_command_options(self, table, sizeof table / sizeof table[0], argc,
-                                                argv, &options, &done, err);
+    const rq_option_set sets[] = {
+        {table, sizeof table / sizeof table[0], &options},
+        rq_open_option_set(&options.open),
+    };
+    const rq_status status = rq_command_option_sets(self, sets, 2, argc, argv, &done, err);
     if (status || done)
         return status;
     rq_set_threads(options.data.threads);

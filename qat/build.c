@@ -272,6 +272,8 @@ static rq_status row_none(rq_trainer *trainer, int node, tr_value **raw, rq_erro
 #define row_qconv            row_none
 #define row_qglobal_avg_pool row_none
 #define row_qlinear          row_none
+#define row_qsigmoid         row_none
+#define row_qmul             row_none
 
 static gradient_row *const gradient_rows[RQ_N_OPS] = {
 #define X(code, name) [RQ_OP_##code] = row_##name,

@@ -215,22 +215,23 @@ static rq_status plan_rule(const rq_trainer *trainer, const tr_unit *unit, rq_er
     if (!mix->by_rule)
         return RQ_OK;
     const float s_y = mix->quantize ? unit->dst->scale : 1.0f;
-    for (size_t c = 0; c < mix->channels; c++) {
-        int32_t bias = 0;
-        if (conv) {
-            const rq_status status = rq_layer_integer_bias(&conv->layer, (int64_t)c, conv->s_x,
-                                                           conv->s_w[c], NULL, NULL, &bias, err);
-            if (status != RQ_OK)
-                return status;
-            mix->rule_multiplier[c] = rq_multiplier(conv->s_x, conv->s_w[c], s_y);
-        } else {
-            const rq_shape *shape = &src->pool_source->shape;
-            mix->rule_multiplier[c] =
-                rq_pool_multiplier(src->pool_source->scale, s_y, shape->h * shape->w);
-        }
-        mix->rule_bias[c] = (float)bias;
+    rq_rule rule = {0, 1.0f};
+    rq_status status = RQ_OK;
+    if (!conv) {
+        const rq_shape *shape = &src->pool_source->shape;
+        const rq_qparams x = {src->pool_source->scale, 0}, y = {s_y, 0};
+        status = rq_pool_rule(&rule, x, y, shape->h * shape->w, err);
     }
-    return RQ_OK;
+    for (size_t c = 0; c < mix->channels && status == RQ_OK; c++) {
+        if (conv) {
+            status = rq_layer_integer_bias(&conv->layer, (int64_t)c, conv->s_x, conv->s_w[c], NULL,
+                                           NULL, &rule.bias, err);
+            rule.multiplier = rq_multiplier(conv->s_x, conv->s_w[c], s_y);
+        }
+        mix->rule_bias[c] = (float)rule.bias;
+        mix->rule_multiplier[c] = rule.multiplier;
+    }
+    return status;
 }
 
 static rq_status mix_forward(rq_trainer *trainer, tr_unit *unit, rq_error *err)

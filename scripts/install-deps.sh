@@ -5,7 +5,7 @@ set -euo pipefail
 packages=(build-essential cmake ninja-build pkg-config
     libdnnl-dev libturbojpeg0-dev zlib1g-dev libjansson-dev libcmocka-dev)
 case "${1-}" in
---dev) packages+=(clang-format clang-tidy libomp-dev) ;; # libomp-dev: omp.h for clang-tidy
+--dev) packages+=(clang-format clang-tidy clang libclang-rt-dev libomp-dev) ;; # lint.sh and fuzzing
 "") ;;
 *)
     echo "usage: $0 [--dev]" >&2

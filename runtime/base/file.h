@@ -1,8 +1,9 @@
 /* Whole files: mapped for reading, written atomically.
  *
- * A writer creates a temporary file beside the target, and only rq_writer_commit (flush, fsync,
- * close, rename) puts it in the target's place. Any failure, and rq_writer_abort, removes it: the
- * previous file is then untouched.
+ * A writer creates a temporary file beside the target, without a name where the file system has
+ * such files, so that nothing stays behind when the process is killed; only rq_writer_commit
+ * (flush, fsync, rename) puts it in the target's place. Any failure, and rq_writer_abort, removes
+ * it: the previous file is then untouched.
  *
  * What the target may be:
  *   a regular file    replaced; the new file keeps its permissions, and a file that is not writable
@@ -39,9 +40,9 @@ typedef struct rq_writer rq_writer;
  */
 RQ_NODISCARD rq_status rq_writer_open(rq_writer **out, const char *path, rq_error *err);
 
-/* Write out what is buffered and say where it stands until it is committed: the temporary file's
- * path, owned by the writer; NULL when the target is written in place. What was written can so be
- * read, checked, and only then put in place. Errors: RQ_ERR_IO, as rq_writer_write. */
+/* Write out what is buffered and say where it stands until it is committed: a path that this
+ * process can open, owned by the writer; NULL when the target is written in place. What was written
+ * can so be read, checked, and only then put in place. Errors: RQ_ERR_IO, as rq_writer_write. */
 RQ_NODISCARD rq_status rq_writer_flush(rq_writer *writer, const char **temporary, rq_error *err);
 
 /* The path that the writer was opened with, for messages. */

@@ -61,6 +61,16 @@ rq_status rq_alloc_array(void **out, size_t n, size_t elem_size, rq_error *err)
     return RQ_OK;
 }
 
+bool rq_grow(uint8_t **memory, size_t *capacity_bytes, size_t size_bytes)
+{
+    if (size_bytes <= *capacity_bytes)
+        return true;
+    rq_free(*memory);
+    *memory = rq_alloc(size_bytes);
+    *capacity_bytes = *memory ? size_bytes : 0;
+    return *memory != NULL;
+}
+
 size_t rq_alloc_count(void)
 {
     return atomic_load(&alloc_count);

@@ -7,7 +7,9 @@
 #ifndef RQ_RUNTIME_BASE_MEMORY_H
 #define RQ_RUNTIME_BASE_MEMORY_H
 
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "runtime/base/status.h"
 
@@ -20,6 +22,10 @@ void rq_free(void *memory); /* NULL is fine */
 
 /* rq_alloc of n elements of elem_size bytes with overflow check, reporting through err. */
 RQ_NODISCARD rq_status rq_alloc_array(void **out, size_t n, size_t elem_size, rq_error *err);
+
+/* Make *memory, of *capacity_bytes (NULL and 0 at first), hold size_bytes; what was in it is lost
+ * when it grows. False when there is no memory: it is then NULL and 0 again. */
+bool rq_grow(uint8_t **memory, size_t *capacity_bytes, size_t size_bytes);
 
 /* For tests: the number of rq_alloc calls so far, and a countdown: with fail_after = n >= 0 the
  * n-th next call (0 = the very next) and all later ones return NULL; a negative value ends that. */

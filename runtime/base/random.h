@@ -56,6 +56,34 @@ static inline double rq_random_normal(rq_random *random)
     return sqrt(-2.0 * log(u)) * cos(6.283185307179586 * rq_random_unit(random));
 }
 
+/* The logarithm of a gamma variate, shape > 0, scale 1: small shapes give values that a double
+ * would not hold. Source: Marsaglia and Tsang 2000, with their G(a) = G(a + 1) U^(1/a) for shapes
+ * below 1. */
+static inline double rq_random_log_gamma(rq_random *random, double shape)
+{
+    const double boost = shape < 1.0 ? log(1.0 - rq_random_unit(random)) / shape : 0.0;
+    const double d = (shape < 1.0 ? shape + 1.0 : shape) - 1.0 / 3.0;
+    const double c = 1.0 / sqrt(9.0 * d);
+    for (;;) {
+        const double x = rq_random_normal(random);
+        const double root = 1.0 + c * x;
+        if (root <= 0.0)
+            continue;
+        const double log_v = 3.0 * log(root);
+        const double u = 1.0 - rq_random_unit(random);
+        if (log(u) < 0.5 * x * x + d - d * root * root * root + d * log_v)
+            return log(d) + log_v + boost;
+    }
+}
+
+/* Beta(a, b) in [0, 1]; a, b > 0. */
+static inline double rq_random_beta(rq_random *random, double a, double b)
+{
+    const double x = rq_random_log_gamma(random, a);
+    const double y = rq_random_log_gamma(random, b);
+    return 1.0 / (1.0 + exp(y - x));
+}
+
 /* Fisher-Yates shuffle of n indices. */
 static inline void rq_random_shuffle(rq_random *random, uint32_t *index, size_t n)
 {

@@ -23,17 +23,6 @@ typedef struct jpeg_header {
     bool is_cmyk;
 } jpeg_header;
 
-/* Make *memory hold size_bytes; the old content is lost when it grows. */
-static bool grow(uint8_t **memory, size_t *capacity_bytes, size_t size_bytes)
-{
-    if (size_bytes <= *capacity_bytes)
-        return true;
-    rq_free(*memory);
-    *memory = rq_alloc(size_bytes);
-    *capacity_bytes = *memory ? size_bytes : 0;
-    return *memory != NULL;
-}
-
 void rq_image_deinit(rq_image *image)
 {
     rq_free(image->pixels);
@@ -47,7 +36,7 @@ rq_status rq_image_reserve(rq_image *image, int w, int h, rq_error *err)
     if (w < 1 || h < 1)
         return rq_fail(err, RQ_ERR_ARG, "an image of %d x %d pixels", w, h);
     if (!rq_mul_size((size_t)w * 3, (size_t)h, &size_bytes) ||
-        !grow(&image->pixels, &image->capacity_bytes, size_bytes))
+        !rq_grow(&image->pixels, &image->capacity_bytes, size_bytes))
         return rq_fail(err, RQ_ERR_NOMEM, "out of memory (image of %d x %d pixels)", w, h);
     image->w = w;
     image->h = h;
@@ -204,7 +193,7 @@ rq_status rq_jpeg_decode(rq_jpeg_decoder *decoder, const uint8_t *data, size_t s
     if (!header.is_cmyk)
         return decompress(decoder, data, size_bytes, out->pixels, w, h, TJPF_RGB, err);
     const size_t n_pixels = (size_t)w * (size_t)h;
-    if (!grow(&decoder->cmyk, &decoder->cmyk_capacity_bytes, n_pixels * 4))
+    if (!rq_grow(&decoder->cmyk, &decoder->cmyk_capacity_bytes, n_pixels * 4))
         return rq_fail(err, RQ_ERR_NOMEM, "out of memory (CMYK image of %d x %d pixels)", w, h);
     status = decompress(decoder, data, size_bytes, decoder->cmyk, w, h, TJPF_CMYK, err);
     if (status == RQ_OK)

@@ -8,10 +8,13 @@
 
 #include "runtime/base/log.h"
 #include "runtime/base/size.h"
+#include "runtime/image/photo_cache.h"
 
 enum { MIN_SLOTS = 3 };
 
-/* The sample streams are numbered by dataset index; this one shuffles. */
+/* The sample streams are numbered by dataset index, below 2^32; from here on are those of the
+ * batches' mixup, and this one shuffles. */
+#define MIXUP_STREAMS  (UINT64_C(1) << 32)
 #define SHUFFLE_STREAM UINT64_MAX
 
 typedef struct worker {
@@ -27,6 +30,7 @@ struct rq_loader {
     size_t batch;     /* options.batch */
     size_t n_samples; /* per epoch */
     size_t sample_bytes;
+    rq_photo_cache cache; /* an epoch has each image once, so one worker at a time uses an entry */
 
     /* The ring: batch b is in slot b % n_slots. Each array has n_slots * batch elements. */
     size_t n_slots;
@@ -51,6 +55,7 @@ struct rq_loader {
     bool is_held; /* the oldest batch has been handed out */
     bool *is_bad; /* [n_images] met and logged */
     size_t n_skipped;
+    rq_mix *mix; /* [batch], of the held batch; NULL without mixup */
 
     worker *workers; /* [options.workers] */
     int n_started;
@@ -63,6 +68,25 @@ static size_t batch_size(const rq_loader *loader, size_t b)
     return left < loader->batch ? left : loader->batch;
 }
 
+static rq_status take_sample(rq_loader *loader, rq_sampler *sampler, uint32_t index,
+                             uint8_t *pixels, rq_error *err)
+{
+    const rq_transform *transform = &loader->options.transform;
+    const char *path = loader->dataset->paths[index];
+    rq_random random = rq_random_stream(loader->options.seed, loader->epoch, index);
+    const rq_photo *kept = rq_photo_cache_find(&loader->cache, index);
+    if (!kept) {
+        const rq_status status = rq_sample_file(sampler, path, transform, &random, pixels, err);
+        if (status == RQ_OK)
+            rq_photo_cache_keep(&loader->cache, index, &sampler->photo);
+        return status;
+    }
+    const rq_status status = rq_sample_photo(sampler, kept, transform, &random, pixels, err);
+    if (status != RQ_OK)
+        rq_error_prefix(err, "%s", path);
+    return status;
+}
+
 /* Without the lock: the element belongs to this worker until it reports. */
 static void load_sample(rq_loader *loader, rq_sampler *sampler, size_t sample)
 {
@@ -70,10 +94,8 @@ static void load_sample(rq_loader *loader, rq_sampler *sampler, size_t sample)
     const size_t i = slot * loader->batch + sample % loader->batch;
     const uint32_t index = loader->order[sample];
     uint8_t *pixels = loader->pixels + i * loader->sample_bytes;
-    rq_random random = rq_random_stream(loader->options.seed, loader->epoch, index);
     rq_error *err = &loader->errors[i];
-    err->code = rq_sample_file(sampler, loader->dataset->paths[index], &loader->options.transform,
-                               &random, pixels, err);
+    err->code = take_sample(loader, sampler, index, pixels, err);
     loader->index[i] = index;
     loader->labels[i] = err->code == RQ_OK ? loader->dataset->labels[index] : RQ_LABEL_IGNORE;
     if (err->code != RQ_OK)
@@ -122,6 +144,9 @@ static rq_status check_options(const rq_dataset *dataset, const rq_loader_option
     if (options->workers < 1 || options->workers > RQ_LOADER_MAX_WORKERS)
         return rq_fail(err, RQ_ERR_ARG, "%d loading threads; 1…%d are possible", options->workers,
                        RQ_LOADER_MAX_WORKERS);
+    if (!(options->mixup >= 0.0 && options->mixup <= RQ_LOADER_MAX_MIXUP))
+        return rq_fail(err, RQ_ERR_ARG, "mixup with alpha %g; 0…%d are possible", options->mixup,
+                       RQ_LOADER_MAX_MIXUP);
     return rq_transform_check(&options->transform, err);
 }
 
@@ -148,6 +173,11 @@ static rq_status allocate(rq_loader *loader, rq_error *err)
     loader->order = rq_arena_alloc(arena, n_images * sizeof *loader->order);
     loader->is_bad = rq_arena_alloc(arena, n_images * sizeof *loader->is_bad);
     loader->workers = rq_arena_alloc(arena, n_workers * sizeof *loader->workers);
+    if (loader->options.mixup > 0.0) {
+        loader->mix = rq_arena_alloc(arena, loader->batch * sizeof *loader->mix);
+        if (!loader->mix)
+            goto no_memory;
+    }
     if (loader->pixels && loader->errors && loader->labels && loader->index && loader->n_missing &&
         loader->order && loader->is_bad && loader->workers)
         return RQ_OK;
@@ -198,6 +228,8 @@ rq_status rq_loader_create(rq_loader **out, const rq_dataset *dataset,
     (void)pthread_cond_init(&loader->work, NULL);
     (void)pthread_cond_init(&loader->done, NULL);
     status = allocate(loader, err);
+    if (status == RQ_OK && rq_transform_is_whole(&options->transform))
+        status = rq_photo_cache_init(&loader->cache, n_images, options->cache_bytes, err);
     if (status == RQ_OK)
         status = start_workers(loader, err);
     if (status == RQ_OK)
@@ -222,6 +254,7 @@ void rq_loader_destroy(rq_loader *loader)
     (void)pthread_cond_destroy(&loader->done);
     (void)pthread_cond_destroy(&loader->work);
     (void)pthread_mutex_destroy(&loader->lock);
+    rq_photo_cache_deinit(&loader->cache);
     rq_arena_deinit(&loader->arena);
     rq_free(loader);
 }
@@ -308,7 +341,13 @@ rq_status rq_loader_next(rq_loader *loader, rq_batch *out, rq_error *err)
     *out = (rq_batch){.pixels = loader->pixels + first * loader->sample_bytes,
                       .labels = loader->labels + first,
                       .index = loader->index + first,
+                      .mix = loader->mix,
                       .n = (int)n};
+    if (loader->mix) {
+        rq_random random =
+            rq_random_stream(loader->options.seed, loader->epoch, MIXUP_STREAMS + loader->oldest);
+        rq_mixup_draw(&random, loader->options.mixup, out->labels, n, loader->mix);
+    }
     loader->is_held = true;
     return RQ_OK;
 }

@@ -10,34 +10,43 @@
 #include <stdbool.h>
 
 #include "runtime/image/dataset.h"
+#include "runtime/image/mixup.h"
 #include "runtime/image/transform.h"
 
 typedef enum rq_bad_images { RQ_BAD_FAIL, RQ_BAD_SKIP } rq_bad_images;
 
 typedef struct rq_loader_options {
     rq_transform transform;
-    int batch;      /* images per batch, >= 1 */
-    int workers;    /* decoding threads, 1…RQ_LOADER_MAX_WORKERS */
+    int batch;   /* images per batch, >= 1 */
+    int workers; /* decoding threads, 1…RQ_LOADER_MAX_WORKERS */
+    rq_bad_images bad_images;
     bool shuffle;   /* a new order each epoch */
     bool drop_last; /* leave out a partial last batch, except where it is the only one */
     uint64_t seed;
-    rq_bad_images bad_images;
+    double mixup; /* alpha of mixup.h, up to RQ_LOADER_MAX_MIXUP; 0: none */
+    /* Memory for decoded photographs (photo_cache.h), which are then not read again in later
+     * epochs; 0: none. Only for transforms that need all of a photograph, and it never changes a
+     * batch. RQ_LOADER_CACHE_BYTES is meant for training. */
+    size_t cache_bytes;
 } rq_loader_options;
 
-enum { RQ_LABEL_IGNORE = -1, RQ_LOADER_MAX_WORKERS = 1024 };
+enum { RQ_LABEL_IGNORE = -1, RQ_LOADER_MAX_WORKERS = 1024, RQ_LOADER_MAX_MIXUP = 1000 };
+#define RQ_LOADER_CACHE_BYTES ((size_t)1 << 30)
 
 /* Valid until the next rq_loader_next, rq_loader_start or rq_loader_destroy. */
 typedef struct rq_batch {
     const uint8_t *pixels; /* [n, size, size, 3] u8 RGB */
     const int32_t *labels; /* [n]; RQ_LABEL_IGNORE for a skipped image (its pixels are zero) */
     const uint32_t *index; /* [n] position in the dataset */
+    const rq_mix *mix;     /* [n]: how the images are to be mixed; NULL without mixup */
     int n;                 /* 0: the epoch is over */
 } rq_batch;
 
 typedef struct rq_loader rq_loader; /* used by one thread */
 
 /* The dataset must outlive the loader. Allocates everything here; later calls allocate only when a
- * photograph is larger than all before it. Errors: RQ_ERR_NOMEM (threads too), RQ_ERR_ARG. */
+ * photograph is larger than all before it, or is kept. Errors: RQ_ERR_NOMEM (threads too),
+ * RQ_ERR_ARG. */
 RQ_NODISCARD rq_status rq_loader_create(rq_loader **out, const rq_dataset *dataset,
                                         const rq_loader_options *options, rq_error *err);
 void rq_loader_destroy(rq_loader *loader); /* NULL is fine; stops the workers first */

@@ -255,6 +255,13 @@ static bool is_possible(const axis_request *request)
            request->win <= request->out - request->n;
 }
 
+/* Nothing but a window of what is there: PIL skips both passes. */
+static bool is_unchanged(const axis_request *request)
+{
+    return request->in0 <= 0.0F && request->in1 >= (float)request->src &&
+           request->out == request->src;
+}
+
 rq_status rq_resize(rq_resizer *resizer, const uint8_t *src, int src_w, int src_h,
                     size_t src_stride, rq_box box, int out_w, int out_h, int win_x, int win_y,
                     int win_w, int win_h, uint8_t *dst, size_t dst_stride, rq_error *err)
@@ -267,6 +274,12 @@ rq_status rq_resize(rq_resizer *resizer, const uint8_t *src, int src_w, int src_
                        "%d) of %d x %d",
                        box.x0, box.y0, box.x1, box.y1, src_w, src_h, win_w, win_h, win_x, win_y,
                        out_w, out_h);
+    if (is_unchanged(&x) && is_unchanged(&y)) {
+        for (int row = 0; row < win_h; row++)
+            memcpy(dst + (size_t)row * dst_stride,
+                   src + (size_t)(win_y + row) * src_stride + (size_t)win_x * 3, (size_t)win_w * 3);
+        return RQ_OK;
+    }
     plan work;
     const rq_status status = make_plan(resizer, &x, &y, &work, err);
     if (status != RQ_OK)

@@ -5,12 +5,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
-#include <stdbool.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "runtime/base/memory.h"
+#include "runtime/image/randaug.h"
 
 enum { MAX_FILE_BYTES = 1 << 30 };
 
@@ -40,15 +40,26 @@ rq_status rq_transform_check(const rq_transform *transform, rq_error *err)
     if (resizes && (transform->resize < 1 || transform->resize > RQ_MAX_IMAGE_SIDE))
         return rq_fail(err, RQ_ERR_ARG, "a resize to %d; 1…%d are possible", transform->resize,
                        RQ_MAX_IMAGE_SIDE);
+    if (transform->cutout.side < 0 || transform->cutout.side > RQ_MAX_IMAGE_SIDE)
+        return rq_fail(err, RQ_ERR_ARG, "a cutout of side %d; 0…%d are possible",
+                       transform->cutout.side, RQ_MAX_IMAGE_SIDE);
+    if (kind == RQ_TRANSFORM_EVAL && (transform->randaug || transform->cutout.side > 0))
+        return rq_fail(err, RQ_ERR_ARG, "random changes of images that evaluate");
     return RQ_OK;
+}
+
+bool rq_transform_is_whole(const rq_transform *transform)
+{
+    return transform->kind != RQ_TRANSFORM_CROP;
 }
 
 void rq_sampler_deinit(rq_sampler *sampler)
 {
     rq_jpeg_decoder_destroy(sampler->decoder);
-    rq_image_deinit(&sampler->image);
+    rq_image_deinit(&sampler->photo.image);
     rq_resizer_deinit(&sampler->resizer);
     rq_free(sampler->file);
+    rq_free(sampler->scratch);
     *sampler = (rq_sampler){0};
 }
 
@@ -156,11 +167,12 @@ static int min_int(int a, int b)
     return a < b ? a : b;
 }
 
-/* Resize the source's part of the decoded image, and of that what the spans show. */
-static rq_status render(rq_sampler *sampler, const choice *chosen, int denominator, int size,
+/* Resize the source's part of the photograph, and of that what the spans show. */
+static rq_status render(rq_sampler *sampler, const rq_photo *photo, const choice *chosen, int size,
                         uint8_t *dst, rq_error *err)
 {
-    const rq_image *image = &sampler->image;
+    const rq_image *image = &photo->image;
+    const int denominator = photo->denominator;
     const span *x = &chosen->x, *y = &chosen->y;
     const int left = max_int(x->at, x->from), right = min_int(x->at + size, x->to);
     const int top = max_int(y->at, y->from), bottom = min_int(y->at + size, y->to);
@@ -201,25 +213,64 @@ static void flip_rows(uint8_t *pixels, int size)
     }
 }
 
+/* What comes behind the flip. */
+static rq_status augment(rq_sampler *sampler, const rq_transform *transform, rq_random *random,
+                         uint8_t *dst, rq_error *err)
+{
+    const int size = transform->size;
+    if (transform->randaug) {
+        if (!rq_grow(&sampler->scratch, &sampler->scratch_capacity_bytes,
+                     rq_randaug_scratch_bytes(size, size)))
+            return rq_fail(err, RQ_ERR_NOMEM, "out of memory (augmenting %d x %d pixels)", size,
+                           size);
+        rq_randaug(random, dst, size, size, sampler->scratch);
+    }
+    if (transform->cutout.side > 0) {
+        const int x = (int)rq_random_below(random, (uint64_t)size);
+        const int y = (int)rq_random_below(random, (uint64_t)size);
+        rq_cutout_apply(&transform->cutout, dst, size, size, x, y);
+    }
+    return RQ_OK;
+}
+
+static rq_status finish(rq_sampler *sampler, const rq_photo *photo, const rq_transform *transform,
+                        const choice *chosen, rq_random *random, uint8_t *dst, rq_error *err)
+{
+    const rq_status status = render(sampler, photo, chosen, transform->size, dst, err);
+    if (status != RQ_OK)
+        return status;
+    if (chosen->flip)
+        flip_rows(dst, transform->size);
+    return augment(sampler, transform, random, dst, err);
+}
+
 rq_status rq_sample_memory(rq_sampler *sampler, const uint8_t *data, size_t size_bytes,
                            const rq_transform *transform, rq_random *random, uint8_t *dst,
                            rq_error *err)
 {
-    int w, h;
+    rq_photo *photo = &sampler->photo;
     rq_status status;
     if ((status = rq_transform_check(transform, err)) ||
         (!sampler->decoder && (status = rq_jpeg_decoder_create(&sampler->decoder, err))) ||
-        (status = rq_jpeg_size(sampler->decoder, data, size_bytes, &w, &h, err)))
+        (status = rq_jpeg_size(sampler->decoder, data, size_bytes, &photo->w, &photo->h, err)))
         return status;
-    const choice chosen = choose(transform, w, h, random);
-    const int denominator = scale_denominator(transform, &chosen.source);
-    if ((status = rq_jpeg_decode(sampler->decoder, data, size_bytes, denominator, &sampler->image,
-                                 err)) ||
-        (status = render(sampler, &chosen, denominator, transform->size, dst, err)))
+    const choice chosen = choose(transform, photo->w, photo->h, random);
+    photo->denominator = scale_denominator(transform, &chosen.source);
+    status =
+        rq_jpeg_decode(sampler->decoder, data, size_bytes, photo->denominator, &photo->image, err);
+    return status ? status : finish(sampler, photo, transform, &chosen, random, dst, err);
+}
+
+rq_status rq_sample_photo(rq_sampler *sampler, const rq_photo *photo, const rq_transform *transform,
+                          rq_random *random, uint8_t *dst, rq_error *err)
+{
+    const rq_status status = rq_transform_check(transform, err);
+    if (status != RQ_OK)
         return status;
-    if (chosen.flip)
-        flip_rows(dst, transform->size);
-    return RQ_OK;
+    if (!rq_transform_is_whole(transform))
+        return rq_fail(err, RQ_ERR_ARG, "a decoded photograph for a transform that crops first");
+    const choice chosen = choose(transform, photo->w, photo->h, random);
+    return finish(sampler, photo, transform, &chosen, random, dst, err);
 }
 
 /* Read a whole file into sampler->file. */
@@ -240,14 +291,9 @@ static rq_status read_file(rq_sampler *sampler, const char *path, size_t *size_b
         goto out;
     }
     const size_t expected = (size_t)info.st_size;
-    if (expected > sampler->file_capacity_bytes) {
-        rq_free(sampler->file);
-        sampler->file = rq_alloc(expected);
-        sampler->file_capacity_bytes = sampler->file ? expected : 0;
-        if (!sampler->file) {
-            status = rq_fail(err, RQ_ERR_NOMEM, "%s: out of memory (%zu bytes)", path, expected);
-            goto out;
-        }
+    if (!rq_grow(&sampler->file, &sampler->file_capacity_bytes, expected)) {
+        status = rq_fail(err, RQ_ERR_NOMEM, "%s: out of memory (%zu bytes)", path, expected);
+        goto out;
     }
     *size_bytes = 0;
     while (*size_bytes < expected) {

@@ -3,7 +3,10 @@
 #ifndef RQ_RUNTIME_IMAGE_TRANSFORM_H
 #define RQ_RUNTIME_IMAGE_TRANSFORM_H
 
+#include <stdbool.h>
+
 #include "runtime/base/random.h"
+#include "runtime/image/cutout.h"
 #include "runtime/image/jpeg.h"
 #include "runtime/image/resize.h"
 
@@ -24,26 +27,43 @@ typedef enum rq_transform_kind {
 
 enum { RQ_TRANSFORM_PAD = 4 };
 
+/* A kind, then what else is done to the result. The presets of the published recipes are: weak =
+ * CROP, raug15 = CROP with randaug, none = EVAL with resize = size. */
 typedef struct rq_transform {
     rq_transform_kind kind;
     int resize; /* EVAL, FLIP: short side before the crop, 1…RQ_MAX_IMAGE_SIDE */
     int size;   /* side of the result, 1…RQ_MAX_IMAGE_SIDE */
+    /* Behind the flip, in this order; not for EVAL, which leaves nothing to chance. */
+    bool randaug;     /* RandAugment (randaug.h) */
+    rq_cutout cutout; /* centred at any pixel */
 } rq_transform;
 
-/* Errors: RQ_ERR_ARG (sides outside their ranges, unknown kind). */
+/* Does the sample depend on all of the photograph, whatever the random choices? */
+bool rq_transform_is_whole(const rq_transform *transform);
+
+/* Errors: RQ_ERR_ARG (sides outside their ranges, unknown kind, random steps behind EVAL). */
 RQ_NODISCARD rq_status rq_transform_check(const rq_transform *transform, rq_error *err);
+
+/* A decoded photograph. */
+typedef struct rq_photo {
+    rq_image image;
+    int w, h;        /* before the decoder shrank it */
+    int denominator; /* 1, 2, 4 or 8: by how much it did */
+} rq_photo;
 
 /* Everything that turning a file into a sample needs; one per thread. Zero-initialise. */
 typedef struct rq_sampler {
     rq_jpeg_decoder *decoder; /* made at first use */
-    rq_image image;
+    rq_photo photo;           /* the last one decoded */
     rq_resizer resizer;
     uint8_t *file; /* the file's bytes */
     size_t file_capacity_bytes;
+    uint8_t *scratch; /* RandAugment's */
+    size_t scratch_capacity_bytes;
 } rq_sampler;
 void rq_sampler_deinit(rq_sampler *sampler);
 
-/* Transform the JPEG in data into dst [size, size, 3].
+/* Transform the JPEG in data into dst [size, size, 3]; random may be NULL for EVAL.
  * CROP and PAD_CROP decode at 1/2, 1/4 or 1/8 (the DCT's own downscaling, cheaper) while what they
  * keep of the image still has at least size pixels in both directions there. EVAL and FLIP never
  * do: it would break the contract of at most one level from PIL. Errors: RQ_ERR_IMAGE, RQ_ERR_ARG,
@@ -52,11 +72,17 @@ RQ_NODISCARD rq_status rq_sample_memory(rq_sampler *sampler, const uint8_t *data
                                         const rq_transform *transform, rq_random *random,
                                         uint8_t *dst, rq_error *err);
 
-/* The same for a file. random may be NULL for EVAL. Errors: also RQ_ERR_IO; the message starts with
- * the path. */
+/* The same for a file. Errors: also RQ_ERR_IO; the message starts with the path. */
 RQ_NODISCARD rq_status rq_sample_file(rq_sampler *sampler, const char *path,
                                       const rq_transform *transform, rq_random *random,
                                       uint8_t *dst, rq_error *err);
+
+/* The same for what an earlier call with the same transform, which must be a whole one, left in
+ * sampler->photo, or a copy of it: the sample that the file itself would give. Errors: RQ_ERR_ARG,
+ * RQ_ERR_NOMEM. */
+RQ_NODISCARD rq_status rq_sample_photo(rq_sampler *sampler, const rq_photo *photo,
+                                       const rq_transform *transform, rq_random *random,
+                                       uint8_t *dst, rq_error *err);
 
 /* Pixels [x, x + w) x [y, y + h) of an image. */
 typedef struct rq_crop {

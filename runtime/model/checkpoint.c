@@ -297,6 +297,11 @@ const char *rq_checkpoint_path(const rq_checkpoint *self)
     return self->path;
 }
 
+const rq_mapping *rq_checkpoint_mapping(const rq_checkpoint *self)
+{
+    return self->torch ? &self->mapping : rq_tensorfile_mapping(self->tensorfile);
+}
+
 const char *rq_checkpoint_where(const rq_checkpoint *self)
 {
     return self->where;

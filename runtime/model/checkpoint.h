@@ -14,7 +14,7 @@
 #ifndef RQ_RUNTIME_MODEL_CHECKPOINT_H
 #define RQ_RUNTIME_MODEL_CHECKPOINT_H
 
-#include "runtime/base/status.h"
+#include "runtime/base/file.h"
 #include "runtime/model/element.h"
 #include "runtime/model/tensor.h"
 
@@ -48,6 +48,9 @@ RQ_NODISCARD rq_status rq_checkpoint_open(rq_checkpoint **out, const char *path,
 void rq_checkpoint_close(rq_checkpoint *checkpoint); /* NULL is fine */
 
 const char *rq_checkpoint_path(const rq_checkpoint *checkpoint);
+
+/* The whole file in memory. */
+const rq_mapping *rq_checkpoint_mapping(const rq_checkpoint *checkpoint);
 
 /* Where in the file's object the state dict is: "", "state_dict", "model.ema". */
 const char *rq_checkpoint_where(const rq_checkpoint *checkpoint);

@@ -43,17 +43,23 @@
  *   mul               [N, H, W, C] times a gate [N, 1, 1, C] (squeeze-and-excitation)
  *   linear            WEIGHT [OC, IC], BIAS [OC]; [N, 1, 1, IC] -> [N, 1, 1, OC]; WEIGHT_SCALE
  *                     as for conv
- *   fake_quant        SCALE, MIN, MAX f32 [1]: y = scale * clamp(rne(x / scale), 0, 255); form
- *                     qat only
+ *   fake_quant        SCALE, MIN, MAX f32 [1], optional ZERO_POINT u8 [1] (z; without it 0, and
+ *                     MIN is not observed): y = scale * (clamp(rne(x / scale) + z, 0, 255) - z);
+ *                     form qat only. Behind relu there is no zero point; behind sigmoid neither,
+ *                     and SCALE is 1 / 255 (model/gate.h)
  *
- * Integer (form int8; u8 values are real = scale * q; the rule is written in session/integer.h):
- *   quantize          f32 -> u8 by SCALE [1]
- *   dequantize        u8 -> f32 by SCALE [1]
+ * Integer (form int8; u8 values are real = scale * (q - z); the rule is written in
+ * session/integer.h). ZERO_POINT is optional but for qconv, 0 where it is missing:
+ *   quantize          f32 -> u8 by SCALE [1], ZERO_POINT u8 [1]
+ *   dequantize        u8 -> f32 by SCALE [1], ZERO_POINT u8 [1]
  *   qconv             u8 -> u8; WEIGHT s8, BIAS s32 [OC], MULTIPLIER f32 [OC], ACC_MAX s64 [OC, 2].
  *                     On the input node it reads the pixels themselves; the border is then padded
  *                     with ZERO_POINT u8 [IC]
- *   qglobal_avg_pool  u8 -> u8; SCALE f32 [2]: of the input and of the output
- *   qlinear           u8 -> f32 logits; slots as qconv, without ZERO_POINT */
+ *   qglobal_avg_pool  u8 -> u8; SCALE f32 [2], ZERO_POINT u8 [2]: of the input and of the output
+ *   qlinear           u8 -> f32; slots as qconv, without ZERO_POINT
+ *   qsigmoid          f32 -> u8 gate: rne(255 * sigmoid(x))
+ *   qmul              u8 [N, H, W, C] times a u8 gate [N, 1, 1, C] -> u8; SCALE f32 [2], ZERO_POINT
+ *                     u8 [2]: of the input and of the output */
 #define RQ_OP_LIST(X)                                                                              \
     X(INPUT, input)                                                                                \
     X(CONV, conv)                                                                                  \
@@ -71,7 +77,9 @@
     X(DEQUANTIZE, dequantize)                                                                      \
     X(QCONV, qconv)                                                                                \
     X(QGLOBAL_AVG_POOL, qglobal_avg_pool)                                                          \
-    X(QLINEAR, qlinear)
+    X(QLINEAR, qlinear)                                                                            \
+    X(QSIGMOID, qsigmoid)                                                                          \
+    X(QMUL, qmul)
 
 typedef enum rq_op {
 #define X(code, name) RQ_OP_##code,

@@ -220,10 +220,17 @@ static rq_status shape_pool(const op_context *context, rq_shape *out)
     return RQ_OK;
 }
 
+/* Scales and zero points of the input and of the output. */
 static rq_status shape_qpool(const op_context *context, rq_shape *out)
 {
-    const rq_status status = check_dim(context, RQ_SLOT_SCALE, 0, 2);
+    const rq_status status = CHECK_VECTORS(context, 2, RQ_SLOT_SCALE, RQ_SLOT_ZERO_POINT);
     return status ? status : shape_pool(context, out);
+}
+
+static rq_status shape_qmul(const op_context *context, rq_shape *out)
+{
+    const rq_status status = CHECK_VECTORS(context, 2, RQ_SLOT_SCALE, RQ_SLOT_ZERO_POINT);
+    return status ? status : shape_mul(context, out);
 }
 
 static rq_status shape_linear(const op_context *context, rq_shape *out)
@@ -244,7 +251,18 @@ static rq_status shape_linear(const op_context *context, rq_shape *out)
 static rq_status shape_one_scale(const op_context *context, rq_shape *out)
 {
     (void)out;
-    return CHECK_VECTORS(context, 1, RQ_SLOT_SCALE, RQ_SLOT_MIN, RQ_SLOT_MAX);
+    return CHECK_VECTORS(context, 1, RQ_SLOT_SCALE, RQ_SLOT_ZERO_POINT, RQ_SLOT_MIN, RQ_SLOT_MAX);
+}
+
+static rq_status shape_fake_quant(const op_context *context, rq_shape *out)
+{
+    const rq_op input = context->graph->nodes[context->node->input[0]].op;
+    if (context->node->slot[RQ_SLOT_ZERO_POINT] >= 0 &&
+        (input == RQ_OP_RELU || input == RQ_OP_SIGMOID))
+        return rq_fail(context->err, RQ_ERR_MODEL,
+                       "%s: zero_point behind %s, whose values are never negative",
+                       context->node->name, rq_op_name(input));
+    return shape_one_scale(context, out);
 }
 
 /* ---- the rows ---- */
@@ -292,18 +310,29 @@ static const op_rule rule_linear = {
     3,
     {REQUIRED(WEIGHT, RQ_F32, 2), REQUIRED(BIAS, RQ_F32, 1), OPTIONAL(WEIGHT_SCALE, RQ_F32, 1)},
     shape_linear};
-static const op_rule rule_fake_quant = {
-    1,
-    1,
-    RQ_F32,
-    RQ_F32,
-    3,
-    {REQUIRED(SCALE, RQ_F32, 1), REQUIRED(MIN, RQ_F32, 1), REQUIRED(MAX, RQ_F32, 1)},
-    shape_one_scale};
-static const op_rule rule_quantize = {
-    1, 1, RQ_F32, RQ_U8, 1, {REQUIRED(SCALE, RQ_F32, 1)}, shape_one_scale};
+static const op_rule rule_fake_quant = {1,
+                                        1,
+                                        RQ_F32,
+                                        RQ_F32,
+                                        4,
+                                        {REQUIRED(SCALE, RQ_F32, 1), REQUIRED(MIN, RQ_F32, 1),
+                                         REQUIRED(MAX, RQ_F32, 1), OPTIONAL(ZERO_POINT, RQ_U8, 1)},
+                                        shape_fake_quant};
+static const op_rule rule_quantize = {1,
+                                      1,
+                                      RQ_F32,
+                                      RQ_U8,
+                                      2,
+                                      {REQUIRED(SCALE, RQ_F32, 1), OPTIONAL(ZERO_POINT, RQ_U8, 1)},
+                                      shape_one_scale};
 static const op_rule rule_dequantize = {
-    1, 1, RQ_U8, RQ_F32, 1, {REQUIRED(SCALE, RQ_F32, 1)}, shape_one_scale};
+    1,
+    1,
+    RQ_U8,
+    RQ_F32,
+    2,
+    {REQUIRED(SCALE, RQ_F32, 1), OPTIONAL(ZERO_POINT, RQ_U8, 1)},
+    shape_one_scale};
 static const op_rule rule_qconv = {1,
                                    1,
                                    RQ_U8,
@@ -314,7 +343,12 @@ static const op_rule rule_qconv = {1,
                                     OPTIONAL(ZERO_POINT, RQ_U8, 1)},
                                    shape_qconv};
 static const op_rule rule_qglobal_avg_pool = {
-    1, 1, RQ_U8, RQ_U8, 1, {REQUIRED(SCALE, RQ_F32, 1)}, shape_qpool};
+    1,          1, RQ_U8, RQ_U8, 2, {REQUIRED(SCALE, RQ_F32, 1), OPTIONAL(ZERO_POINT, RQ_U8, 1)},
+    shape_qpool};
+static const op_rule rule_qsigmoid = {1, 1, RQ_F32, RQ_U8, 0, {{0}}, NULL};
+static const op_rule rule_qmul = {
+    2,         2, RQ_U8, RQ_U8, 2, {REQUIRED(SCALE, RQ_F32, 1), OPTIONAL(ZERO_POINT, RQ_U8, 1)},
+    shape_qmul};
 static const op_rule rule_qlinear = {1,
                                      1,
                                      RQ_U8,

@@ -772,7 +772,9 @@ rq_status rq_pickle_read(rq_pickle **out, const unsigned char *data, size_t size
                 .data = data,
                 .size_bytes = size_bytes < UINT32_MAX ? size_bytes : UINT32_MAX,
                 .err = err};
-    rq_status status = run(&r);
+    rq_status status = reserve(&r, &r.stack, 1); /* its memory is pointed to even when empty */
+    if (!status)
+        status = run(&r);
     if (!status)
         status = measure((rq_pickle_value *)(uintptr_t)pickle->root, 0, err);
     if (status) {

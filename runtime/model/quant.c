@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include "runtime/model/gate.h"
 #include "runtime/model/model.h"
 
 #define INTEGER_BIAS_MAX 0x1p30
@@ -22,6 +23,58 @@ rq_status rq_integer_bias(double bias, float s_x, float s_w, int32_t *out, rq_er
                        bias, b, (double)s_x, (double)s_w);
     *out = (int32_t)b;
     return RQ_OK;
+}
+
+static rq_status check_multiplier(float m, rq_error *err)
+{
+    return m > 0.0f && isfinite(m)
+               ? RQ_OK
+               : rq_fail(err, RQ_ERR_RANGE, "the scales give the multiplier %g", (double)m);
+}
+
+rq_status rq_pool_rule(rq_rule *out, rq_qparams x, rq_qparams y, int64_t n_pixels, rq_error *err)
+{
+    const double n = (double)n_pixels;
+    const double b = rint((double)y.zero_point * (double)y.scale * n / (double)x.scale) -
+                     (double)x.zero_point * n;
+    if (n_pixels > INT32_MAX / 255 || !(fabs(b) <= INTEGER_BIAS_MAX))
+        return rq_fail(err, RQ_ERR_RANGE, "the sum of %lld pixels and its bias %g leave s32",
+                       (long long)n_pixels, b);
+    out->bias = (int32_t)b;
+    out->multiplier = (float)((double)x.scale / ((double)y.scale * n));
+    return check_multiplier(out->multiplier, err);
+}
+
+rq_status rq_gate_rule(rq_rule *out, rq_qparams x, rq_qparams y, rq_error *err)
+{
+    const rq_status status = rq_integer_bias((double)y.zero_point * (double)y.scale, x.scale,
+                                             RQ_GATE_SCALE, &out->bias, err);
+    out->multiplier = rq_multiplier(x.scale, RQ_GATE_SCALE, y.scale);
+    return status == RQ_OK ? check_multiplier(out->multiplier, err) : status;
+}
+
+int64_t rq_rule_bound(const rq_rule *rule, int64_t low, int64_t high)
+{
+    const int64_t sums[] = {low, high, low + rule->bias, high + rule->bias};
+    int64_t largest = 0;
+    for (size_t i = 0; i < sizeof sums / sizeof sums[0]; i++) {
+        const int64_t magnitude = sums[i] < 0 ? -sums[i] : sums[i];
+        largest = magnitude > largest ? magnitude : largest;
+    }
+    return largest;
+}
+
+/* The only reader of a node when it has one and that is of this kind; else -1. */
+static int only_reader(const rq_graph *graph, int node, rq_op op)
+{
+    int found = -1, n_readers = 0;
+    for (int i = node + 1; i < graph->n_nodes; i++)
+        for (int k = 0; k < graph->nodes[i].n_inputs; k++)
+            if (graph->nodes[i].input[k] == node) {
+                found = i;
+                n_readers++;
+            }
+    return n_readers == 1 && graph->nodes[found].op == op ? found : -1;
 }
 
 /* The batch norm that is the only reader of a node; -1 when none reads it. */
@@ -93,6 +146,29 @@ static const float *slot_f32(const rq_graph *graph, int node, rq_slot slot)
     return tensor ? tensor->data : NULL;
 }
 
+static const uint8_t *zero_point_of(const rq_graph *graph, int node)
+{
+    const rq_tensor *tensor = rq_graph_tensor(graph, node, RQ_SLOT_ZERO_POINT);
+    return tensor ? tensor->data : NULL;
+}
+
+/* What a quantized layer reads and gives: pixels, or values with a zero point. last: the layer or
+ * its batch norm. */
+static void find_zero_points(rq_layer_view *view, const rq_model *model, int node, int last)
+{
+    const rq_graph *graph = &model->graph;
+    const int input = graph->nodes[node].input[0];
+    const int quantizer = only_reader(graph, last, RQ_OP_FAKE_QUANT);
+    if (graph->nodes[input].op == RQ_OP_INPUT)
+        view->std = model->preprocess.std;
+    else
+        view->in_zero_point = zero_point_of(graph, input);
+    if (quantizer < 0)
+        return;
+    view->out_zero_point = zero_point_of(graph, quantizer);
+    view->out_scale = slot_f32(graph, quantizer, RQ_SLOT_SCALE);
+}
+
 rq_status rq_layer_view_init(rq_layer_view *out, const rq_model *model, int node, rq_error *err)
 {
     const rq_graph *graph = &model->graph;
@@ -123,13 +199,26 @@ rq_status rq_layer_view_init(rq_layer_view *out, const rq_model *model, int node
         view.var = slot_f32(graph, bn, RQ_SLOT_VAR);
         view.eps = graph->nodes[bn].eps;
     }
-    if (graph->nodes[layer->input[0]].op == RQ_OP_INPUT && layer->slot[RQ_SLOT_WEIGHT_SCALE] >= 0)
-        view.std = model->preprocess.std;
+    if (layer->slot[RQ_SLOT_WEIGHT_SCALE] >= 0)
+        find_zero_points(&view, model, node, bn >= 0 ? bn : node);
+    if (view.in_zero_point && is_conv && (layer->conv.pad[0] > 0 || layer->conv.pad[1] > 0))
+        return rq_fail(err, RQ_ERR_MODEL,
+                       "%s: pads %s, which has a zero point: the border would not be 0",
+                       layer->name, graph->nodes[layer->input[0]].name);
     status = check_view(&view, err);
     if (status)
         return status;
     *out = view;
     return RQ_OK;
+}
+
+bool rq_is_matrix(const rq_node *node, const rq_shape *in)
+{
+    const rq_conv_attr *conv = &node->conv;
+    return node->op == RQ_OP_LINEAR ||
+           (node->op == RQ_OP_CONV && conv->groups == 1 && conv->kernel[0] == 1 &&
+            conv->kernel[1] == 1 && conv->pad[0] == 0 && conv->pad[1] == 0 && in->h == 1 &&
+            in->w == 1);
 }
 
 double rq_layer_bn_factor(const rq_layer_view *layer, int64_t oc)
@@ -142,10 +231,12 @@ double rq_layer_bn_factor(const rq_layer_view *layer, int64_t oc)
 double rq_layer_bias(const rq_layer_view *layer, int64_t oc)
 {
     const double conv_bias = layer->bias ? (double)layer->bias[oc] : 0.0;
+    const double zero =
+        layer->out_zero_point ? (double)*layer->out_zero_point * (double)*layer->out_scale : 0.0;
     if (!layer->gamma)
-        return conv_bias;
+        return conv_bias + zero;
     const double t = rq_layer_bn_factor(layer, oc);
-    return (double)layer->beta[oc] - (double)layer->mean[oc] * t + conv_bias * t;
+    return (double)layer->beta[oc] - (double)layer->mean[oc] * t + conv_bias * t + zero;
 }
 
 /* Index of input channel ic of oc's group, counted over all groups. */
@@ -263,13 +354,15 @@ rq_status rq_layer_integer_bias(const rq_layer_view *layer, int64_t oc, float s_
         return status;
     }
     int64_t b = real_bias;
-    for (int64_t ic = 0; zero_point && ic < layer->ic; ic++) {
-        const int64_t z = zero_point[input_channel(layer, oc, ic)];
-        for (int64_t i = 0; i < layer->taps; i++)
+    for (int64_t ic = 0; q && ic < layer->ic; ic++) {
+        const int64_t z = zero_point             ? zero_point[input_channel(layer, oc, ic)]
+                          : layer->in_zero_point ? *layer->in_zero_point
+                                                 : 0;
+        for (int64_t i = 0; i < layer->taps && z; i++)
             b -= z * q[ic * layer->taps + i];
     }
     if (b < INT32_MIN || b > INT32_MAX)
-        return rq_fail(err, RQ_ERR_RANGE, "%s: channel %lld: the bias of the pixels is %lld",
+        return rq_fail(err, RQ_ERR_RANGE, "%s: channel %lld: the bias with zero points is %lld",
                        layer->name, (long long)oc, (long long)b);
     *out = (int32_t)b;
     return RQ_OK;

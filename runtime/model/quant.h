@@ -2,11 +2,13 @@
  * formulas stand; training, calibration, lowering and the fake-quant session all call them, so they
  * agree bit for bit.
  *
- *   activations  u8 per tensor, real = s_x * q, q in 0..255; quantized activations are >= 0, so
- *                their zero point is 0
+ *   activations  u8 per tensor, real = s_x * (q - z_x), q in 0..255; z_x is 0 where a value cannot
+ *                be negative
  *   weights      s8 per output channel, symmetric, real = s_w * q, q in -127..127
- *   output rule  q = clamp(rne((f32(acc) + f32(b)) * m), 0, 255)
- *                m = f32(s_x * s_w / s_y), b = rne(bias / (s_x * s_w)) as s32
+ *   output rule  q = clamp(rne((f32(acc) + f32(b)) * m), 0, 255), acc = sum of x * w
+ *                m = f32(s_x * s_w / s_y)
+ *                b = rne((bias + z_y * s_y) / (s_x * s_w)) - z_x * sum of w, as s32: zero points
+ *                cost no operation, and b is rounded once, by half a unit of the accumulator
  *   pixels       p in 0..255 stand for x = (p - z) / (255 * std[ic]), z the channel's integer zero
  *                point; 1 / (255 * std[ic]) is folded into the weights, so s_x = 1
  *
@@ -18,7 +20,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "runtime/base/status.h"
+#include "runtime/model/graph.h"
 
 struct rq_model;
 
@@ -48,12 +50,29 @@ static inline int8_t rq_round_s8(float x)
     return (int8_t)rq_round(x);
 }
 
-/* s_x of a range [0, max]: max / 255, computed in double, rounded to f32, at least RQ_SCALE_MIN.
- * NaN stays NaN. */
-static inline float rq_activation_scale(float max)
+/* How a u8 value stands for real numbers: real = scale * (q - zero_point). */
+typedef struct rq_qparams {
+    float scale;
+    uint8_t zero_point;
+} rq_qparams;
+
+/* s_x of a range of this width: width / 255, computed in double, rounded to f32, at least
+ * RQ_SCALE_MIN. NaN stays NaN. */
+static inline float rq_activation_scale(double width)
 {
-    const float scale = (float)((double)max / 255.0);
+    const float scale = (float)(width / 255.0);
     return scale < RQ_SCALE_MIN ? RQ_SCALE_MIN : scale;
+}
+
+/* Of a value that was observed between min and max. The range is widened to hold 0, which must be a
+ * level: lo = min(min, 0), hi = max(max, 0), scale = rq_activation_scale(hi - lo), zero_point =
+ * clamp(rne(-lo / scale), 0, 255) in double. A min that is not negative gives zero point 0. */
+static inline rq_qparams rq_activation_qparams(float min, float max)
+{
+    const double lo = min < 0.0f ? (double)min : 0.0, hi = max < 0.0f ? 0.0 : (double)max;
+    const float scale = rq_activation_scale(hi - lo);
+    const double z = rint(-lo / (double)scale);
+    return (rq_qparams){scale, (uint8_t)(z > 0.0 ? z < 255.0 ? z : 255.0 : 0.0)};
 }
 
 /* s_w of one output channel whose folded weights have the largest magnitude max_abs: max_abs / 127.
@@ -76,9 +95,14 @@ static inline int8_t rq_quantize_weight(float w, float inverse_scale)
     return rq_round_s8(w * inverse_scale);
 }
 
-static inline uint8_t rq_quantize_activation(float x, float inverse_scale)
+/* With a zero point: clamp(rne(x / s) + z). NaN gives 0. */
+static inline uint8_t rq_quantize_activation(float x, float inverse_scale, uint8_t zero_point)
 {
-    return rq_round_u8(x * inverse_scale);
+    const float z = (float)zero_point;
+    float q = x * inverse_scale;
+    q = q > -z ? q : -z;
+    q = q < 255.0f - z ? q : 255.0f - z;
+    return (uint8_t)(rq_round(q) + z);
 }
 
 /* The output rule. acc is exact; each operation rounds to f32 once. */
@@ -98,16 +122,28 @@ static inline float rq_multiplier(float s_x, float s_w, float s_y)
     return (float)((double)s_x * (double)s_w / (double)s_y);
 }
 
-/* m of global average pooling over n_pixels: the mean of integers, moved from scale s_x to s_y. */
-static inline float rq_pool_multiplier(float s_x, float s_y, int64_t n_pixels)
-{
-    return (float)((double)s_x / ((double)s_y * (double)n_pixels));
-}
-
 /* Integer bias in accumulator units: rne(bias / (s_x * s_w)) in double. Errors: RQ_ERR_RANGE when
  * it is not finite, or over 2^30 and leaves no room for the accumulator beside it. */
 RQ_NODISCARD rq_status rq_integer_bias(double bias, float s_x, float s_w, int32_t *out,
                                        rq_error *err);
+
+/* b and m of the output rule where they are the same for all channels. */
+typedef struct rq_rule {
+    int32_t bias;
+    float multiplier;
+} rq_rule;
+
+/* Global average pooling over n_pixels: acc = sum of q_x, b = rne(z_y * s_y * n / s_x) - z_x * n, m
+ * = f32(s_x / (s_y * n)). Errors: RQ_ERR_RANGE (acc or acc + b could leave s32). */
+RQ_NODISCARD rq_status rq_pool_rule(rq_rule *out, rq_qparams x, rq_qparams y, int64_t n_pixels,
+                                    rq_error *err);
+
+/* A value times its gate g (u8, scale RQ_GATE_SCALE): acc = (q_x - z_x) * g, b = rne(z_y * s_y /
+ * (s_x * s_g)), m = f32(s_x * s_g / s_y). Errors: RQ_ERR_RANGE. */
+RQ_NODISCARD rq_status rq_gate_rule(rq_rule *out, rq_qparams x, rq_qparams y, rq_error *err);
+
+/* The largest |acc| and |acc + b| of such a rule whose acc lies in low..high. */
+int64_t rq_rule_bound(const rq_rule *rule, int64_t low, int64_t high);
 
 /* The zero point of a pixel channel, z = rne(255 * mean). Form qat and later use mean = f32(z /
  * 255), which makes (p / 255 - mean) / std and (p - z) / (255 * std) the same number. */
@@ -135,6 +171,9 @@ typedef struct rq_layer_view {
     const float *gamma, *beta, *mean, *var; /* [oc] of the batch norm, or all NULL */
     float eps;
     const float *std; /* [groups * ic], when the layer reads pixels; else NULL */
+    /* [1] each, where a quantized layer reads or gives values with a zero point; else NULL */
+    const uint8_t *in_zero_point, *out_zero_point;
+    const float *out_scale;
 } rq_layer_view;
 
 static inline size_t rq_layer_channel_size(const rq_layer_view *layer)
@@ -144,16 +183,22 @@ static inline size_t rq_layer_channel_size(const rq_layer_view *layer)
 
 /* Gather the layer at a conv or linear node with the batch norm that reads it, if one does. A layer
  * with WEIGHT_SCALE whose input is the image reads pixels; one without reads the normalised image.
- * The graph must have passed rq_graph_shapes. Errors: RQ_ERR_MODEL (another operator, a batch norm
- * that is not the layer's only reader, var < 0, eps <= 0, std <= 0, a parameter that is not
- * finite). */
+ * Zero points are those of the fake_quants before a layer with WEIGHT_SCALE and behind it. The
+ * graph must have passed rq_graph_shapes. Errors: RQ_ERR_MODEL (another operator, a batch norm that
+ * is not the layer's only reader, var < 0, eps <= 0, std <= 0, a parameter that is not finite). */
 RQ_NODISCARD rq_status rq_layer_view_init(rq_layer_view *out, const struct rq_model *model,
                                           int node, rq_error *err);
+
+/* May a quantized layer give real values instead of integers (logits, what goes into a gate)? A
+ * linear layer, or a convolution that is one: 1 x 1 over one pixel, in one group. in: the shape of
+ * what it reads. */
+bool rq_is_matrix(const rq_node *node, const rq_shape *in);
 
 /* t = gamma / sqrt(var + eps) in double; 1 without batch norm. */
 double rq_layer_bn_factor(const rq_layer_view *layer, int64_t oc);
 
-/* Bias after folding, in real units, in double: (beta - mean * t) + bias * t. */
+/* Bias after folding, in real units, in double: (beta - mean * t) + bias * t, and the output's zero
+ * point, z_y * s_y. */
 double rq_layer_bias(const rq_layer_view *layer, int64_t oc);
 
 /* What the weights of (oc, ic) are multiplied by: t, or t / (255 * std[ic]) for pixels, in double,
@@ -171,9 +216,10 @@ void rq_layer_weight_scales(const rq_layer_view *layer, float s_x, float *scale)
 void rq_layer_quantize_channel(const rq_layer_view *layer, int64_t oc, float s_w, int8_t *q);
 void rq_layer_quantize(const rq_layer_view *layer, const float *scale, int8_t *q);
 
-/* b of one channel for its quantized weights q: rq_integer_bias, for pixels minus sum z * q over
- * the taps. zero_point: [groups * ic] for pixels, NULL otherwise. Errors: as rq_integer_bias, the
- * name in front. */
+/* b of one channel for its quantized weights q: rq_integer_bias of rq_layer_bias, minus the sum of
+ * z * q over the taps; z is zero_point [groups * ic] for pixels (NULL otherwise), else the input's
+ * zero point. q NULL: for inputs whose zero points are taken off already. Errors: as
+ * rq_integer_bias, the name in front. */
 RQ_NODISCARD rq_status rq_layer_integer_bias(const rq_layer_view *layer, int64_t oc, float s_x,
                                              float s_w, const int8_t *q, const uint8_t *zero_point,
                                              int32_t *out, rq_error *err);

@@ -10,12 +10,13 @@
 
 typedef struct options {
     const char *model;
+    rq_open_options open;
     int64_t batch, resolution, threads, repeat;
     bool layers, json;
 } options;
 
 static const rq_option table[] = {
-    RQ_POSITIONAL("MODEL", options, model, "model file, any form"),
+    RQ_POSITIONAL("MODEL", options, model, "model file or checkpoint, any form"),
     RQ_OPTION_BATCH(options, batch),
     RQ_OPTION_RESOLUTION(options, resolution),
     RQ_OPTION_THREADS(options, threads),
@@ -94,12 +95,15 @@ static rq_status run(const rq_command *self, int argc, char **argv, rq_error *er
     rq_session *session = NULL;
     rq_timing timing = {.n_steps = 0};
     bool done;
-    rq_status status = rq_command_options(self, table, sizeof table / sizeof table[0], argc, argv,
-                                          &given, &done, err);
+    const rq_option_set sets[] = {
+        {table, sizeof table / sizeof table[0], &given},
+        rq_open_option_set(&given.open),
+    };
+    rq_status status = rq_command_option_sets(self, sets, 2, argc, argv, &done, err);
     if (status != RQ_OK || done)
         return status;
     rq_set_threads(given.threads);
-    status = rq_open_model(&model, given.model, RQ_ANY_FORM, err);
+    status = rq_open_model(&model, given.model, &given.open, RQ_ANY_FORM, err);
     if (status != RQ_OK)
         return status;
     const int size = given.resolution ? (int)given.resolution : model.preprocess.crop;

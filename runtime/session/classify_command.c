@@ -11,13 +11,14 @@
 
 typedef struct options {
     const char *model, *logits;
+    rq_open_options open;
     rq_option_rest images;
     int64_t top, resolution, threads;
     bool json;
 } options;
 
 static const rq_option table[] = {
-    RQ_POSITIONAL("MODEL", options, model, "model file, any form"),
+    RQ_POSITIONAL("MODEL", options, model, "model file or checkpoint, any form"),
     RQ_REST("IMAGE", options, images, "JPEG files"),
     RQ_OPTION_INT("top", 0, options, top, "N", 1, RQ_MAX_CHANNELS, "classes to print per image"),
     RQ_OPTION_STRING("logits", 0, options, logits, "FILE.npy",
@@ -186,12 +187,15 @@ static rq_status run(const rq_command *self, int argc, char **argv, rq_error *er
     options given = {.top = 5};
     rq_model model;
     bool done;
-    rq_status status = rq_command_options(self, table, sizeof table / sizeof table[0], argc, argv,
-                                          &given, &done, err);
+    const rq_option_set sets[] = {
+        {table, sizeof table / sizeof table[0], &given},
+        rq_open_option_set(&given.open),
+    };
+    rq_status status = rq_command_option_sets(self, sets, 2, argc, argv, &done, err);
     if (status != RQ_OK || done)
         return status;
     rq_set_threads(given.threads);
-    status = rq_open_model(&model, given.model, RQ_ANY_FORM, err);
+    status = rq_open_model(&model, given.model, &given.open, RQ_ANY_FORM, err);
     if (status != RQ_OK)
         return status;
     status = classify_all(&given, &model, err);

@@ -15,6 +15,7 @@ enum { MAX_MODELS = 3 };
 
 typedef struct options {
     rq_data_options data;
+    rq_open_options open;
     const char *fp32, *int8, *qat;
     double max_drop; /* points; negative: no gate */
     bool json;
@@ -22,7 +23,7 @@ typedef struct options {
 
 static const rq_option table[] = {
     RQ_DATA_OPTIONS(options, data),
-    RQ_POSITIONAL("FP32", options, fp32, "model in form train, deploy or withbn"),
+    RQ_POSITIONAL("FP32", options, fp32, "model or checkpoint in form train, deploy or withbn"),
     RQ_POSITIONAL("INT8", options, int8, "model in form int8"),
     RQ_OPTION_STRING("qat", 0, options, qat, "FILE",
                      "the fake-quantized model (form qat) that INT8 was exported from"),
@@ -67,7 +68,7 @@ static double top1_drop(const comparison *self)
 }
 
 static rq_status open_column(comparison *self, const char *key, const char *title, const char *path,
-                             unsigned forms, rq_error *err)
+                             const options *given, unsigned forms, rq_error *err)
 {
     candidate *column = &self->columns[self->n];
     struct stat info;
@@ -76,7 +77,7 @@ static rq_status open_column(comparison *self, const char *key, const char *titl
     column->key = key;
     column->title = title;
     column->path = path;
-    const rq_status status = rq_open_model(&column->model, path, forms, err);
+    const rq_status status = rq_open_model(&column->model, path, &given->open, forms, err);
     if (status != RQ_OK)
         return status;
     self->n++;
@@ -89,11 +90,11 @@ static rq_status open_column(comparison *self, const char *key, const char *titl
 static rq_status open_models(comparison *self, const options *given, rq_error *err)
 {
     const unsigned fp32 = 1u << RQ_FORM_TRAIN | 1u << RQ_FORM_DEPLOY | 1u << RQ_FORM_WITHBN;
-    rq_status status = open_column(self, "fp32", "FP32", given->fp32, fp32, err);
+    rq_status status = open_column(self, "fp32", "FP32", given->fp32, given, fp32, err);
     if (status == RQ_OK)
-        status = open_column(self, "qat", "fake-quant", given->qat, 1u << RQ_FORM_QAT, err);
+        status = open_column(self, "qat", "fake-quant", given->qat, given, 1u << RQ_FORM_QAT, err);
     if (status == RQ_OK)
-        status = open_column(self, "int8", "INT8", given->int8, 1u << RQ_FORM_INT8, err);
+        status = open_column(self, "int8", "INT8", given->int8, given, 1u << RQ_FORM_INT8, err);
     return status;
 }
 
@@ -291,8 +292,11 @@ static rq_status run(const rq_command *self, int argc, char **argv, rq_error *er
     options given = {.data = RQ_DATA_OPTIONS_INIT, .max_drop = -1.0};
     comparison all = {.n = 0};
     bool done;
-    rq_status status = rq_command_options(self, table, sizeof table / sizeof table[0], argc, argv,
-                                          &given, &done, err);
+    const rq_option_set sets[] = {
+        {table, sizeof table / sizeof table[0], &given},
+        rq_open_option_set(&given.open),
+    };
+    rq_status status = rq_command_option_sets(self, sets, 2, argc, argv, &done, err);
     if (status != RQ_OK || done)
         return status;
     rq_set_threads(given.data.threads);

@@ -12,13 +12,14 @@
 
 typedef struct options {
     rq_data_options data;
+    rq_open_options open;
     const char *model, *logits;
     bool json;
 } options;
 
 static const rq_option table[] = {
     RQ_DATA_OPTIONS(options, data),
-    RQ_POSITIONAL("MODEL", options, model, "model file, any form"),
+    RQ_POSITIONAL("MODEL", options, model, "model file or checkpoint, any form"),
     RQ_OPTION_STRING("logits", 0, options, logits, "FILE.npy",
                      "write the logits, f32 [images, classes] in the folder's order; NaN for "
                      "skipped images"),
@@ -108,12 +109,15 @@ static rq_status run(const rq_command *self, int argc, char **argv, rq_error *er
     rq_evaluation result;
     int size;
     bool done;
-    rq_status status = rq_command_options(self, table, sizeof table / sizeof table[0], argc, argv,
-                                          &given, &done, err);
+    const rq_option_set sets[] = {
+        {table, sizeof table / sizeof table[0], &given},
+        rq_open_option_set(&given.open),
+    };
+    rq_status status = rq_command_option_sets(self, sets, 2, argc, argv, &done, err);
     if (status != RQ_OK || done)
         return status;
     rq_set_threads(given.data.threads);
-    status = rq_open_model(&model, given.model, RQ_ANY_FORM, err);
+    status = rq_open_model(&model, given.model, &given.open, RQ_ANY_FORM, err);
     if (status == RQ_OK)
         status = evaluate(&given, &model, &result, &size, err);
     if (status == RQ_OK) {

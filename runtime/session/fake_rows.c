@@ -1,12 +1,14 @@
 /* Rows of fake-quantized values (form qat): each computes what the exported integers give, in
  * integer-valued f32. Quantized layers are merged with the batch_norm, relu and fake_quant behind
  * them. */
+#include "runtime/model/gate.h"
 #include "runtime/model/quant.h"
-#include "runtime/session/kernels.h"
+#include "runtime/session/integer_kernels.h"
 #include "runtime/session/rows.h"
 
-/* Integers of one fake-quantized layer, computed as lowering computes them. */
-static rq_status layer_integers(rq_session *s, int node, float s_x, float s_y, bool real_output,
+/* Integers of one fake-quantized layer, computed as lowering computes them. s_y: 1 for real values.
+ */
+static rq_status layer_integers(rq_session *s, int node, float s_x, float s_y,
                                 rq_iconv_weights *weights, uint8_t *zero_point, rq_arena *arena,
                                 rq_error *err)
 {
@@ -29,95 +31,134 @@ static rq_status layer_integers(rq_session *s, int node, float s_x, float s_y, b
                                        layer.std ? zero_point : NULL, &bias[c], err);
         if (status != RQ_OK)
             return status;
-        multiplier[c] = rq_multiplier(s_x, s_w[c], real_output ? 1.0f : s_y);
+        multiplier[c] = rq_multiplier(s_x, s_w[c], s_y);
     }
     *weights = (rq_iconv_weights){wei, bias, multiplier, false};
     return RQ_OK;
 }
 
-/* conv or linear with WEIGHT_SCALE: merged with the batch_norm, relu and fake_quant behind it. */
-rq_status rq_row_fake_layer(rq_session *s, int node, rq_error *err)
+/* What is merged behind a layer: its batch norm, and relu and fake_quant where it ends in integers;
+ * where it gives real values, these stay operators. */
+static rq_status find_end(const rq_session *s, int node, int *last, bool *real_output,
+                          rq_error *err)
 {
-    const rq_value *value = &s->values[rq_plan_node(s, node)->input[0]];
-    if (value->repr != RQ_REPR_FAKE && value->repr != RQ_REPR_IMAGE)
-        return rq_fail(err, RQ_ERR_MODEL, "quantized weights, but the input is not quantized");
-    const bool real_output = rq_plan_node(s, node)->op == RQ_OP_LINEAR;
-    int last = node;
-    static const rq_op chain[] = {RQ_OP_BATCH_NORM, RQ_OP_RELU, RQ_OP_FAKE_QUANT};
-    for (size_t i = 0; i < sizeof chain / sizeof chain[0]; i++) {
-        const int next = rq_plan_next(s, last, chain[i]);
-        if (next >= 0) {
-            s->done[next] = true;
-            last = next;
-        }
-    }
-    if (!real_output && rq_plan_node(s, last)->op != RQ_OP_FAKE_QUANT)
+    const int bn = rq_plan_next(s, node, RQ_OP_BATCH_NORM), layer = bn >= 0 ? bn : node;
+    const int relu = rq_plan_next(s, layer, RQ_OP_RELU);
+    const int quantizer = rq_plan_next(s, relu >= 0 ? relu : layer, RQ_OP_FAKE_QUANT);
+    *real_output = rq_plan_node(s, node)->op == RQ_OP_LINEAR || quantizer < 0;
+    *last = *real_output ? layer : quantizer;
+    if (*real_output && !rq_is_matrix(rq_plan_node(s, node), rq_plan_in_shape(s, node)))
         return rq_fail(err, RQ_ERR_MODEL,
                        "a quantized convolution must end in fake_quant (batch_norm and relu may "
                        "stand between)");
-    const float s_x = value->repr == RQ_REPR_IMAGE ? 1.0f : value->scale;
-    float s_y = 1.0f;
+    return RQ_OK;
+}
+
+/* The nodes from first to last are one step. */
+static void mark_done(const rq_session *s, int first, int last)
+{
+    for (int i = last; i != first; i = rq_plan_node(s, i)->input[0])
+        s->done[i] = true;
+}
+
+/* conv or linear with WEIGHT_SCALE: merged with the batch_norm, relu and fake_quant behind it. */
+rq_status rq_row_fake_layer(rq_session *s, int node, rq_error *err)
+{
+    const rq_value *value = rq_plan_input(s, node, 0);
+    if (value->repr != RQ_REPR_FAKE && value->repr != RQ_REPR_IMAGE)
+        return rq_fail(err, RQ_ERR_MODEL, "quantized weights, but the input is not quantized");
+    const float s_x = value->repr == RQ_REPR_IMAGE ? RQ_PIXEL_SCALE : value->q.scale;
+    int last = node, buffer = -1;
+    bool real_output = false;
+    rq_qparams y = {1.0f, 0};
     rq_arena arena = RQ_ARENA_INIT;
     rq_iconv_weights weights;
     uint8_t zero_point[3];
-    rq_status status = real_output ? RQ_OK : rq_plan_scale(s, last, &s_y, err);
+    rq_status status = find_end(s, node, &last, &real_output, err);
+    if (status == RQ_OK && !real_output)
+        status = rq_plan_qparams(s, last, 0, &y, err);
     if (status == RQ_OK)
-        status = layer_integers(s, node, s_x, s_y, real_output, &weights, zero_point, &arena, err);
+        status = layer_integers(s, node, s_x, y.scale, &weights, zero_point, &arena, err);
     if (status == RQ_OK)
-        status = rq_plan_integer_conv(s, node, last, RQ_ICONV_F32, &weights, zero_point, s_y,
-                                      real_output, err);
+        status = rq_plan_integer_conv(s, node, last, RQ_ICONV_F32, &weights, zero_point,
+                                      real_output, &buffer, err);
     rq_arena_deinit(&arena);
-    return status;
-}
-
-static rq_status run_pool_fake(rq_session *s, rq_step *step, rq_error *err)
-{
-    (void)err;
-    rq_pool_fake_f32(rq_plan_at(s, step->src[0]), rq_plan_at(s, step->dst), (size_t)step->in.n,
-                     (size_t)(step->in.h * step->in.w), (size_t)step->in.c, step->scale);
+    if (status != RQ_OK)
+        return status;
+    mark_done(s, node, last);
+    if (real_output)
+        rq_plan_set_value(s, last, RQ_REPR_REAL, buffer);
+    else
+        rq_plan_set_fake(s, last, buffer, y);
     return RQ_OK;
 }
 
 rq_status rq_row_fake_pool(rq_session *s, int node, rq_error *err)
 {
-    const rq_value *value = &s->values[rq_plan_node(s, node)->input[0]];
-    const int next = rq_plan_next(s, node, RQ_OP_FAKE_QUANT);
-    int dst;
-    float s_y;
-    rq_step *step;
-    rq_status status = rq_plan_scale(s, next, &s_y, err);
+    const int last = rq_plan_next(s, node, RQ_OP_FAKE_QUANT);
+    int buffer;
+    rq_qparams y;
+    rq_status status = rq_plan_qparams(s, last, 0, &y, err);
     if (status == RQ_OK)
-        status = rq_plan_f32_buffer(s, node, &dst, err);
-    if (status == RQ_OK)
-        status = rq_plan_step(s, node, "pool fake", &value->buffer, 1, &step, err);
+        status = rq_plan_integer_pool(s, node, last, true, rq_plan_input(s, node, 0)->q, y, &buffer,
+                                      err);
     if (status != RQ_OK)
         return status;
-    step->run = run_pool_fake;
-    step->node = next;
-    step->dst = dst;
-    step->scale = rq_pool_multiplier(value->scale, s_y, step->in.h * step->in.w);
-    s->done[next] = true;
-    rq_plan_set_value(s, next, RQ_REPR_FAKE, dst, s_y);
+    mark_done(s, node, last);
+    rq_plan_set_fake(s, last, buffer, y);
+    return RQ_OK;
+}
+
+/* A sigmoid with the fake_quant behind it. */
+rq_status rq_row_fake_sigmoid(rq_session *s, int node, rq_error *err)
+{
+    const int last = rq_plan_next(s, node, RQ_OP_FAKE_QUANT);
+    int buffer;
+    rq_status status = rq_gate_check(&s->model->graph, last, err);
+    if (status == RQ_OK)
+        status = rq_plan_gate(s, node, last, true, &buffer, err);
+    if (status != RQ_OK)
+        return status;
+    mark_done(s, node, last);
+    rq_plan_set_fake(s, last, buffer, (rq_qparams){RQ_GATE_SCALE, 0});
+    return RQ_OK;
+}
+
+/* A product with a gate, with relu and fake_quant behind it: relu is the clamp at 0. */
+rq_status rq_row_fake_mul(rq_session *s, int node, rq_error *err)
+{
+    const int relu = rq_plan_next(s, node, RQ_OP_RELU);
+    const int last = rq_plan_next(s, relu >= 0 ? relu : node, RQ_OP_FAKE_QUANT);
+    int buffer;
+    rq_qparams y;
+    rq_status status = rq_plan_qparams(s, last, 0, &y, err);
+    if (status == RQ_OK)
+        status =
+            rq_plan_integer_mul(s, node, last, true, rq_plan_input(s, node, 0)->q, y, &buffer, err);
+    if (status != RQ_OK)
+        return status;
+    mark_done(s, node, last);
+    rq_plan_set_fake(s, last, buffer, y);
     return RQ_OK;
 }
 
 static rq_status run_fake_quant(rq_session *s, rq_step *step, rq_error *err)
 {
     (void)err;
-    rq_quantize_fake_f32(rq_plan_at(s, step->src[0]), rq_plan_at(s, step->dst),
-                         rq_shape_elems(&step->out), step->scale);
+    rq_quantize(rq_plan_at(s, step->src[0]), rq_plan_at(s, step->dst), true,
+                rq_shape_elems(&step->out), step->q);
     return RQ_OK;
 }
 
 rq_status rq_row_fake_quant(rq_session *s, int node, rq_error *err)
 {
-    float scale;
-    rq_status status = rq_plan_scale(s, node, &scale, err);
+    rq_qparams y;
+    rq_status status = rq_plan_qparams(s, node, 0, &y, err);
     if (status == RQ_OK)
         status = rq_plan_real_step(s, node, "fake_quant", run_fake_quant, err);
     if (status != RQ_OK)
         return status;
-    s->steps[s->n_steps - 1].scale = 1.0f / scale;
-    rq_plan_set_value(s, node, RQ_REPR_FAKE, s->values[node].buffer, scale);
+    s->steps[s->n_steps - 1].q = y;
+    rq_plan_set_fake(s, node, s->values[node].buffer, y);
     return RQ_OK;
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "runtime/model/quant.h"
+#include "runtime/session/integer_kernels.h"
 #include "runtime/session/kernels.h"
 #include "runtime/session/rows.h"
 
@@ -41,15 +42,15 @@ static rq_status add_normalize(rq_session *s, int *buffer, rq_error *err)
         step->factor[c] = (float)(1.0 / (255.0 * (double)p->std[c]));
         step->offset[c] = (float)(-(double)p->mean[c] / (double)p->std[c]);
     }
-    rq_plan_set_value(s, 0, RQ_REPR_REAL, *buffer, 1.0f);
+    rq_plan_set_value(s, 0, RQ_REPR_REAL, *buffer);
     return RQ_OK;
 }
 
 static rq_status run_unfake(rq_session *s, rq_step *step, rq_error *err)
 {
     (void)err;
-    rq_scale_f32(rq_plan_at(s, step->src[0]), rq_plan_at(s, step->dst), rq_shape_elems(&step->in),
-                 step->scale);
+    rq_dequantize(rq_plan_at(s, step->src[0]), true, rq_plan_at(s, step->dst),
+                  rq_shape_elems(&step->in), step->q);
     return RQ_OK;
 }
 
@@ -75,7 +76,7 @@ rq_status rq_plan_real_input(rq_session *s, int node, int k, int *buffer, rq_err
         step->run = run_unfake;
         step->node = -1;
         step->dst = *buffer;
-        step->scale = value->scale;
+        step->q = value->q;
         return RQ_OK;
     }
     case RQ_REPR_U8:
@@ -89,7 +90,7 @@ rq_status rq_plan_real_input(rq_session *s, int node, int k, int *buffer, rq_err
 rq_status rq_row_input(rq_session *s, int node, rq_error *err)
 {
     (void)err;
-    rq_plan_set_value(s, node, RQ_REPR_IMAGE, -1, 1.0f);
+    rq_plan_set_value(s, node, RQ_REPR_IMAGE, -1);
     return RQ_OK;
 }
 
@@ -164,11 +165,11 @@ static rq_status add_float_conv(rq_session *s, int node, const float_layer *laye
     if (status != RQ_OK)
         return status;
     s->info.weight_bytes += rq_dnn_conv_bytes(step->conv);
-    rq_plan_set_value(s, node, RQ_REPR_REAL, dst, 1.0f);
+    rq_plan_set_value(s, node, RQ_REPR_REAL, dst);
     const int merged[] = {layer->bn, layer->relu};
     for (int i = 0; i < 2; i++)
         if (merged[i] >= 0) {
-            rq_plan_set_value(s, merged[i], RQ_REPR_REAL, dst, 1.0f);
+            rq_plan_set_value(s, merged[i], RQ_REPR_REAL, dst);
             s->done[merged[i]] = true;
             step->node = merged[i];
         }
@@ -205,7 +206,7 @@ rq_status rq_plan_real_step(rq_session *s, int node, const char *kind, rq_run *r
         return status;
     step->run = run;
     step->dst = dst;
-    rq_plan_set_value(s, node, RQ_REPR_REAL, dst, 1.0f);
+    rq_plan_set_value(s, node, RQ_REPR_REAL, dst);
     return RQ_OK;
 }
 
@@ -283,7 +284,7 @@ static rq_status run_sigmoid(rq_session *s, rq_step *step, rq_error *err)
     return RQ_OK;
 }
 
-rq_status rq_row_sigmoid(rq_session *s, int node, rq_error *err)
+rq_status rq_row_float_sigmoid(rq_session *s, int node, rq_error *err)
 {
     return rq_plan_real_step(s, node, "sigmoid", run_sigmoid, err);
 }
@@ -296,7 +297,7 @@ static rq_status run_mul(rq_session *s, rq_step *step, rq_error *err)
     return RQ_OK;
 }
 
-rq_status rq_row_mul(rq_session *s, int node, rq_error *err)
+rq_status rq_row_float_mul(rq_session *s, int node, rq_error *err)
 {
     return rq_plan_real_step(s, node, "mul", run_mul, err);
 }

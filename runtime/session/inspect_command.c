@@ -11,11 +11,12 @@
 
 typedef struct options {
     const char *model;
+    rq_open_options open;
     bool json;
 } options;
 
 static const rq_option table[] = {
-    RQ_POSITIONAL("MODEL", options, model, "model file, any form"),
+    RQ_POSITIONAL("MODEL", options, model, "model file or checkpoint, any form"),
     RQ_OPTION_FLAG("json", 0, options, json, "print one JSON object"),
 };
 
@@ -369,11 +370,14 @@ static rq_status run(const rq_command *self, int argc, char **argv, rq_error *er
     options given = {.json = false};
     rq_model model;
     bool done;
-    rq_status status = rq_command_options(self, table, sizeof table / sizeof table[0], argc, argv,
-                                          &given, &done, err);
+    const rq_option_set sets[] = {
+        {table, sizeof table / sizeof table[0], &given},
+        rq_open_option_set(&given.open),
+    };
+    rq_status status = rq_command_option_sets(self, sets, 2, argc, argv, &done, err);
     if (status != RQ_OK || done)
         return status;
-    status = rq_open_model(&model, given.model, RQ_ANY_FORM, err);
+    status = rq_open_model(&model, given.model, &given.open, RQ_ANY_FORM, err);
     if (status != RQ_OK)
         return status;
     inspection report = {.path = given.model, .model = &model, .arena = RQ_ARENA_INIT};

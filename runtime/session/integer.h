@@ -11,11 +11,21 @@
  *                     and x = ZERO_POINT[ic] outside the image; the zero points' share stands in
  *                     BIAS[oc] = rne(bias / s_w) - sum of ZERO_POINT[ic] * w over all taps
  *   qlinear           acc[oc] = sum of x * w over the input channels
- *                     logit = rq_requantize_f32(acc, BIAS[oc], MULTIPLIER[oc])
+ *                     real = rq_requantize_f32(acc, BIAS[oc], MULTIPLIER[oc]): logits, or what goes
+ *                     into a gate
  *   qglobal_avg_pool  acc = sum of x over H x W
- *                     q = rq_requantize_u8(acc, 0, rq_pool_multiplier(SCALE[0], SCALE[1], H * W))
- *   quantize          q = rq_quantize_activation(x, 1 / SCALE), the quotient in f32
- *   dequantize        x = SCALE * q in f32
+ *                     q = rq_requantize_u8(acc, b, m), b and m by rq_pool_rule of the scales and
+ *                     zero points of input and output
+ *   qsigmoid          q = rq_gate_level(x) of the real x: rne(255 * sigmoid(x)) by constants
+ *   qmul              acc = (x - ZERO_POINT[0]) * g, g the gate's u8 of the pixel's image and
+ * channel q = rq_requantize_u8(acc, b, m), b and m by rq_gate_rule. A relu behind the product is
+ * its clamp at 0 (then ZERO_POINT[1] is 0) quantize          q = rq_quantize_activation(x, 1 /
+ * SCALE, ZERO_POINT), the quotient in f32 dequantize        x = SCALE * (q - ZERO_POINT) in f32
+ *
+ * Zero points of values (real = scale * (q - z), where a value can be negative) need nothing in a
+ * convolution: what it gives and what it reads has them in BIAS = rne((bias + z_y * s_y) / (s_x *
+ * s_w)) - z_x * sum of w. A border of zeros would not be 0 then, so a qconv with padding reads
+ * values with zero point 0 only; lowering refuses others.
  *
  * Layers that were left in float stand in the same graph as float operators:
  *

@@ -1,30 +1,28 @@
 /* Rows of form int8: u8 values, parameters as they are stored. */
 #include "runtime/model/quant.h"
-#include "runtime/session/kernels.h"
+#include "runtime/session/integer_kernels.h"
 #include "runtime/session/rows.h"
 
-static rq_status u8_input(const rq_session *s, int node, int *buffer, rq_error *err)
+static rq_status check_u8(const rq_session *s, int node, int k, rq_error *err)
 {
-    const rq_value *value = &s->values[rq_plan_node(s, node)->input[0]];
-    if (value->repr != RQ_REPR_U8)
-        return rq_fail(err, RQ_ERR_MODEL, "an integer operator reads a float value");
-    *buffer = value->buffer;
-    return RQ_OK;
+    if (rq_plan_input(s, node, k)->repr == RQ_REPR_U8)
+        return RQ_OK;
+    return rq_fail(err, RQ_ERR_MODEL, "an integer operator reads a float value");
 }
 
 static rq_status run_quantize(rq_session *s, rq_step *step, rq_error *err)
 {
     (void)err;
-    rq_quantize_u8(rq_plan_at(s, step->src[0]), rq_plan_at(s, step->dst),
-                   rq_shape_elems(&step->out), step->scale);
+    rq_quantize(rq_plan_at(s, step->src[0]), rq_plan_at(s, step->dst), false,
+                rq_shape_elems(&step->out), step->q);
     return RQ_OK;
 }
 
 static rq_status run_dequantize(rq_session *s, rq_step *step, rq_error *err)
 {
     (void)err;
-    rq_dequantize_u8(rq_plan_at(s, step->src[0]), rq_plan_at(s, step->dst),
-                     rq_shape_elems(&step->out), step->scale);
+    rq_dequantize(rq_plan_at(s, step->src[0]), false, rq_plan_at(s, step->dst),
+                  rq_shape_elems(&step->out), step->q);
     return RQ_OK;
 }
 
@@ -32,23 +30,23 @@ static rq_status run_dequantize(rq_session *s, rq_step *step, rq_error *err)
 rq_status rq_row_convert(rq_session *s, int node, rq_error *err)
 {
     const bool to_u8 = rq_plan_node(s, node)->op == RQ_OP_QUANTIZE;
-    int src = -1, dst = -1;
-    float scale;
+    const size_t elem_size = to_u8 ? 1 : sizeof(float);
+    int src = rq_plan_input(s, node, 0)->buffer, dst = -1;
+    rq_qparams q;
     rq_step *step;
-    rq_status status = rq_plan_scale(s, node, &scale, err);
+    rq_status status = rq_plan_qparams(s, node, 0, &q, err);
     if (status == RQ_OK)
-        status = to_u8 ? rq_plan_real_input(s, node, 0, &src, err) : u8_input(s, node, &src, err);
+        status = to_u8 ? rq_plan_real_input(s, node, 0, &src, err) : check_u8(s, node, 0, err);
     if (status == RQ_OK)
-        status = rq_plan_buffer(s, rq_shape_elems(&s->shapes[node]) * (to_u8 ? 1 : sizeof(float)),
-                                &dst, err);
+        status = rq_plan_buffer(s, rq_shape_elems(&s->shapes[node]) * elem_size, &dst, err);
     if (status == RQ_OK)
         status = rq_plan_step(s, node, to_u8 ? "quantize" : "dequantize", &src, 1, &step, err);
     if (status != RQ_OK)
         return status;
     step->run = to_u8 ? run_quantize : run_dequantize;
     step->dst = dst;
-    step->scale = to_u8 ? 1.0f / scale : scale;
-    rq_plan_set_value(s, node, to_u8 ? RQ_REPR_U8 : RQ_REPR_REAL, dst, 1.0f);
+    step->q = q;
+    rq_plan_set_value(s, node, to_u8 ? RQ_REPR_U8 : RQ_REPR_REAL, dst);
     return RQ_OK;
 }
 
@@ -56,8 +54,9 @@ rq_status rq_row_integer_layer(rq_session *s, int node, rq_error *err)
 {
     const rq_graph *graph = &s->model->graph;
     const bool pixels = rq_plan_node(s, node)->input[0] == 0;
+    const bool real_output = graph->nodes[node].op == RQ_OP_QLINEAR;
     int buffer;
-    const rq_status status = pixels ? RQ_OK : u8_input(s, node, &buffer, err);
+    rq_status status = pixels ? RQ_OK : check_u8(s, node, 0, err);
     if (status != RQ_OK)
         return status;
     const rq_tensor *zero_point = rq_graph_tensor(graph, node, RQ_SLOT_ZERO_POINT);
@@ -69,34 +68,59 @@ rq_status rq_row_integer_layer(rq_session *s, int node, rq_error *err)
         rq_graph_tensor(graph, node, RQ_SLOT_MULTIPLIER)->data,
         s->model->isa_proof,
     };
-    return rq_plan_integer_conv(s, node, node, RQ_ICONV_U8, &weights,
-                                pixels ? zero_point->data : NULL, 1.0f,
-                                graph->nodes[node].op == RQ_OP_QLINEAR, err);
+    status = rq_plan_integer_conv(s, node, node, RQ_ICONV_U8, &weights,
+                                  pixels ? zero_point->data : NULL, real_output, &buffer, err);
+    if (status == RQ_OK)
+        rq_plan_set_value(s, node, real_output ? RQ_REPR_REAL : RQ_REPR_U8, buffer);
+    return status;
 }
 
-static rq_status run_pool_u8(rq_session *s, rq_step *step, rq_error *err)
+/* Scales and zero points of the input and of the output. */
+static rq_status get_qparams(const rq_session *s, int node, rq_qparams *x, rq_qparams *y,
+                             rq_error *err)
 {
-    (void)err;
-    rq_pool_u8(rq_plan_at(s, step->src[0]), rq_plan_at(s, step->dst), (size_t)step->in.n,
-               (size_t)(step->in.h * step->in.w), (size_t)step->in.c, step->scale);
-    return RQ_OK;
+    const rq_status status = rq_plan_qparams(s, node, 0, x, err);
+    return status == RQ_OK ? rq_plan_qparams(s, node, 1, y, err) : status;
 }
 
 rq_status rq_row_qglobal_avg_pool(rq_session *s, int node, rq_error *err)
 {
-    const float *scale = rq_tensor_f32(rq_graph_tensor(&s->model->graph, node, RQ_SLOT_SCALE));
-    int src = -1, dst = -1;
-    rq_step *step;
-    rq_status status = u8_input(s, node, &src, err);
+    rq_qparams x, y;
+    int buffer;
+    rq_status status = check_u8(s, node, 0, err);
     if (status == RQ_OK)
-        status = rq_plan_buffer(s, rq_shape_elems(&s->shapes[node]), &dst, err);
+        status = get_qparams(s, node, &x, &y, err);
     if (status == RQ_OK)
-        status = rq_plan_step(s, node, "pool u8", &src, 1, &step, err);
-    if (status != RQ_OK)
-        return status;
-    step->run = run_pool_u8;
-    step->dst = dst;
-    step->scale = rq_pool_multiplier(scale[0], scale[1], step->in.h * step->in.w);
-    rq_plan_set_value(s, node, RQ_REPR_U8, dst, 1.0f);
-    return RQ_OK;
+        status = rq_plan_integer_pool(s, node, node, false, x, y, &buffer, err);
+    if (status == RQ_OK)
+        rq_plan_set_value(s, node, RQ_REPR_U8, buffer);
+    return status;
+}
+
+rq_status rq_row_qmul(rq_session *s, int node, rq_error *err)
+{
+    rq_qparams x, y;
+    int buffer;
+    rq_status status = check_u8(s, node, 0, err);
+    if (status == RQ_OK)
+        status = check_u8(s, node, 1, err);
+    if (status == RQ_OK)
+        status = get_qparams(s, node, &x, &y, err);
+    if (status == RQ_OK)
+        status = rq_plan_integer_mul(s, node, node, false, x, y, &buffer, err);
+    if (status == RQ_OK)
+        rq_plan_set_value(s, node, RQ_REPR_U8, buffer);
+    return status;
+}
+
+/* Reads real values: a qlinear's, or a float layer's. */
+rq_status rq_row_qsigmoid(rq_session *s, int node, rq_error *err)
+{
+    int buffer;
+    if (rq_plan_input(s, node, 0)->repr != RQ_REPR_REAL)
+        return rq_fail(err, RQ_ERR_MODEL, "a gate is computed of a real value");
+    const rq_status status = rq_plan_gate(s, node, node, false, &buffer, err);
+    if (status == RQ_OK)
+        rq_plan_set_value(s, node, RQ_REPR_U8, buffer);
+    return status;
 }

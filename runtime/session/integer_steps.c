@@ -1,7 +1,7 @@
 /* Steps that compute integers, as u8 (form int8) or as integer-valued f32 (form qat). */
 #include <string.h>
 
-#include "runtime/session/kernels.h"
+#include "runtime/session/integer_kernels.h"
 #include "runtime/session/rows.h"
 
 static rq_status run_pad_image(rq_session *s, rq_step *step, rq_error *err)
@@ -45,14 +45,13 @@ static rq_status run_iconv(rq_session *s, rq_step *step, rq_error *err)
                         step->scratch >= 0 ? rq_plan_at(s, step->scratch) : NULL, err);
 }
 
-/* One integer convolution for the nodes first…last (a conv and what was merged behind it). */
 rq_status rq_plan_integer_conv(rq_session *s, int first, int last, rq_iconv_kind kind,
                                const rq_iconv_weights *weights, const uint8_t *zero_point,
-                               float out_scale, bool real_output, rq_error *err)
+                               bool real_output, int *buffer, rq_error *err)
 {
-    const rq_value *value = &s->values[rq_plan_node(s, first)->input[0]];
+    const rq_value *value = rq_plan_input(s, first, 0);
     rq_conv_shape shape = rq_plan_conv_shape(s, first);
-    int src = value->buffer, dst, scratch = -1;
+    int src = value->buffer, scratch = -1;
     rq_iconv *iconv = NULL;
     rq_step *step;
     rq_status status = RQ_OK;
@@ -63,7 +62,7 @@ rq_status rq_plan_integer_conv(rq_session *s, int first, int last, rq_iconv_kind
     const bool u8_output = kind == RQ_ICONV_U8 && !real_output;
     if (status == RQ_OK)
         status =
-            rq_plan_buffer(s, rq_shape_elems(&s->shapes[last]) * (u8_output ? 1 : 4), &dst, err);
+            rq_plan_buffer(s, rq_shape_elems(&s->shapes[last]) * (u8_output ? 1 : 4), buffer, err);
     /* f32 sums are turned into the result in place */
     const bool in_place = kind == RQ_ICONV_F32 && iconv && !rq_iconv_is_split(iconv);
     if (status == RQ_OK && !in_place && rq_iconv_scratch_bytes(iconv))
@@ -77,12 +76,102 @@ rq_status rq_plan_integer_conv(rq_session *s, int first, int last, rq_iconv_kind
     }
     step->run = run_iconv;
     step->iconv = iconv;
-    step->dst = dst;
-    step->scratch = in_place ? dst : scratch;
+    step->dst = *buffer;
+    step->scratch = in_place ? *buffer : scratch;
     step->macs = rq_plan_macs(&shape);
     s->info.weight_bytes += rq_iconv_weight_bytes(iconv);
     s->info.saturation_safe |= kind == RQ_ICONV_U8 && rq_iconv_is_split(iconv);
-    const rq_repr repr = real_output ? RQ_REPR_REAL : u8_output ? RQ_REPR_U8 : RQ_REPR_FAKE;
-    rq_plan_set_value(s, last, repr, dst, out_scale);
     return RQ_OK;
+}
+
+/* A step from the inputs of first to a buffer of q in the shape of last. */
+static rq_status add_step(rq_session *s, int first, int last, const char *kind, rq_run *run,
+                          bool as_f32, rq_step **out, rq_error *err)
+{
+    const int n = rq_plan_node(s, first)->n_inputs;
+    int src[RQ_MAX_INPUTS], dst;
+    for (int k = 0; k < n; k++)
+        src[k] = rq_plan_input(s, first, k)->buffer;
+    rq_status status = rq_plan_buffer(
+        s, rq_shape_elems(&s->shapes[last]) * (as_f32 ? sizeof(float) : 1), &dst, err);
+    if (status == RQ_OK)
+        status = rq_plan_step(s, last, kind, src, n, out, err);
+    if (status != RQ_OK)
+        return status;
+    (*out)->in = *rq_plan_in_shape(s, first);
+    (*out)->run = run;
+    (*out)->as_f32 = as_f32;
+    (*out)->dst = dst;
+    return RQ_OK;
+}
+
+static rq_status run_pool(rq_session *s, rq_step *step, rq_error *err)
+{
+    (void)err;
+    rq_pool_integers(rq_plan_at(s, step->src[0]), rq_plan_at(s, step->dst), step->as_f32,
+                     (size_t)step->in.n, (size_t)(step->in.h * step->in.w), (size_t)step->in.c,
+                     &step->rule);
+    return RQ_OK;
+}
+
+rq_status rq_plan_integer_pool(rq_session *s, int first, int last, bool as_f32, rq_qparams x,
+                               rq_qparams y, int *buffer, rq_error *err)
+{
+    const rq_shape *in = rq_plan_in_shape(s, first);
+    rq_rule rule;
+    rq_step *step;
+    rq_status status = rq_pool_rule(&rule, x, y, in->h * in->w, err);
+    if (status == RQ_OK)
+        status = add_step(s, first, last, as_f32 ? "pool fake" : "pool u8", run_pool, as_f32, &step,
+                          err);
+    if (status != RQ_OK)
+        return status;
+    step->rule = rule;
+    *buffer = step->dst;
+    return RQ_OK;
+}
+
+static rq_status run_mul(rq_session *s, rq_step *step, rq_error *err)
+{
+    (void)err;
+    rq_gate_integers(rq_plan_at(s, step->src[0]), rq_plan_at(s, step->src[1]),
+                     rq_plan_at(s, step->dst), step->as_f32, (size_t)step->in.n,
+                     (size_t)(step->in.h * step->in.w), (size_t)step->in.c, step->q.zero_point,
+                     &step->rule);
+    return RQ_OK;
+}
+
+rq_status rq_plan_integer_mul(rq_session *s, int first, int last, bool as_f32, rq_qparams x,
+                              rq_qparams y, int *buffer, rq_error *err)
+{
+    rq_rule rule;
+    rq_step *step;
+    rq_status status = rq_gate_rule(&rule, x, y, err);
+    if (status == RQ_OK)
+        status =
+            add_step(s, first, last, as_f32 ? "mul fake" : "mul u8", run_mul, as_f32, &step, err);
+    if (status != RQ_OK)
+        return status;
+    step->q = x;
+    step->rule = rule;
+    *buffer = step->dst;
+    return RQ_OK;
+}
+
+static rq_status run_gate(rq_session *s, rq_step *step, rq_error *err)
+{
+    (void)err;
+    rq_gate_levels(rq_plan_at(s, step->src[0]), rq_plan_at(s, step->dst), step->as_f32,
+                   rq_shape_elems(&step->in));
+    return RQ_OK;
+}
+
+rq_status rq_plan_gate(rq_session *s, int first, int last, bool as_f32, int *buffer, rq_error *err)
+{
+    rq_step *step;
+    const rq_status status =
+        add_step(s, first, last, as_f32 ? "gate fake" : "gate u8", run_gate, as_f32, &step, err);
+    if (status == RQ_OK)
+        *buffer = step->dst;
+    return status;
 }

@@ -18,11 +18,6 @@ void rq_affine_f32(const float *src, const float *factor, const float *offset, f
 void rq_normalize_u8(const uint8_t *src, const float *factor, const float *offset, float *dst,
                      size_t pixels);
 
-/* The image with a border: dst [n, h + 2 pad[0], w + 2 pad[1], 3] = src [n, h, w, 3] inside,
- * zero_point[3] on the border; as u8, or as integer-valued f32. */
-void rq_pad_image(const uint8_t *src, void *dst, bool as_f32, size_t n, size_t h, size_t w,
-                  const int pad[2], const uint8_t *zero_point);
-
 /* dst = src[0] + src[1] + … + src[n_src - 1], added in this order; n_src >= 2; dst may be src[0].
  */
 void rq_add_f32(const float *const *src, int n_src, float *dst, size_t n);
@@ -45,20 +40,5 @@ void rq_avg_pool_f32(const float *src, float *dst, const rq_shape *in, const rq_
  * pixel. */
 void rq_pool_f32(const float *src, float *dst, size_t n, size_t pixels, size_t channels,
                  float factor);
-
-/* [n, pixels, channels] -> [n, channels]: the output rule over exact integer sums, bias 0. The f32
- * version reads and writes integer-valued f32 (sums stay exact below 2^24: 65,793 pixels). */
-void rq_pool_u8(const uint8_t *src, uint8_t *dst, size_t n, size_t pixels, size_t channels,
-                float multiplier);
-void rq_pool_fake_f32(const float *src, float *dst, size_t n, size_t pixels, size_t channels,
-                      float multiplier);
-
-/* q = clamp(rne(x * inverse_scale), 0, 255), to u8 or integer-valued f32. */
-void rq_quantize_u8(const float *src, uint8_t *dst, size_t n, float inverse_scale);
-void rq_quantize_fake_f32(const float *src, float *dst, size_t n, float inverse_scale);
-
-/* x = scale * q. */
-void rq_dequantize_u8(const uint8_t *src, float *dst, size_t n, float scale);
-void rq_scale_f32(const float *src, float *dst, size_t n, float scale);
 
 #endif

@@ -4,21 +4,22 @@
 #define RQ_RUNTIME_SESSION_PLAN_H
 
 #include "runtime/dnn/dnn.h"
+#include "runtime/model/quant.h"
 #include "runtime/session/integer_conv.h"
 #include "runtime/session/session.h"
 
 /* How a value stands in its buffer. */
 typedef enum rq_repr {
     RQ_REPR_REAL,  /* f32 */
-    RQ_REPR_FAKE,  /* integer-valued f32, real = scale * q (form qat) */
-    RQ_REPR_U8,    /* u8, real = scale * q (form int8) */
+    RQ_REPR_FAKE,  /* the q of integers as f32 (form qat) */
+    RQ_REPR_U8,    /* u8 (form int8) */
     RQ_REPR_IMAGE, /* the caller's u8 pixels; no buffer */
 } rq_repr;
 
 typedef struct rq_value {
     rq_repr repr;
-    int buffer; /* index into plan buffers */
-    float scale;
+    int buffer;   /* index into plan buffers */
+    rq_qparams q; /* of FAKE; form int8 has them in its operators */
 } rq_value;
 
 /* One block of memory, alive from the step that first uses it to the last. */
@@ -43,7 +44,9 @@ struct rq_step {
     rq_iconv *iconv;
     float *factor, *offset; /* batch_norm: y = factor * x + offset; input: per channel; [C], in the
                                session's arena */
-    float scale;            /* quantize: 1 / s; dequantize: s; pool: multiplier */
+    bool as_f32;            /* steps over integers: these stand as f32, not u8 */
+    rq_qparams q;           /* quantize: of the result; dequantize, gate: of the source */
+    rq_rule rule;           /* pool, gate */
     uint8_t zero_point[4];
     int pad[2];
     rq_conv_attr window; /* avg_pool */

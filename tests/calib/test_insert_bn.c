@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "calib/bn_recorder.h"
+#include "runtime/model/arch.h"
 #include "runtime/session/session.h"
 #include "tests/calib/small_net.h"
 
@@ -245,6 +246,47 @@ static void test_takes_bn__needs_bias_and_one_relu(void **state)
     rq_bn_recorder_deinit(&none);
 }
 
+/* Squeeze-and-excitation before the ReLU and behind it: batch norms behind the blocks' convolutions
+ * alone, before the gate, and the function stays. */
+static void test_insert_bn__leaves_gates_as_they_are(void **state)
+{
+    (void)state;
+    static const char *const archs[] = {
+        "repvgg:depth=1,2;width=6,8;stride=2,1;se=pre/2;classes=5",
+        "repvgg:depth=1,2;width=6,8;stride=2,1;se=post/4;classes=5",
+    };
+    for (int k = 0; k < 2; k++) {
+        float want[N * NET_CLASSES], got[N * NET_CLASSES];
+        rq_bn_recorder_deinit(&recorder);
+        rq_model_deinit(&base);
+        assert_ok(rq_arch_build_deploy(&base, archs[k], 0, &err), &err);
+        base.preprocess.resize = base.preprocess.crop = NET_SIDE;
+        rq_model_init_weights(&base, 7);
+        const rq_graph *graph = &base.graph;
+        int n_taken = 0;
+        for (int node = 0; node < graph->n_nodes; node++) {
+            const bool is_block = strstr(graph->nodes[node].name, ".rbr_reparam") != NULL;
+            assert_int_equal(rq_takes_bn(graph, node), is_block);
+            n_taken += is_block;
+        }
+        assert_int_equal(n_taken, 3);
+        assert_ok(rq_bn_recorder_init(&recorder, graph, RQ_STAT_EXACT, &err), &err);
+        insert();
+        const int bn = rq_graph_find_node(&withbn.graph, "stage1.1.rbr_reparam.bn");
+        const int gap =
+            rq_graph_find_node(&withbn.graph, k ? "stage1.1.post_se.gap" : "stage1.1.se.gap");
+        assert_true(bn >= 0 && gap > bn);
+        const int value = withbn.graph.nodes[gap].input[0];
+        assert_int_equal(k ? withbn.graph.nodes[value].input[0] : value, bn);
+        assert_true(rq_graph_find_param(&withbn.graph, k ? "stage0.post_se.down.bias"
+                                                         : "stage0.se.down.bias") >= 0);
+        run(&base, 2, false, want);
+        run(&withbn, 2, false, got);
+        assert_all_close(got, want, N * NET_CLASSES, 1e-5, 1e-5);
+        rq_model_deinit(&withbn);
+    }
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -255,6 +297,7 @@ int main(void)
         TEST(test_insert_bn__computes_the_parameters),
         TEST(test_insert_bn__a_dead_channel_keeps_the_function),
         TEST(test_insert_bn__drops_what_nothing_needs),
+        TEST(test_insert_bn__leaves_gates_as_they_are),
         TEST(test_insert_bn__refuses_bad_statistics),
         TEST(test_insert_bn__takes_form_deploy_only),
         TEST(test_insert_bn__survives_lack_of_memory),

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <zlib.h>
 
 #include "tests/cli/small_set.h"
 
@@ -138,6 +139,37 @@ static void test_train__same_files_at_any_number_of_workers(void **state)
     SMALL_RUN("train", images, TRAIN_OPTIONS, "--epochs", "2", "-j", "4", "-o", four);
     assert_same_file(one, four, from_tensors);
     assert_same_file(rq_test_path("%s.ckpt", one), rq_test_path("%s.ckpt", four), from_start);
+}
+
+static uint32_t tensors_crc(const char *path)
+{
+    size_t size_bytes;
+    uint8_t *bytes = rq_test_read_file(path, &size_bytes);
+    const size_t at = from_tensors(bytes);
+    const uLong crc = crc32_z(0, bytes + at, size_bytes - at);
+    rq_free(bytes);
+    return (uint32_t)crc;
+}
+
+/* Each word trains on other pixels; two are other names. */
+static void test_train__each_augmentation(void **state)
+{
+    (void)state;
+    static const char *const words[] = {"pad-crop", "crop", "raug15", "cutout",
+                                        "flip",     "none", "auto",   "weak"};
+    enum { N_WORDS = sizeof words / sizeof words[0], N_KINDS = N_WORDS - 2 };
+    uint32_t crc[N_WORDS];
+    for (int i = 0; i < N_WORDS; i++) {
+        char out[PATH + 32];
+        (void)snprintf(out, sizeof out, "%s/augment_%s.bin", dir, words[i]);
+        SMALL_RUN("train", images, TRAIN_OPTIONS, "--epochs", "1", "--augment", words[i], "-o",
+                  out);
+        crc[i] = tensors_crc(out);
+        for (int k = 0; k < i && i < N_KINDS; k++)
+            assert_int_not_equal(crc[i], crc[k]);
+    }
+    assert_int_equal(crc[N_KINDS], crc[0]);     /* auto: these images are small */
+    assert_int_equal(crc[N_KINDS + 1], crc[1]); /* weak */
 }
 
 /* ---- killed and resumed ---- */
@@ -480,6 +512,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_train__two_epochs),
         cmocka_unit_test(test_train__without_validation),
+        cmocka_unit_test(test_train__each_augmentation),
         cmocka_unit_test(test_train__same_files_at_any_number_of_workers),
         cmocka_unit_test(test_train__resumes_after_a_kill),
         cmocka_unit_test(test_qat_train__resumes_after_a_kill),

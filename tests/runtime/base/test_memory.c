@@ -47,6 +47,28 @@ static void test_alloc__impossible_sizes(void **state)
     rq_arena_deinit(&arena);
 }
 
+static void test_grow__only_when_too_small(void **state)
+{
+    (void)state;
+    uint8_t *memory = NULL;
+    size_t capacity_bytes = 0;
+    assert_true(rq_grow(&memory, &capacity_bytes, 0));
+    assert_null(memory);
+    assert_true(rq_grow(&memory, &capacity_bytes, 10));
+    assert_fresh(memory, 10);
+    assert_int_equal(capacity_bytes, 10);
+    const uint8_t *before = memory;
+    memory[9] = 7;
+    assert_true(rq_grow(&memory, &capacity_bytes, 10));
+    assert_ptr_equal(memory, before);
+    assert_int_equal(memory[9], 7);
+    assert_true(rq_grow(&memory, &capacity_bytes, 1000));
+    assert_fresh(memory, 1000);
+    assert_false(rq_grow(&memory, &capacity_bytes, SIZE_MAX));
+    assert_null(memory);
+    assert_int_equal(capacity_bytes, 0);
+}
+
 static void test_alloc__fails_on_request(void **state)
 {
     (void)state;
@@ -125,6 +147,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_alloc__is_aligned_and_zeroed),
         cmocka_unit_test(test_alloc__impossible_sizes),
+        cmocka_unit_test(test_grow__only_when_too_small),
         cmocka_unit_test(test_alloc__fails_on_request),
         cmocka_unit_test(test_arena__keeps_requests_apart),
         cmocka_unit_test(test_arena__strings),

@@ -73,6 +73,46 @@ static void test_normal__moments(void **state)
     assert_close(square / N_DRAWS, 1.0, 0.023, 0.0); /* 5 * sqrt(2/N) */
 }
 
+/* Mean a / (a + b), variance a b / ((a + b)^2 (a + b + 1)), and the share below a few points
+ * against the distribution function (mpmath.betainc), all within 5 standard deviations. */
+static void test_beta__follows_its_distribution(void **state)
+{
+    (void)state;
+    enum { N_POINTS = 4 };
+    static const double points[N_POINTS] = {0.01, 0.1, 0.5, 0.9};
+    static const struct {
+        double a, b, below[N_POINTS];
+    } cases[] = {
+        {0.2, 0.2, {0.2097777, 0.3366898, 0.5, 0.6633102}},
+        {1.0, 1.0, {0.01, 0.1, 0.5, 0.9}},
+        {0.01, 0.01, {0.4776208, 0.4892025, 0.5, 0.5107975}},
+        {2.0, 5.0, {0.001460448, 0.114265, 0.890625, 0.999945}},
+        {0.5, 3.0, {0.1862537, 0.5545844, 0.9501747, 0.999675}},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const double a = cases[i].a, b = cases[i].b, n = N_DRAWS;
+        rq_random random = rq_random_stream(7, 1, i);
+        double sum = 0.0, square = 0.0;
+        int below[N_POINTS] = {0};
+        for (int k = 0; k < N_DRAWS; k++) {
+            const double x = rq_random_beta(&random, a, b);
+            assert_true(x >= 0.0 && x <= 1.0);
+            sum += x;
+            square += x * x;
+            for (int p = 0; p < N_POINTS; p++)
+                below[p] += x < points[p];
+        }
+        const double mean = a / (a + b);
+        const double variance = a * b / ((a + b) * (a + b) * (a + b + 1.0));
+        assert_close(sum / n, mean, 5.0 * sqrt(variance / n), 0.0);
+        assert_close(square / n - mean * mean, variance, 5.0 * 0.5 / sqrt(n), 0.0);
+        for (int p = 0; p < N_POINTS; p++) {
+            const double share = cases[i].below[p];
+            assert_close(below[p] / n, share, 5.0 * sqrt(share * (1.0 - share) / n) + 1e-9, 0.0);
+        }
+    }
+}
+
 static void test_shuffle__is_a_permutation(void **state)
 {
     (void)state;
@@ -101,6 +141,7 @@ int main(void)
         cmocka_unit_test(test_unit__mean_and_range),
         cmocka_unit_test(test_below__hits_all_values_evenly),
         cmocka_unit_test(test_normal__moments),
+        cmocka_unit_test(test_beta__follows_its_distribution),
         cmocka_unit_test(test_shuffle__is_a_permutation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,7 +1,8 @@
-/* The loader: the same batches at any number of threads, resuming, and both policies for bad
- * images. */
+/* The loader: the same batches at any number of threads and with any memory, resuming, both
+ * policies for bad images, mixup. */
 #include "runtime/image/loader.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -343,6 +344,13 @@ static void record_line(void *context, rq_log_level level, const char *line)
     (void)snprintf(record->lines[record->n++ % 16], sizeof record->lines[0], "%s", line);
 }
 
+static void ignore_line(void *context, rq_log_level level, const char *line)
+{
+    (void)context;
+    (void)level;
+    (void)line;
+}
+
 static void test_next__skips_bad_images_and_says_so_once(void **state)
 {
     (void)state;
@@ -387,20 +395,233 @@ static void test_next__skips_bad_images_and_says_so_once(void **state)
     rq_test_rmdir(dir);
 }
 
+static const rq_transform whole_transforms[] = {
+    {.kind = RQ_TRANSFORM_EVAL, .resize = SIZE, .size = SIZE},
+    {.kind = RQ_TRANSFORM_FLIP, .resize = SIZE + 5, .size = SIZE, .randaug = true},
+    {.kind = RQ_TRANSFORM_PAD_CROP, .size = SIZE, .cutout = {6, {1, 2, 3}}},
+};
+enum { N_WHOLE = sizeof whole_transforms / sizeof *whole_transforms };
+
+static void remove_images(const rq_dataset *dataset)
+{
+    for (size_t i = 0; i < dataset->n_images; i++)
+        assert_int_equal(unlink(dataset->paths[i]), 0);
+}
+
+/* The files go away after the first epoch; the batches do not change. */
+static void test_cache__gives_the_same_batches_without_the_files(void **state)
+{
+    (void)state;
+    enum { N_EPOCHS = 3 };
+    for (int t = 0; t < N_WHOLE; t++)
+        for (int workers = 1; workers <= 4; workers += 3) {
+            const char *dir = make_folder();
+            rq_dataset dataset;
+            open_folder(&dataset, dir);
+            rq_loader_options options = options_of(4, workers);
+            options.transform = whole_transforms[t];
+            rq_loader *plain = new_loader(&dataset, &options);
+            options.cache_bytes = RQ_LOADER_CACHE_BYTES;
+            rq_loader *caching = new_loader(&dataset, &options);
+            uint32_t want[N_EPOCHS][N_IMAGES], got[N_IMAGES];
+            for (uint64_t epoch = 0; epoch < N_EPOCHS; epoch++)
+                assert_int_equal(run_epoch(plain, epoch, 0, want[epoch]), 7);
+            for (uint64_t epoch = 0; epoch < N_EPOCHS; epoch++) {
+                assert_int_equal(run_epoch(caching, epoch, 0, got), 7);
+                assert_memory_equal(got, want[epoch], 7 * sizeof *got);
+                if (epoch == 0)
+                    remove_images(&dataset);
+            }
+            rq_error err = RQ_ERROR_INIT;
+            rq_batch batch;
+            rq_loader_start(plain, 0, 0);
+            assert_fails(rq_loader_next(plain, &batch, &err), RQ_ERR_IO, &err);
+            rq_loader_destroy(plain);
+            rq_loader_destroy(caching);
+            rq_dataset_close(&dataset);
+            rq_test_rmdir(dir);
+        }
+}
+
+static void test_cache__is_not_for_crops(void **state)
+{
+    (void)state;
+    const char *dir = make_folder();
+    rq_dataset dataset;
+    open_folder(&dataset, dir);
+    rq_loader_options options = options_of(4, 2);
+    options.cache_bytes = RQ_LOADER_CACHE_BYTES;
+    rq_loader *loader = new_loader(&dataset, &options);
+    uint32_t crcs[N_IMAGES];
+    rq_error err = RQ_ERROR_INIT;
+    rq_batch batch;
+    (void)run_epoch(loader, 0, 0, crcs);
+    remove_images(&dataset);
+    rq_loader_start(loader, 1, 0);
+    assert_fails(rq_loader_next(loader, &batch, &err), RQ_ERR_IO, &err);
+    rq_loader_destroy(loader);
+    rq_dataset_close(&dataset);
+    rq_test_rmdir(dir);
+}
+
+static void test_cache__allocates_nothing_after_the_first_epoch(void **state)
+{
+    (void)state;
+    const char *dir = make_folder();
+    rq_dataset dataset;
+    open_folder(&dataset, dir);
+    rq_loader_options options = options_of(4, 1);
+    options.transform = whole_transforms[2];
+    options.cache_bytes = RQ_LOADER_CACHE_BYTES;
+    rq_loader *loader = new_loader(&dataset, &options);
+    uint32_t crcs[N_IMAGES];
+    (void)run_epoch(loader, 0, 0, crcs);
+    const size_t n_allocs = rq_alloc_count();
+    (void)run_epoch(loader, 1, 0, crcs);
+    assert_int_equal(rq_alloc_count(), n_allocs);
+    rq_loader_destroy(loader);
+    rq_dataset_close(&dataset);
+    rq_test_rmdir(dir);
+}
+
+/* In every epoch, as without memory. */
+static void test_cache__reports_bad_images_again(void **state)
+{
+    (void)state;
+    const char *dir = make_folder();
+    rq_dataset dataset;
+    open_folder(&dataset, dir);
+    spoil(dir);
+    rq_loader_options options = options_of(10, 2);
+    options.transform = whole_transforms[2];
+    options.shuffle = false;
+    options.cache_bytes = RQ_LOADER_CACHE_BYTES;
+    rq_loader *loader = new_loader(&dataset, &options);
+    for (uint64_t epoch = 0; epoch < 3; epoch++) {
+        rq_error err = RQ_ERROR_INIT;
+        rq_batch batch;
+        rq_loader_start(loader, epoch, 0);
+        assert_fails(rq_loader_next(loader, &batch, &err), RQ_ERR_IMAGE, &err);
+        assert_says(&err, "class_0/04.jpg: damaged JPEG");
+    }
+    rq_loader_destroy(loader);
+    rq_log_set_sink(ignore_line, NULL);
+    options.bad_images = RQ_BAD_SKIP;
+    loader = new_loader(&dataset, &options);
+    for (uint64_t epoch = 0; epoch < 3; epoch++) {
+        int n_ignored = 0;
+        rq_loader_start(loader, epoch, 0);
+        for (rq_batch batch = next_batch(loader); batch.n > 0; batch = next_batch(loader))
+            for (int i = 0; i < batch.n; i++)
+                n_ignored += batch.labels[i] == RQ_LABEL_IGNORE;
+        assert_int_equal(n_ignored, 4);
+        assert_int_equal(rq_loader_n_skipped(loader), 4);
+    }
+    rq_log_set_sink(NULL, NULL);
+    rq_loader_destroy(loader);
+    rq_dataset_close(&dataset);
+    rq_test_rmdir(dir);
+}
+
+/* Lambda of each batch of an epoch; how the images are paired is checked on the way. */
+static size_t run_mixed_epoch(rq_loader *loader, uint64_t epoch, size_t start_batch, float *lambdas)
+{
+    size_t n = 0;
+    rq_loader_start(loader, epoch, start_batch);
+    for (rq_batch batch = next_batch(loader); batch.n > 0; batch = next_batch(loader)) {
+        assert_non_null(batch.mix);
+        for (int i = 0; i < batch.n; i++) {
+            assert_int_equal(batch.mix[i].partner, batch.n - 1 - i);
+            assert_true(batch.mix[i].lambda == batch.mix[0].lambda);
+        }
+        lambdas[n++] = batch.mix[0].lambda;
+    }
+    return n;
+}
+
+static void test_mixup__draws_one_lambda_per_batch(void **state)
+{
+    (void)state;
+    enum { N_BATCHES = 7 };
+    const char *dir = make_folder();
+    rq_dataset dataset;
+    open_folder(&dataset, dir);
+    float first[2 * N_BATCHES], got[N_BATCHES]; /* two epochs */
+    for (int workers = 1; workers <= 5; workers += 2) {
+        rq_loader_options options = options_of(4, workers);
+        rq_loader *plain = new_loader(&dataset, &options);
+        options.mixup = 0.7;
+        rq_loader *loader = new_loader(&dataset, &options);
+        for (uint64_t epoch = 0; epoch < 2; epoch++) {
+            float *want = first + epoch * N_BATCHES, *out = workers == 1 ? want : got;
+            assert_int_equal(run_mixed_epoch(loader, epoch, 0, out), N_BATCHES);
+            assert_memory_equal(out, want, sizeof got);
+        }
+        assert_int_equal(run_mixed_epoch(loader, 1, 3, got), N_BATCHES - 3);
+        assert_memory_equal(got, first + N_BATCHES + 3, (N_BATCHES - 3) * sizeof *got);
+        uint32_t mixed[N_IMAGES], unmixed[N_IMAGES]; /* what is to be mixed is the same */
+        assert_int_equal(run_epoch(loader, 4, 0, mixed), N_BATCHES);
+        assert_int_equal(run_epoch(plain, 4, 0, unmixed), N_BATCHES);
+        assert_memory_equal(mixed, unmixed, N_BATCHES * sizeof *mixed);
+        rq_loader_start(plain, 0, 0);
+        assert_null(next_batch(plain).mix);
+        rq_loader_destroy(plain);
+        rq_loader_destroy(loader);
+    }
+    for (int i = 0; i < 2 * N_BATCHES; i++) /* batches and epochs differ */
+        for (int k = 0; k < i; k++)
+            assert_true(first[i] != first[k]);
+    rq_dataset_close(&dataset);
+    rq_test_rmdir(dir);
+}
+
+static void test_mixup__leaves_skipped_images_alone(void **state)
+{
+    (void)state;
+    const char *dir = make_folder();
+    rq_dataset dataset;
+    open_folder(&dataset, dir);
+    spoil(dir);
+    rq_log_set_sink(ignore_line, NULL);
+    rq_loader_options options = options_of(N_IMAGES, 3);
+    options.shuffle = false;
+    options.bad_images = RQ_BAD_SKIP;
+    options.mixup = 0.7;
+    rq_loader *loader = new_loader(&dataset, &options);
+    rq_loader_start(loader, 0, 0);
+    const rq_batch batch = next_batch(loader);
+    assert_int_equal(batch.n, N_IMAGES);
+    for (int i = 0; i < N_IMAGES; i++) {
+        /* positions 4, 11, 20 and 25 are bad: so are the partners 22, 15, 6 and 1 */
+        const bool alone =
+            i == 4 || i == 22 || i == 11 || i == 15 || i == 20 || i == 6 || i == 25 || i == 1;
+        assert_int_equal(batch.mix[i].partner, alone ? i : N_IMAGES - 1 - i);
+        assert_int_equal(batch.mix[i].lambda == 1.0f, alone);
+    }
+    rq_log_set_sink(NULL, NULL);
+    rq_loader_destroy(loader);
+    rq_dataset_close(&dataset);
+    rq_test_rmdir(dir);
+}
+
 static void test_create__rejects_bad_options(void **state)
 {
     (void)state;
     const char *dir = make_folder();
     rq_dataset dataset, empty = {.arena = RQ_ARENA_INIT};
     open_folder(&dataset, dir);
-    rq_loader_options cases[5];
-    for (int i = 0; i < 5; i++)
+    enum { N_CASES = 8 };
+    rq_loader_options cases[N_CASES];
+    for (int i = 0; i < N_CASES; i++)
         cases[i] = options_of(4, 1);
     cases[0].batch = 0;
     cases[1].workers = 0;
     cases[2].workers = RQ_LOADER_MAX_WORKERS + 1;
     cases[3].transform.size = 0;
-    for (int i = 0; i < 5; i++) {
+    cases[5].mixup = -0.1;
+    cases[6].mixup = NAN;
+    cases[7].mixup = INFINITY;
+    for (int i = 0; i < N_CASES; i++) {
         rq_error err = RQ_ERROR_INIT;
         rq_loader *loader = NULL;
         assert_fails(rq_loader_create(&loader, i == 4 ? &empty : &dataset, &cases[i], &err),
@@ -424,6 +645,9 @@ static void test_create__reports_missing_memory(void **state)
     options.transform.size = RQ_MAX_IMAGE_SIDE;
     assert_fails(rq_loader_create(&loader, &dataset, &options, &err), RQ_ERR_NOMEM, &err);
     options = options_of(4, 2);
+    options.transform = whole_transforms[2];
+    options.cache_bytes = RQ_LOADER_CACHE_BYTES;
+    options.mixup = 0.2;
     rq_status status = RQ_ERR_NOMEM;
     long n_failed = 0;
     for (; status != RQ_OK && n_failed < 100; n_failed++) {
@@ -473,6 +697,12 @@ int main(void)
         cmocka_unit_test(test_next__allocates_nothing_after_the_first_epoch),
         cmocka_unit_test(test_next__fails_at_the_first_bad_image_in_order),
         cmocka_unit_test(test_next__skips_bad_images_and_says_so_once),
+        cmocka_unit_test(test_cache__gives_the_same_batches_without_the_files),
+        cmocka_unit_test(test_cache__is_not_for_crops),
+        cmocka_unit_test(test_cache__allocates_nothing_after_the_first_epoch),
+        cmocka_unit_test(test_cache__reports_bad_images_again),
+        cmocka_unit_test(test_mixup__draws_one_lambda_per_batch),
+        cmocka_unit_test(test_mixup__leaves_skipped_images_alone),
         cmocka_unit_test(test_create__rejects_bad_options),
         cmocka_unit_test(test_create__reports_missing_memory),
         cmocka_unit_test(test_next__never_skips_for_want_of_memory),

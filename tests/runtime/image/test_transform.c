@@ -6,6 +6,7 @@
 #include <unistd.h>
 #include <zlib.h>
 
+#include "runtime/image/randaug.h"
 #include "tests/golden/images/photographs.h"
 #include "tests/runtime/image/golden.h"
 
@@ -201,9 +202,10 @@ static void test_crop__decodes_reduced_without_visible_difference(void **state)
         rq_random random = rq_random_stream(12, 0, i), same = random;
         assert_ok(rq_sample_memory(&sampler, data, size_bytes, &transform, &random, got, &err),
                   &err);
-        n_reduced += sampler.image.w < SIDE;
+        n_reduced += sampler.photo.image.w < SIDE;
         const rq_crop crop = rq_random_resized_crop(&same, SIDE, SIDE);
-        assert_true(crop.w * sampler.image.w / SIDE >= 16 && crop.h * sampler.image.h / SIDE >= 16);
+        assert_true(crop.w * sampler.photo.image.w / SIDE >= 16 &&
+                    crop.h * sampler.photo.image.h / SIDE >= 16);
         assert_ok(rq_jpeg_decode(sampler.decoder, data, size_bytes, 1, &image, &err), &err);
         const size_t stride = (size_t)SIDE * 3;
         assert_ok(rq_resize(&resizer, image.pixels + (size_t)crop.y * stride + (size_t)crop.x * 3,
@@ -238,7 +240,7 @@ static void test_eval_and_flip__never_decode_reduced(void **state)
         const rq_transform transform = {.kind = kinds[i], .resize = 8, .size = 8};
         assert_ok(rq_sample_memory(&sampler, data, size_bytes, &transform, &random, got, &err),
                   &err);
-        assert_int_equal(sampler.image.w, 200);
+        assert_int_equal(sampler.photo.image.w, 200);
     }
     rq_free(data);
     rq_sampler_deinit(&sampler);
@@ -321,6 +323,104 @@ static void test_pad_crop__shifts_the_square(void **state)
     check_pad_crop("wide", 3);
 }
 
+/* RandAugment works on the crop that the same stream gives without it. */
+static void test_randaug__follows_the_flip(void **state)
+{
+    (void)state;
+    enum { SIZE = 31, N = 40 };
+    const rq_transform weak = {.kind = RQ_TRANSFORM_CROP, .size = SIZE};
+    const rq_transform raug15 = {.kind = RQ_TRANSFORM_CROP, .size = SIZE, .randaug = true};
+    rq_error err = RQ_ERROR_INIT;
+    rq_sampler sampler = {0};
+    static uint8_t got[SIZE * SIZE * 3], want[SIZE * SIZE * 3], scratch[SIZE * SIZE * 3 + 1];
+    size_t size_bytes;
+    uint8_t *data = golden_jpeg("portrait", &size_bytes);
+    for (uint64_t i = 0; i < N; i++) {
+        rq_random random = rq_random_stream(21, 0, i), same = random;
+        assert_ok(rq_sample_memory(&sampler, data, size_bytes, &raug15, &random, got, &err), &err);
+        assert_ok(rq_sample_memory(&sampler, data, size_bytes, &weak, &same, want, &err), &err);
+        rq_randaug(&same, want, SIZE, SIZE, scratch);
+        assert_memory_equal(got, want, sizeof got);
+        assert_true(random.state == same.state);
+    }
+    rq_free(data);
+    rq_sampler_deinit(&sampler);
+}
+
+static void test_cutout__is_centred_at_any_pixel(void **state)
+{
+    (void)state;
+    enum { SIZE = 9, N = 400 };
+    const rq_transform plain = {.kind = RQ_TRANSFORM_PAD_CROP, .size = SIZE};
+    const rq_transform cut = {
+        .kind = RQ_TRANSFORM_PAD_CROP, .size = SIZE, .cutout = {4, {200, 100, 50}}};
+    rq_error err = RQ_ERROR_INIT;
+    rq_sampler sampler = {0};
+    uint8_t got[SIZE * SIZE * 3], want[SIZE * SIZE * 3];
+    unsigned seen_x = 0, seen_y = 0;
+    size_t size_bytes;
+    uint8_t *data = golden_jpeg("grey", &size_bytes);
+    for (uint64_t i = 0; i < N; i++) {
+        rq_random random = rq_random_stream(22, 0, i), same = random;
+        assert_ok(rq_sample_memory(&sampler, data, size_bytes, &cut, &random, got, &err), &err);
+        assert_ok(rq_sample_memory(&sampler, data, size_bytes, &plain, &same, want, &err), &err);
+        const int x = (int)rq_random_below(&same, SIZE), y = (int)rq_random_below(&same, SIZE);
+        rq_cutout_apply(&cut.cutout, want, SIZE, SIZE, x, y);
+        seen_x |= 1u << x;
+        seen_y |= 1u << y;
+        assert_memory_equal(got, want, sizeof got);
+        assert_true(random.state == same.state);
+    }
+    assert_int_equal(seen_x, 0x1ff);
+    assert_int_equal(seen_y, 0x1ff);
+    rq_free(data);
+    rq_sampler_deinit(&sampler);
+}
+
+/* A decoded photograph gives what its file gives, shrunk by the decoder or not. */
+static void test_sample_photo__gives_the_files_sample(void **state)
+{
+    (void)state;
+    static const char *const sources[] = {"photo", "cmyk", "optimized", "wide", "tiny"};
+    static const rq_transform transforms[] = {
+        {.kind = RQ_TRANSFORM_EVAL, .resize = 20, .size = 17},
+        {.kind = RQ_TRANSFORM_FLIP, .resize = 17, .size = 17},
+        {.kind = RQ_TRANSFORM_PAD_CROP, .size = 17, .randaug = true, .cutout = {4, {1, 2, 3}}},
+    };
+    rq_error err = RQ_ERROR_INIT;
+    rq_sampler sampler = {0}, other = {0};
+    static uint8_t got[17 * 17 * 3], want[17 * 17 * 3];
+    int n_shrunk = 0;
+    for (size_t s = 0; s < sizeof sources / sizeof *sources; s++) {
+        size_t size_bytes;
+        uint8_t *data = golden_jpeg(sources[s], &size_bytes);
+        for (size_t t = 0; t < sizeof transforms / sizeof *transforms; t++) {
+            assert_true(rq_transform_is_whole(&transforms[t]));
+            for (uint64_t i = 0; i < 8; i++) {
+                rq_random random = rq_random_stream(30, t, i), same = random;
+                assert_ok(rq_sample_memory(&sampler, data, size_bytes, &transforms[t], &random,
+                                           want, &err),
+                          &err);
+                memset(got, 0xa5, sizeof got);
+                assert_ok(rq_sample_photo(&other, &sampler.photo, &transforms[t], &same, got, &err),
+                          &err);
+                assert_memory_equal(got, want, sizeof got);
+                assert_true(random.state == same.state);
+                n_shrunk += sampler.photo.denominator > 1;
+            }
+        }
+        rq_free(data);
+    }
+    assert_int_equal(n_shrunk, 2 * 8); /* pad-crop of the photo and the 40 x 41 one */
+    const rq_transform crop = {.kind = RQ_TRANSFORM_CROP, .size = 17};
+    rq_random random = {1};
+    assert_false(rq_transform_is_whole(&crop));
+    assert_fails(rq_sample_photo(&other, &sampler.photo, &crop, &random, got, &err), RQ_ERR_ARG,
+                 &err);
+    rq_sampler_deinit(&sampler);
+    rq_sampler_deinit(&other);
+}
+
 static void test_check__rejects_bad_transforms(void **state)
 {
     (void)state;
@@ -332,6 +432,10 @@ static void test_check__rejects_bad_transforms(void **state)
         {.kind = RQ_TRANSFORM_CROP, .size = 1 << 20},
         {.kind = (rq_transform_kind)4, .resize = 256, .size = 224},
         {.kind = RQ_TRANSFORM_EVAL, .resize = 1 << 20, .size = 224},
+        {.kind = RQ_TRANSFORM_EVAL, .resize = 256, .size = 224, .randaug = true},
+        {.kind = RQ_TRANSFORM_EVAL, .resize = 256, .size = 224, .cutout = {8, {0}}},
+        {.kind = RQ_TRANSFORM_CROP, .size = 224, .cutout = {-1, {0}}},
+        {.kind = RQ_TRANSFORM_CROP, .size = 224, .cutout = {1 << 20, {0}}},
     };
     rq_error err = RQ_ERROR_INIT;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
@@ -381,23 +485,30 @@ static void test_sample_file__reports_missing_memory(void **state)
 {
     (void)state;
     const char *path = rq_test_path("%s/tests/golden/images/cmyk.jpg", RQ_SOURCE_DIR);
-    const rq_transform transform = {.kind = RQ_TRANSFORM_EVAL, .resize = 12, .size = 8};
+    static const rq_transform transforms[] = {
+        {.kind = RQ_TRANSFORM_EVAL, .resize = 12, .size = 8},
+        {.kind = RQ_TRANSFORM_FLIP, .resize = 12, .size = 8, .randaug = true},
+    };
     uint8_t got[8 * 8 * 3];
-    rq_status status = RQ_ERR_NOMEM;
-    long n_failed = 0;
-    for (; status != RQ_OK; n_failed++) {
-        rq_error err = RQ_ERROR_INIT;
-        rq_sampler sampler = {0};
-        rq_alloc_test_fail_after(n_failed);
-        status = rq_sample_file(&sampler, path, &transform, NULL, got, &err);
-        rq_alloc_test_fail_after(-1);
-        if (status != RQ_OK) {
-            assert_int_equal(status, RQ_ERR_NOMEM);
-            assert_says(&err, "cmyk.jpg");
+    for (int t = 0; t < 2; t++) {
+        rq_status status = RQ_ERR_NOMEM;
+        long n_failed = 0;
+        for (; status != RQ_OK; n_failed++) {
+            rq_error err = RQ_ERROR_INIT;
+            rq_sampler sampler = {0};
+            rq_random random = {3};
+            rq_alloc_test_fail_after(n_failed);
+            status = rq_sample_file(&sampler, path, &transforms[t], &random, got, &err);
+            rq_alloc_test_fail_after(-1);
+            if (status != RQ_OK) {
+                assert_int_equal(status, RQ_ERR_NOMEM);
+                assert_says(&err, "cmyk.jpg");
+            }
+            rq_sampler_deinit(&sampler);
         }
-        rq_sampler_deinit(&sampler);
+        /* file, decoder, image, CMYK, resizer, RandAugment's scratch; then it works */
+        assert_int_equal(n_failed, 6 + t);
     }
-    assert_int_equal(n_failed, 6); /* file, decoder, image, CMYK, resizer; then it works */
 }
 
 int main(void)
@@ -412,6 +523,9 @@ int main(void)
         cmocka_unit_test(test_eval_and_flip__never_decode_reduced),
         cmocka_unit_test(test_flip__is_eval_or_its_mirror),
         cmocka_unit_test(test_pad_crop__shifts_the_square),
+        cmocka_unit_test(test_randaug__follows_the_flip),
+        cmocka_unit_test(test_cutout__is_centred_at_any_pixel),
+        cmocka_unit_test(test_sample_photo__gives_the_files_sample),
         cmocka_unit_test(test_check__rejects_bad_transforms),
         cmocka_unit_test(test_sample_file__names_the_path),
         cmocka_unit_test(test_sample_file__reports_missing_memory),

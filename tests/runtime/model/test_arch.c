@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "runtime/base/random.h"
+
 #include "tests/support/test.h"
 
 static rq_error err;
@@ -251,6 +253,36 @@ static void test_arch_parse__rejects(void **state)
     assert_ok(rq_arch_parse(&arch, "repvgg:depth=1,1;width=8,8;names=a.x,a.y;aux=1", &err), &err);
 }
 
+/* Damaged descriptions are refused, or they describe what they are read as. */
+static void test_arch_parse__random_damage(void **state)
+{
+    (void)state;
+    static const char letters[] = "0123456789,;=/._-:abcdefghijklmnopqrstuvwxyz";
+    rq_random random = {23};
+    int n_good = 0, n_bad = 0;
+    for (int i = 0; i < 20000; i++) {
+        rq_arch arch, again;
+        char text[RQ_ARCH_TEXT_BYTES];
+        const uint64_t which = rq_random_below(&random, 41), n = 1 + rq_random_below(&random, 3);
+        assert_ok(rq_arch_parse(&arch, rq_arch_name((int)which), &err), &err);
+        rq_arch_describe(&arch, text);
+        const size_t size = strlen(text), prefix = strlen("repvgg:");
+        for (uint64_t k = 0; k < n; k++)
+            text[prefix + rq_random_below(&random, size - prefix)] =
+                letters[rq_random_below(&random, sizeof letters)]; /* the NUL too */
+        if (rq_arch_parse(&arch, text, &err) != RQ_OK) {
+            assert_int_equal(err.code, RQ_ERR_USAGE);
+            n_bad++;
+            continue;
+        }
+        rq_arch_describe(&arch, text);
+        assert_ok(rq_arch_parse(&again, text, &err), &err);
+        assert_true(rq_arch_is_same(&arch, &again) && arch.classes == again.classes);
+        n_good++;
+    }
+    assert_true(n_good > 500 && n_bad > 1000);
+}
+
 static void test_arch_build__rejects_class_counts(void **state)
 {
     (void)state;
@@ -271,6 +303,7 @@ int main(void)
         cmocka_unit_test(test_arch_describe__has_room),
         cmocka_unit_test(test_arch_is_same__compares_all_but_classes),
         cmocka_unit_test(test_arch_parse__rejects),
+        cmocka_unit_test(test_arch_parse__random_damage),
         cmocka_unit_test(test_arch_build__rejects_class_counts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -312,8 +312,69 @@ static void test_shapes__fake_quant(void **state)
     param(node, RQ_SLOT_MIN, RQ_F32, 1, 1, 0, 0, 0);
     param(node, RQ_SLOT_MAX, RQ_F32, 1, 1, 0, 0, 0);
     expect_shape(node, H, W, 3, RQ_F32);
+    param(node, RQ_SLOT_ZERO_POINT, RQ_U8, 1, 1, 0, 0, 0);
+    expect_shape(node, H, W, 3, RQ_F32);
+    rq_graph_tensor(&graph, node, RQ_SLOT_ZERO_POINT)->dim[0] = 2;
+    expect_refusal("fq:", "zero_point has 2");
+    rq_graph_tensor(&graph, node, RQ_SLOT_ZERO_POINT)->dim[0] = 1;
     rq_graph_tensor(&graph, node, RQ_SLOT_MAX)->dim[0] = 2;
     expect_refusal("fq:", "max_val has 2");
+}
+
+/* What is never negative has no zero point. */
+static void test_shapes__zero_point_behind_relu_or_sigmoid(void **state)
+{
+    (void)state;
+    const int before = add(RQ_OP_RELU, "before", 0), node = add(RQ_OP_FAKE_QUANT, "fq", before);
+    param(node, RQ_SLOT_SCALE, RQ_F32, 1, 1, 0, 0, 0);
+    param(node, RQ_SLOT_MIN, RQ_F32, 1, 1, 0, 0, 0);
+    param(node, RQ_SLOT_MAX, RQ_F32, 1, 1, 0, 0, 0);
+    expect_shape(node, H, W, 3, RQ_F32);
+    param(node, RQ_SLOT_ZERO_POINT, RQ_U8, 1, 1, 0, 0, 0);
+    expect_refusal("fq:", "zero_point behind relu");
+    graph.nodes[before].op = RQ_OP_SIGMOID;
+    expect_refusal("fq:", "zero_point behind sigmoid");
+}
+
+/* quantize, qglobal_avg_pool, qmul with zero points; qsigmoid between. */
+static void test_shapes__integer_gate(void **state)
+{
+    (void)state;
+    const int x = add(RQ_OP_QUANTIZE, "x", 0);
+    param(x, RQ_SLOT_SCALE, RQ_F32, 1, 1, 0, 0, 0);
+    param(x, RQ_SLOT_ZERO_POINT, RQ_U8, 1, 1, 0, 0, 0);
+    const int pool = add(RQ_OP_QGLOBAL_AVG_POOL, "pool", x);
+    param(pool, RQ_SLOT_SCALE, RQ_F32, 1, 2, 0, 0, 0);
+    param(pool, RQ_SLOT_ZERO_POINT, RQ_U8, 1, 2, 0, 0, 0);
+    const int real = add(RQ_OP_DEQUANTIZE, "real", pool);
+    param(real, RQ_SLOT_SCALE, RQ_F32, 1, 1, 0, 0, 0);
+    param(real, RQ_SLOT_ZERO_POINT, RQ_U8, 1, 1, 0, 0, 0);
+    const int gate = add(RQ_OP_QSIGMOID, "gate", real);
+    const int both[2] = {x, gate};
+    int mul;
+    assert_ok(rq_graph_add_node(&graph, RQ_OP_QMUL, "mul", 2, both, &mul, &err), &err);
+    param(mul, RQ_SLOT_SCALE, RQ_F32, 1, 2, 0, 0, 0);
+    param(mul, RQ_SLOT_ZERO_POINT, RQ_U8, 1, 2, 0, 0, 0);
+    expect_shape(pool, 1, 1, 3, RQ_U8);
+    expect_shape(gate, 1, 1, 3, RQ_U8);
+    expect_shape(mul, H, W, 3, RQ_U8);
+    static const char *const names[] = {"mul:", "real:", "pool:", "x:"};
+    const int nodes[] = {mul, real, pool, x};
+    for (size_t i = 0; i < 4; i++) {
+        rq_graph_tensor(&graph, nodes[i], RQ_SLOT_ZERO_POINT)->dim[0]++;
+        expect_refusal(names[i], "zero_point has ");
+        rq_graph_tensor(&graph, nodes[i], RQ_SLOT_ZERO_POINT)->dim[0]--;
+    }
+    rq_graph_tensor(&graph, mul, RQ_SLOT_SCALE)->dim[0] = 1;
+    expect_refusal("mul:", "scale has 1 in dimension 0, it must have 2");
+    rq_graph_tensor(&graph, mul, RQ_SLOT_SCALE)->dim[0] = 2;
+    graph.nodes[mul].input[1] = x;
+    expect_refusal("mul:", "the gate is 9x11x3 (HxWxC), it must be 1x1x3");
+    graph.nodes[mul].input[1] = real;
+    expect_refusal("mul:", "qmul takes U8, real gives F32");
+    graph.nodes[mul].input[1] = gate;
+    graph.nodes[gate].input[0] = pool;
+    expect_refusal("gate:", "qsigmoid takes F32, pool gives U8");
 }
 
 static void test_shapes__integer_chain(void **state)
@@ -400,7 +461,9 @@ int main(void)
         TEST(test_shapes__squeeze_and_excitation),
         TEST(test_shapes__head),
         TEST(test_shapes__fake_quant),
+        TEST(test_shapes__zero_point_behind_relu_or_sigmoid),
         TEST(test_shapes__integer_chain),
+        TEST(test_shapes__integer_gate),
         TEST(test_shapes__dtypes_of_values),
         TEST(test_shapes__whole_graph),
     };

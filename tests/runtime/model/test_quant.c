@@ -60,6 +60,117 @@ static void test_scales__floor_and_nan(void **state)
     assert_true(isnan(rq_weight_scale(NAN, 0.0, 1.0)));
 }
 
+/* The range holds 0 and 0 is a level, so that relu and borders are exact. */
+static void test_activation_qparams__hold_zero(void **state)
+{
+    (void)state;
+    const struct {
+        float min, max;
+        int zero_point;
+    } cases[] = {
+        {0.0f, 6.0f, 0},    {0.5f, 6.0f, 0},     {-1.0f, 4.0f, 51}, {-1.0f, 3.0f, 64},
+        {-2.0f, 0.0f, 255}, {-2.0f, -1.0f, 255}, {0.0f, 0.0f, 0},   {-1e-20f, 0.0f, 0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const rq_qparams q = rq_activation_qparams(cases[i].min, cases[i].max);
+        const double lo = fmin((double)cases[i].min, 0.0), hi = fmax((double)cases[i].max, 0.0);
+        assert_int_equal(q.zero_point, cases[i].zero_point);
+        assert_true(q.scale == fmaxf((float)((hi - lo) / 255.0), RQ_SCALE_MIN));
+        if (q.scale > RQ_SCALE_MIN) { /* the ends are half a level away at most */
+            assert_close((double)q.scale * (0 - q.zero_point), lo, 0.501 * (double)q.scale, 0.0);
+            assert_close((double)q.scale * (255 - q.zero_point), hi, 0.501 * (double)q.scale, 0.0);
+        }
+    }
+    assert_true(rq_activation_qparams(0.0f, 6.0f).scale == rq_activation_scale(6.0));
+    assert_true(isnan(rq_activation_qparams(0.0f, NAN).scale));
+}
+
+static void test_quantize_activation__with_zero_point(void **state)
+{
+    (void)state;
+    assert_int_equal(rq_quantize_activation(0.0f, 4.0f, 100), 100);
+    assert_int_equal(rq_quantize_activation(0.625f, 4.0f, 100), 102); /* 2.5 to even, then 100 */
+    assert_int_equal(rq_quantize_activation(-0.625f, 4.0f, 100), 98);
+    assert_int_equal(rq_quantize_activation(-25.25f, 4.0f, 100), 0);
+    assert_int_equal(rq_quantize_activation(-1e30f, 4.0f, 100), 0);
+    assert_int_equal(rq_quantize_activation(38.75f, 4.0f, 100), 255);
+    assert_int_equal(rq_quantize_activation(INFINITY, 4.0f, 100), 255);
+    assert_int_equal(rq_quantize_activation(NAN, 4.0f, 100), 0);
+    assert_int_equal(rq_quantize_activation(63.75f, 4.0f, 0), 255);
+}
+
+/* The rule of pooling and of gates gives the nearest level, up to half a unit of acc. */
+static void test_pool_rule__moves_zero_points(void **state)
+{
+    (void)state;
+    rq_error err = RQ_ERROR_INIT;
+    rq_random random = {3};
+    for (int i = 0; i < 2000; i++) {
+        const rq_qparams x = {(float)(0.01 + rq_random_unit(&random)),
+                              (uint8_t)rq_random_below(&random, 256)};
+        const rq_qparams y = {x.scale * (float)(0.1 + rq_random_unit(&random)),
+                              (uint8_t)rq_random_below(&random, 256)};
+        const int64_t n = 1 + (int64_t)rq_random_below(&random, 50);
+        rq_rule rule;
+        assert_ok(rq_pool_rule(&rule, x, y, n, &err), &err);
+        int32_t acc = 0;
+        for (int64_t k = 0; k < n; k++)
+            acc += (int32_t)rq_random_below(&random, 256);
+        const double mean = (double)x.scale * ((double)acc / (double)n - x.zero_point);
+        const double q = fmin(fmax(mean / (double)y.scale + y.zero_point, 0.0), 255.0);
+        const double unit = (double)x.scale / ((double)y.scale * (double)n);
+        assert_close(rq_requantize_u8(acc, rule.bias, rule.multiplier), q, 0.501 + 0.5 * unit, 0.0);
+    }
+    rq_rule rule;
+    const rq_qparams plain = {0.5f, 0}, half = {0.25f, 0};
+    assert_ok(rq_pool_rule(&rule, plain, half, 49, &err), &err);
+    assert_int_equal(rule.bias, 0);
+    assert_true(rule.multiplier == (float)(0.5 / (0.25 * 49.0)));
+}
+
+static void test_gate_rule__moves_zero_points(void **state)
+{
+    (void)state;
+    rq_error err = RQ_ERROR_INIT;
+    rq_random random = {4};
+    for (int i = 0; i < 2000; i++) {
+        const rq_qparams x = {(float)(0.01 + rq_random_unit(&random)),
+                              (uint8_t)rq_random_below(&random, 256)};
+        const rq_qparams y = {x.scale * (float)(0.1 + rq_random_unit(&random)),
+                              (uint8_t)rq_random_below(&random, 256)};
+        const int q_x = (int)rq_random_below(&random, 256), g = (int)rq_random_below(&random, 256);
+        rq_rule rule;
+        assert_ok(rq_gate_rule(&rule, x, y, &err), &err);
+        const double real = (double)x.scale * (q_x - x.zero_point) * (double)g / 255.0;
+        const double q = fmin(fmax(real / (double)y.scale + y.zero_point, 0.0), 255.0);
+        const int32_t acc = (q_x - x.zero_point) * g;
+        assert_close(rq_requantize_u8(acc, rule.bias, rule.multiplier), q, 0.53, 0.0);
+        assert_true(abs(acc) <=
+                    rq_rule_bound(&rule, -255 * x.zero_point, 255 * (255 - x.zero_point)));
+    }
+}
+
+static void test_rules__refuse_what_leaves_s32(void **state)
+{
+    (void)state;
+    rq_error err = RQ_ERROR_INIT;
+    rq_rule rule;
+    const rq_qparams one = {1.0f, 200}, huge = {1e30f, 200}, tiny = {RQ_SCALE_MIN, 0};
+    assert_fails(rq_pool_rule(&rule, one, one, INT32_MAX / 255 + 1, &err), RQ_ERR_RANGE, &err);
+    assert_fails(rq_pool_rule(&rule, one, huge, 4, &err), RQ_ERR_RANGE, &err);
+    assert_says(&err, "leave s32");
+    assert_fails(rq_gate_rule(&rule, one, huge, &err), RQ_ERR_RANGE, &err);
+    assert_says(&err, "more than 2^30");
+    const rq_qparams largest = {3e38f, 0};
+    assert_fails(rq_pool_rule(&rule, tiny, largest, 1000, &err), RQ_ERR_RANGE, &err);
+    assert_says(&err, "multiplier 0");
+    assert_fails(rq_gate_rule(&rule, largest, tiny, &err), RQ_ERR_RANGE, &err);
+    assert_says(&err, "multiplier inf");
+    const rq_rule bound = {-30, 1.0f};
+    assert_int_equal(rq_rule_bound(&bound, -10, 100), 100);
+    assert_int_equal(rq_rule_bound(&bound, -80, 100), 110);
+}
+
 static void test_weight_scale__makes_room_for_the_bias(void **state)
 {
     (void)state;
@@ -314,6 +425,48 @@ static void test_layer_integer_bias__takes_zero_points_off(void **state)
     assert_says(&err, "layer: channel 3: bias");
 }
 
+/* z_y * s_y is part of the bias, z_x * sum of weights is taken off it. */
+static void test_layer__zero_points_of_values(void **state)
+{
+    (void)state;
+    layer_data data;
+    fill(&data);
+    const uint8_t z_x = 37, z_y = 111;
+    const float s_x = 0.02f, s_y = 0.05f;
+    rq_layer_view plain = view_of(&data), view = plain;
+    view.in_zero_point = &z_x;
+    view.out_zero_point = &z_y;
+    view.out_scale = &s_y;
+    float scale[OC];
+    int8_t q[OC * CHANNEL];
+    rq_error err = RQ_ERROR_INIT;
+    rq_layer_weight_scales(&view, s_x, scale);
+    rq_layer_quantize(&view, scale, q);
+    for (int oc = 0; oc < OC; oc++) {
+        int64_t sum = 0;
+        for (int i = 0; i < CHANNEL; i++)
+            sum += q[oc * CHANNEL + i];
+        const double bias = rq_layer_bias(&plain, oc) + 111.0 * (double)s_y;
+        assert_close(rq_layer_bias(&view, oc), bias, 1e-12, 0.0);
+        int32_t b = 0;
+        const double step = (double)s_x * (double)scale[oc];
+        assert_ok(
+            rq_layer_integer_bias(&view, oc, s_x, scale[oc], q + oc * CHANNEL, NULL, &b, &err),
+            &err);
+        assert_int_equal(b, (int64_t)rint(bias / step) - 37 * sum);
+        /* numbers whose zero point is taken off already */
+        assert_ok(rq_layer_integer_bias(&view, oc, s_x, scale[oc], NULL, NULL, &b, &err), &err);
+        assert_int_equal(b, (int64_t)rint(bias / step));
+    }
+    /* a dead channel's scale makes room for the zero point too */
+    for (int i = 0; i < CHANNEL; i++)
+        data.weight[i] = 0.0f;
+    rq_layer_weight_scales(&view, s_x, scale);
+    int32_t b = 0;
+    assert_ok(rq_layer_integer_bias(&view, 0, s_x, scale[0], NULL, NULL, &b, &err), &err);
+    assert_close((double)b * (double)s_x * (double)scale[0], rq_layer_bias(&view, 0), 0.0, 1e-6);
+}
+
 /* ---- views gathered from a graph ---- */
 
 static void add(rq_graph *graph, rq_op op, const char *name, int input)
@@ -373,6 +526,67 @@ static void test_layer_view_init__gathers_conv_and_batch_norm(void **state)
     rq_model_deinit(&model);
 }
 
+/* A conv between two quantizers with zero points; padding is refused there. */
+static void test_layer_view_init__gathers_zero_points(void **state)
+{
+    (void)state;
+    rq_model model = RQ_MODEL_INIT;
+    rq_graph *graph = &model.graph;
+    const int64_t wei[4] = {OC, 3, 1, 1}, vector[1] = {OC}, one[1] = {1};
+    rq_error err = RQ_ERROR_INIT;
+    add(graph, RQ_OP_INPUT, "input", 0);
+    for (int node = 1; node <= 3; node++) {
+        add(graph, node == 2 ? RQ_OP_CONV : RQ_OP_FAKE_QUANT, rq_test_path("node%d", node),
+            node - 1);
+        if (node == 2) {
+            graph->nodes[2].conv = (rq_conv_attr){{1, 1}, {1, 1}, {0, 0}, {1, 1}, 1};
+            (void)param(graph, RQ_SLOT_WEIGHT, 4, wei, 0.5f);
+            (void)param(graph, RQ_SLOT_WEIGHT_SCALE, 1, vector, 0.1f);
+            continue;
+        }
+        (void)param(graph, RQ_SLOT_SCALE, 1, one, 0.25f);
+        assert_ok(rq_graph_add_param(graph, node, RQ_SLOT_ZERO_POINT, RQ_U8, 1, one, &err), &err);
+        *(uint8_t *)rq_graph_tensor(graph, node, RQ_SLOT_ZERO_POINT)->data = (uint8_t)(10 * node);
+    }
+    rq_layer_view view;
+    assert_ok(rq_layer_view_init(&view, &model, 2, &err), &err);
+    assert_int_equal(*view.in_zero_point, 10);
+    assert_int_equal(*view.out_zero_point, 30);
+    assert_true(*view.out_scale == 0.25f);
+    assert_close(rq_layer_bias(&view, 0), 7.5, 0.0, 0.0);
+    graph->nodes[2].conv.pad[1] = 1;
+    assert_fails(rq_layer_view_init(&view, &model, 2, &err), RQ_ERR_MODEL, &err);
+    assert_says(&err, "node2: pads node1, which has a zero point");
+    graph->nodes[2].slot[RQ_SLOT_WEIGHT_SCALE] = -1; /* a float layer reads real values */
+    assert_ok(rq_layer_view_init(&view, &model, 2, &err), &err);
+    assert_null(view.in_zero_point);
+    assert_null(view.out_zero_point);
+    rq_model_deinit(&model);
+}
+
+static void test_is_matrix__layers_that_give_real_values(void **state)
+{
+    (void)state;
+    const rq_shape pixel = {4, 1, 1, 8, RQ_F32}, image = {4, 2, 1, 8, RQ_F32};
+    const rq_node linear = {.op = RQ_OP_LINEAR};
+    const rq_node conv = {.op = RQ_OP_CONV, .conv = {{1, 1}, {2, 2}, {0, 0}, {1, 1}, 1}};
+    assert_true(rq_is_matrix(&linear, &pixel));
+    assert_true(rq_is_matrix(&conv, &pixel));
+    assert_false(rq_is_matrix(&conv, &image));
+    rq_node other = conv;
+    other.conv.groups = 2;
+    assert_false(rq_is_matrix(&other, &pixel));
+    other = conv;
+    other.conv.kernel[1] = 3;
+    assert_false(rq_is_matrix(&other, &pixel));
+    other = conv;
+    other.conv.pad[0] = 1;
+    assert_false(rq_is_matrix(&other, &pixel));
+    other = conv;
+    other.op = RQ_OP_RELU;
+    assert_false(rq_is_matrix(&other, &pixel));
+}
+
 static void test_layer_view_init__refuses(void **state)
 {
     (void)state;
@@ -412,6 +626,11 @@ int main(void)
         cmocka_unit_test(test_round_u8__clamps),
         cmocka_unit_test(test_round_s8__clamps),
         cmocka_unit_test(test_scales__floor_and_nan),
+        cmocka_unit_test(test_activation_qparams__hold_zero),
+        cmocka_unit_test(test_quantize_activation__with_zero_point),
+        cmocka_unit_test(test_pool_rule__moves_zero_points),
+        cmocka_unit_test(test_gate_rule__moves_zero_points),
+        cmocka_unit_test(test_rules__refuse_what_leaves_s32),
         cmocka_unit_test(test_weight_scale__makes_room_for_the_bias),
         cmocka_unit_test(test_integer_bias__rounds_half_to_even),
         cmocka_unit_test(test_integer_bias__refuses_what_does_not_fit),
@@ -423,7 +642,10 @@ int main(void)
         cmocka_unit_test(test_layer_quantize__large_layer_in_threads),
         cmocka_unit_test(test_layer__dead_channels),
         cmocka_unit_test(test_layer_integer_bias__takes_zero_points_off),
+        cmocka_unit_test(test_layer__zero_points_of_values),
         cmocka_unit_test(test_layer_view_init__gathers_conv_and_batch_norm),
+        cmocka_unit_test(test_layer_view_init__gathers_zero_points),
+        cmocka_unit_test(test_is_matrix__layers_that_give_real_values),
         cmocka_unit_test(test_layer_view_init__refuses),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -93,7 +93,8 @@ static inline void zip_finish(zip_builder *zip, int with_zip64)
         zip_put(zip, with_zip64 ? UINT32_MAX : item->size, 4);
         zip_put(zip, strlen(item->name), 2);
         zip_put(zip, with_zip64 ? 28 + 6 : 0, 2);
-        zip_put(zip, 0, 2 + 2 + 2 + 4);
+        zip_put(zip, 0, 6); /* comment, disk, attributes */
+        zip_put(zip, 0, 4);
         zip_put(zip, with_zip64 ? UINT32_MAX : item->header, 4);
         zip_put_bytes(zip, item->name, strlen(item->name));
         if (with_zip64) { /* behind a field that is of no interest */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "runtime/model/arch.h"
+#include "runtime/model/tensorfile.h"
 #include "tests/runtime/session/tiny_models.h"
 
 static rq_error err;
@@ -36,7 +37,7 @@ static void check_opens(unsigned forms)
 {
     rq_model opened;
     assert_ok(rq_model_save(&model, path, &err), &err);
-    assert_ok(rq_open_model(&opened, path, forms, &err), &err);
+    assert_ok(rq_open_model(&opened, path, NULL, forms, &err), &err);
     assert_int_equal(opened.form, model.form);
     rq_model_deinit(&opened);
 }
@@ -45,7 +46,7 @@ static void check_refused(unsigned forms, const char *part)
 {
     rq_model opened;
     assert_ok(rq_model_save(&model, path, &err), &err);
-    assert_fails(rq_open_model(&opened, path, forms, &err), RQ_ERR_MODEL, &err);
+    assert_fails(rq_open_model(&opened, path, NULL, forms, &err), RQ_ERR_MODEL, &err);
     assert_memory_equal(err.text, path, strlen(path));
     assert_says(&err, part);
 }
@@ -98,24 +99,56 @@ static void test_open_model__names_a_missing_file(void **state)
 {
     (void)state;
     rq_model opened;
-    assert_fails(rq_open_model(&opened, path, RQ_ANY_FORM, &err), RQ_ERR_IO, &err);
+    assert_fails(rq_open_model(&opened, path, NULL, RQ_ANY_FORM, &err), RQ_ERR_IO, &err);
     assert_says(&err, path);
 }
 
-static void test_require_arch__compares_networks(void **state)
+/* Open the file as a command with -a and --classes would. */
+static rq_status open_asked(const char *arch, int64_t classes)
+{
+    rq_model opened;
+    const rq_open_options asked = {arch, classes};
+    const rq_status status = rq_open_model(&opened, path, &asked, RQ_ANY_FORM, &err);
+    if (!status)
+        rq_model_deinit(&opened);
+    return status;
+}
+
+static void test_open_model__compares_networks(void **state)
 {
     (void)state;
     assert_ok(rq_arch_build(&model, "repvgg:depth=1,2;width=8,8;classes=3", 5, &err), &err);
-    assert_ok(rq_require_arch(&model, path, NULL, &err), &err);
-    assert_ok(rq_require_arch(&model, path, "repvgg:depth=1,2;width=8,8;classes=3", &err), &err);
-    assert_ok(rq_require_arch(&model, path, "repvgg:width=8,8;depth=1,2;stride=2,2", &err), &err);
-    assert_fails(rq_require_arch(&model, path, "repvgg:depth=1,3;width=8,8", &err), RQ_ERR_MODEL,
-                 &err);
+    assert_ok(rq_model_save(&model, path, &err), &err);
+    assert_ok(open_asked(NULL, 0), &err);
+    assert_ok(open_asked("repvgg:depth=1,2;width=8,8;classes=3", 0), &err);
+    assert_ok(open_asked("repvgg:width=8,8;depth=1,2;stride=2,2", 5), &err);
+    assert_fails(open_asked("repvgg:depth=1,3;width=8,8", 0), RQ_ERR_MODEL, &err);
     assert_says(&err, path);
-    assert_fails(rq_require_arch(&model, path, "repvgg:depth=1,2;width=8,8;se=pre/4", &err),
-                 RQ_ERR_MODEL, &err);
-    assert_fails(rq_require_arch(&model, path, "RepVGG-A0", &err), RQ_ERR_MODEL, &err);
-    assert_fails(rq_require_arch(&model, path, "RepVGG-A9", &err), RQ_ERR_USAGE, &err);
+    assert_fails(open_asked("repvgg:depth=1,2;width=8,8;se=pre/4", 0), RQ_ERR_MODEL, &err);
+    assert_fails(open_asked("RepVGG-A0", 0), RQ_ERR_MODEL, &err);
+    assert_fails(open_asked("RepVGG-A9", 0), RQ_ERR_USAGE, &err);
+    assert_fails(open_asked(NULL, 3), RQ_ERR_MODEL, &err);
+    assert_says(&err, "has 5 classes, not the 3 of --classes");
+}
+
+static void test_open_model__takes_checkpoints(void **state)
+{
+    (void)state;
+    static const char arch[] = "repvgg:depth=1,2;width=8,8;classes=5";
+    assert_ok(rq_arch_build_deploy(&model, arch, 0, &err), &err);
+    assert_ok(rq_tensorfile_write(path, model.graph.params, model.graph.n_params, NULL, 0, &err),
+              &err);
+    assert_ok(open_asked(arch, 0), &err);
+    assert_ok(open_asked("repvgg:depth=1,2;width=8,8", 5), &err);
+    assert_fails(open_asked(NULL, 0), RQ_ERR_USAGE, &err);
+    assert_says(&err, "a checkpoint does not say its architecture");
+    assert_fails(open_asked("repvgg:depth=1,2;width=8,8", 0), RQ_ERR_MODEL, &err);
+    assert_says(&err, "it loads with --classes 5");
+    rq_model opened;
+    const rq_open_options asked = {arch, 0};
+    assert_fails(rq_open_model(&opened, path, &asked, 1u << RQ_FORM_TRAIN, &err), RQ_ERR_MODEL,
+                 &err);
+    assert_says(&err, "form is deploy");
 }
 
 static void test_require_classes__compares_numbers_and_names(void **state)
@@ -159,7 +192,8 @@ int main(void)
         TEST(test_open_model__refuses_a_scale_of_zero),
         TEST(test_open_model__refuses_a_negative_weight_scale),
         TEST(test_open_model__names_a_missing_file),
-        TEST(test_require_arch__compares_networks),
+        TEST(test_open_model__compares_networks),
+        TEST(test_open_model__takes_checkpoints),
         TEST(test_require_classes__compares_numbers_and_names),
         TEST(test_open_session__names_the_file),
     };
