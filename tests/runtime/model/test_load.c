@@ -288,6 +288,41 @@ static void test_load__refuses_inserted_batch_norms(void **state)
     assert_says(&err, "batch norms were inserted");
 }
 
+/* Floats are read where they lie in the file, which stays open when another takes its name. */
+static void test_load__views(void **state)
+{
+    (void)state;
+    assert_ok(load(SMALL, 0), &err);
+    const rq_mapping *mapping = &loaded.graph.owned->mapping;
+    for (int i = 0; i < loaded.graph.n_params; i++) {
+        const rq_tensor *tensor = &loaded.graph.params[i].tensor;
+        const unsigned char *data = tensor->data;
+        const bool is_view = data >= mapping->data && data < mapping->data + mapping->size_bytes;
+        assert_int_equal(is_view, tensor->dtype == RQ_F32);
+    }
+    assert_ok(rq_tensorfile_write(path, NULL, 0, NULL, 0, &err), &err);
+    for (int i = 0; i < loaded.graph.n_nodes; i++)
+        rq_graph_release_node(&loaded.graph, i);
+    check_same(RQ_FORM_TRAIN);
+}
+
+static void test_load__no_memory(void **state)
+{
+    (void)state;
+    assert_ok(load(SMALL, 0), &err);
+    const rq_load_options options = {SMALL, 0};
+    rq_status status = RQ_ERR_NOMEM;
+    for (long n = 0; status; n++) {
+        rq_model_deinit(&loaded);
+        rq_alloc_test_fail_after(n);
+        status = rq_model_from_checkpoint(&loaded, path, &options, &err);
+        rq_alloc_test_fail_after(-1);
+        assert_true(!status || status == RQ_ERR_NOMEM);
+        assert_true(!status || !loaded.graph.owned);
+    }
+    check_same(RQ_FORM_TRAIN);
+}
+
 static void test_fill__a_model_that_was_built(void **state)
 {
     (void)state;
@@ -320,6 +355,8 @@ int main(void)
         TEST(test_load__names_an_architecture_that_fits),
         TEST(test_load__refuses_no_and_unknown_architectures),
         TEST(test_load__refuses_inserted_batch_norms),
+        TEST(test_load__views),
+        TEST(test_load__no_memory),
         TEST(test_fill__a_model_that_was_built),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
