@@ -5,6 +5,7 @@
 
 #include "cli/commands.h"
 #include "cli/console.h"
+#include "runtime/base/interrupt.h"
 
 static const char program[] = "repqat";
 
@@ -134,6 +135,8 @@ static int exit_code(rq_status status)
         return 2;
     case RQ_ERR_GATE:
         return 3;
+    case RQ_ERR_INTERRUPTED: /* as shells have it */
+        return 128 + rq_interrupt_signal();
     default:
         return 1;
     }

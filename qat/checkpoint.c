@@ -1,4 +1,4 @@
-/* Parameters and velocities by name. */
+/* All tensors of a run by name, as one list for both ways; and the numbers beside them. */
 #include "qat/checkpoint.h"
 
 #include <stdio.h>
@@ -8,56 +8,139 @@
 #include "runtime/base/options.h"
 #include "runtime/model/tensorfile.h"
 
-#define FORMAT "repqat-checkpoint"
+#define FORMAT  "repqat-checkpoint"
+#define VERSION "2"
 
-static rq_status velocity_name(rq_arena *arena, const char *param, const char **out, rq_error *err)
+/* ---- the tensors ---- */
+
+typedef struct tensor_list {
+    rq_arena arena;
+    rq_param *tensors; /* data: where the values stand in memory */
+    int n;
+} tensor_list;
+
+static rq_status add(tensor_list *list, const char *kind, const rq_param *param, void *data,
+                     rq_error *err)
 {
-    *out = rq_arena_printf(arena, "velocity/%s", param);
-    return *out ? RQ_OK : rq_fail(err, RQ_ERR_NOMEM, "out of memory");
+    rq_param *tensor = &list->tensors[list->n++];
+    *tensor = *param;
+    tensor->tensor.data = data;
+    if (kind)
+        tensor->name = rq_arena_printf(&list->arena, "%s/%s", kind, param->name);
+    return tensor->name ? RQ_OK : rq_fail(err, RQ_ERR_NOMEM, "out of memory");
 }
 
-rq_status rq_checkpoint_save(const char *path, const rq_model *model, const rq_optimizer *optimizer,
-                             const rq_progress *progress, const char *run, rq_error *err)
+static rq_status add_param(tensor_list *list, const rq_training *training, int i, rq_error *err)
 {
-    const rq_graph *graph = &model->graph;
-    rq_arena arena = RQ_ARENA_INIT;
-    void *memory = NULL;
-    int n = 0;
-    rq_status status =
-        rq_arena_array(&arena, &memory, 2 * (size_t)graph->n_params, sizeof(rq_param), err);
-    rq_param *tensors = memory;
-    for (int i = 0; i < graph->n_params && status == RQ_OK; i++) {
-        tensors[n++] = graph->params[i];
-        float *velocity = rq_optimizer_state(optimizer, i, 0);
-        if (!velocity)
-            continue;
-        tensors[n].tensor = graph->params[i].tensor;
-        tensors[n].tensor.data = velocity;
-        status = velocity_name(&arena, graph->params[i].name, &tensors[n++].name, err);
+    const rq_param *param = &training->model->graph.params[i];
+    rq_status status = add(list, NULL, param, param->tensor.data, err);
+    for (int k = 0; k < rq_optimizer_n_states(training->optimizer) && status == RQ_OK; k++) {
+        float *state = rq_optimizer_state(training->optimizer, i, k);
+        if (state)
+            status = add(list, rq_optimizer_state_name(training->optimizer, k), param, state, err);
     }
-    char epoch[16], best[40];
-    (void)snprintf(epoch, sizeof epoch, "%d", progress->epoch);
-    (void)snprintf(best, sizeof best, "%.17g", progress->best_top1);
-    const rq_text_pair metadata[] = {
-        {"format", FORMAT}, {"epoch", epoch}, {"best_top1", best}, {"run", run}};
-    if (status == RQ_OK)
-        status = rq_tensorfile_write(path, tensors, n, metadata, 4, err);
-    rq_arena_deinit(&arena);
+    if (status == RQ_OK && training->ema)
+        status = add(list, "ema", param, rq_ema_values(training->ema, i), err);
     return status;
 }
 
-/* The tensor of this name, which must be like another; verified, so that copying it cannot fail. */
-static rq_status find_like(rq_tensorfile *file, const char *name, const rq_tensor *like,
-                           rq_tensor *out, rq_error *err)
+/* To be deinitialised by the caller in any case. */
+static rq_status list_tensors(tensor_list *list, const rq_training *training, rq_error *err)
 {
-    const rq_status status = rq_tensorfile_find(file, name, out, err);
-    if (status != RQ_OK)
-        return status;
-    if (out->dtype != like->dtype || out->rank != like->rank ||
-        memcmp(out->dim, like->dim, (size_t)like->rank * sizeof *like->dim) != 0)
-        return rq_fail(err, RQ_ERR_FILE, "%s has another shape than the model's", name);
-    return RQ_OK;
+    const int n_params = training->model->graph.n_params;
+    void *tensors = NULL;
+    *list = (tensor_list){RQ_ARENA_INIT, NULL, 0};
+    rq_status status = rq_arena_array(
+        &list->arena, &tensors, (size_t)n_params * (2 + RQ_MAX_STATES), sizeof(rq_param), err);
+    list->tensors = tensors;
+    for (int i = 0; i < n_params && status == RQ_OK; i++)
+        status = add_param(list, training, i, err);
+    return status;
 }
+
+/* ---- the numbers ---- */
+
+typedef struct field {
+    const char *key;
+    size_t offset;
+    bool is_count; /* int64_t, at least 0; else a double from min to max */
+    double min, max;
+} field;
+
+#define COUNT(name)                                                                                \
+    {                                                                                              \
+#name, offsetof(rq_progress, name), true, 0.0, 0.0                                         \
+    }
+#define NUMBER(name, lo, hi)                                                                       \
+    {                                                                                              \
+#name, offsetof(rq_progress, name), false, (lo), (hi)                                      \
+    }
+static const field fields[] = {
+    COUNT(epoch),
+    COUNT(step),
+    COUNT(total_steps),
+    NUMBER(best_top1, -1.0, 100.0),
+    NUMBER(best_ema_top1, -1.0, 100.0),
+    NUMBER(last_top1, -1.0, 100.0),
+    NUMBER(last_top5, -1.0, 100.0),
+    NUMBER(seconds, 0.0, 1e12),
+    NUMBER(meters.loss, -1e300, 1e300),
+    COUNT(meters.counted),
+    COUNT(meters.top1),
+    COUNT(meters.top5),
+};
+enum { N_FIELDS = sizeof fields / sizeof fields[0], NUMBER_BYTES = 40, N_OTHERS = 4 };
+static const int64_t MAX_COUNT = (int64_t)1 << 48;
+
+static void print_field(const field *f, const rq_progress *progress, char *text)
+{
+    const char *at = (const char *)progress + f->offset;
+    if (f->is_count)
+        (void)snprintf(text, NUMBER_BYTES, "%lld", (long long)*(const int64_t *)(const void *)at);
+    else
+        (void)snprintf(text, NUMBER_BYTES, "%.17g", *(const double *)(const void *)at);
+}
+
+static bool parse_field(const field *f, const char *text, rq_progress *progress)
+{
+    void *at = (char *)progress + f->offset;
+    if (!text)
+        return false;
+    return f->is_count ? rq_parse_int(text, 0, MAX_COUNT, at)
+                       : rq_parse_float(text, f->min, f->max, at);
+}
+
+static bool read_progress(const rq_tensorfile *file, rq_progress *progress)
+{
+    for (size_t i = 0; i < N_FIELDS; i++)
+        if (!parse_field(&fields[i], rq_tensorfile_metadata(file, fields[i].key), progress))
+            return false;
+    return true;
+}
+
+/* ---- saving ---- */
+
+rq_status rq_training_save(const char *path, const rq_training *training,
+                           const rq_progress *progress, const char *run, rq_error *err)
+{
+    char numbers[N_FIELDS][NUMBER_BYTES], steps[NUMBER_BYTES];
+    rq_text_pair metadata[N_OTHERS + N_FIELDS] = {
+        {"format", FORMAT}, {"version", VERSION}, {"run", run}, {"optimizer_steps", steps}};
+    (void)snprintf(steps, sizeof steps, "%lld", (long long)rq_optimizer_steps(training->optimizer));
+    for (size_t i = 0; i < N_FIELDS; i++) {
+        print_field(&fields[i], progress, numbers[i]);
+        metadata[N_OTHERS + i] = (rq_text_pair){fields[i].key, numbers[i]};
+    }
+    tensor_list list;
+    rq_status status = list_tensors(&list, training, err);
+    if (status == RQ_OK)
+        status =
+            rq_tensorfile_write(path, list.tensors, list.n, metadata, N_OTHERS + N_FIELDS, err);
+    rq_arena_deinit(&list.arena);
+    return status;
+}
+
+/* ---- loading ---- */
 
 /* Show both descriptions from the first word that differs. */
 static rq_status fail_other_run(const char *saved, const char *run, rq_error *err)
@@ -71,78 +154,96 @@ static rq_status fail_other_run(const char *saved, const char *run, rq_error *er
                    run + word);
 }
 
-static rq_status read_progress(const rq_tensorfile *file, rq_progress *progress, const char *run,
-                               rq_error *err)
+/* run NULL: any. */
+static rq_status read_header(const rq_tensorfile *file, rq_progress *progress,
+                             int64_t *optimizer_steps, const char *run, rq_error *err)
 {
     const char *format = rq_tensorfile_metadata(file, "format");
+    const char *version = rq_tensorfile_metadata(file, "version");
     const char *saved_run = rq_tensorfile_metadata(file, "run");
-    const char *epoch = rq_tensorfile_metadata(file, "epoch");
-    const char *best = rq_tensorfile_metadata(file, "best_top1");
-    int64_t epochs;
-    if (!format || strcmp(format, FORMAT) != 0 || !saved_run || !epoch || !best ||
-        !rq_tensorfile_is_guarded(file) || !rq_parse_int(epoch, 0, 1 << 30, &epochs) ||
-        !rq_parse_float(best, -1.0, 100.0, &progress->best_top1))
+    const char *steps = rq_tensorfile_metadata(file, "optimizer_steps");
+    const bool is_ours = format && strcmp(format, FORMAT) == 0 && rq_tensorfile_is_guarded(file);
+    if (is_ours && (!version || strcmp(version, VERSION) != 0))
+        return rq_fail(err, RQ_ERR_FILE, "a training checkpoint of version %.16s, this reads %s",
+                       version ? version : "1", VERSION);
+    if (!is_ours || !saved_run || !steps || !rq_parse_int(steps, 0, MAX_COUNT, optimizer_steps) ||
+        !read_progress(file, progress))
         return rq_fail(err, RQ_ERR_FILE, "not a training checkpoint");
-    if (strcmp(saved_run, run) != 0)
-        return fail_other_run(saved_run, run, err);
-    progress->epoch = (int)epochs;
+    return !run || strcmp(saved_run, run) == 0 ? RQ_OK : fail_other_run(saved_run, run, err);
+}
+
+/* The file's tensor of this name, which must be alike; verified, so that copying it cannot fail. */
+static rq_status find_like(rq_tensorfile *file, const rq_param *like, const void **data,
+                           rq_error *err)
+{
+    rq_tensor found;
+    const rq_tensor *want = &like->tensor;
+    const rq_status status = rq_tensorfile_find(file, like->name, &found, err);
+    if (status != RQ_OK)
+        return status;
+    if (found.dtype != want->dtype || found.rank != want->rank ||
+        memcmp(found.dim, want->dim, (size_t)want->rank * sizeof *want->dim) != 0)
+        return rq_fail(err, RQ_ERR_FILE, "%s has another shape than the model's", like->name);
+    *data = found.data;
     return RQ_OK;
 }
 
-/* A tensor of the file and where it goes. */
-typedef struct restore {
-    rq_tensor from;
-    void *to;
-} restore;
-
-/* All parameters and velocities; items has room for them. */
-static rq_status find_all(rq_tensorfile *file, const rq_model *model, const rq_optimizer *optimizer,
-                          restore *items, int *n_items, rq_arena *arena, rq_error *err)
+/* Find all tensors before the first is copied. */
+static rq_status restore(rq_tensorfile *file, tensor_list *list, rq_error *err)
 {
-    rq_status status = RQ_OK;
-    for (int i = 0; i < model->graph.n_params && status == RQ_OK; i++) {
-        const rq_param *param = &model->graph.params[i];
-        restore *item = &items[(*n_items)++];
-        item->to = param->tensor.data;
-        status = find_like(file, param->name, &param->tensor, &item->from, err);
-        if (status != RQ_OK || !rq_optimizer_state(optimizer, i, 0))
-            continue;
-        const char *name;
-        item = &items[(*n_items)++];
-        item->to = rq_optimizer_state(optimizer, i, 0);
-        status = velocity_name(arena, param->name, &name, err);
-        if (status == RQ_OK)
-            status = find_like(file, name, &param->tensor, &item->from, err);
+    void *memory = NULL;
+    rq_status status = rq_arena_array(&list->arena, &memory, (size_t)list->n, sizeof(void *), err);
+    const void **data = memory;
+    for (int i = 0; i < list->n && status == RQ_OK; i++)
+        status = find_like(file, &list->tensors[i], &data[i], err);
+    if (status != RQ_OK)
+        return status;
+    for (int i = 0; i < list->n; i++) {
+        const rq_tensor *tensor = &list->tensors[i].tensor;
+        memcpy(tensor->data, data[i], rq_tensor_elems(tensor) * rq_dtype_size(tensor->dtype));
     }
-    return status;
+    return RQ_OK;
 }
 
-rq_status rq_checkpoint_load(const char *path, rq_model *model, const rq_optimizer *optimizer,
-                             rq_progress *progress, const char *run, rq_error *err)
+rq_status rq_training_load(const char *path, const rq_training *training, rq_progress *progress,
+                           const char *run, rq_error *err)
 {
     rq_tensorfile *file = NULL;
-    rq_arena arena = RQ_ARENA_INIT;
-    rq_progress saved;
-    void *items = NULL;
-    int n_items = 0;
+    rq_progress saved = RQ_PROGRESS_INIT;
+    int64_t optimizer_steps = 0;
     rq_status status = rq_tensorfile_open(&file, path, err);
     if (status != RQ_OK)
         return status;
-    status = read_progress(file, &saved, run, err);
+    tensor_list list = {RQ_ARENA_INIT, NULL, 0};
+    status = read_header(file, &saved, &optimizer_steps, run, err);
     if (status == RQ_OK)
-        status =
-            rq_arena_array(&arena, &items, 2 * (size_t)model->graph.n_params, sizeof(restore), err);
+        status = list_tensors(&list, training, err);
     if (status == RQ_OK)
-        status = find_all(file, model, optimizer, items, &n_items, &arena, err);
+        status = restore(file, &list, err);
     if (status == RQ_OK) {
-        for (const restore *item = items; n_items > 0; item++, n_items--)
-            memcpy(item->to, item->from.data,
-                   rq_tensor_elems(&item->from) * rq_dtype_size(item->from.dtype));
+        rq_optimizer_set_steps(training->optimizer, optimizer_steps);
         *progress = saved;
     } else {
         rq_error_prefix(err, "%s", path);
     }
     rq_tensorfile_close(file);
-    rq_arena_deinit(&arena);
+    rq_arena_deinit(&list.arena);
+    return status;
+}
+
+rq_status rq_training_peek(const char *path, rq_progress *progress, rq_error *err)
+{
+    rq_tensorfile *file = NULL;
+    rq_progress saved = RQ_PROGRESS_INIT;
+    int64_t optimizer_steps;
+    rq_status status = rq_tensorfile_open(&file, path, err);
+    if (status != RQ_OK)
+        return status;
+    status = read_header(file, &saved, &optimizer_steps, NULL, err);
+    if (status == RQ_OK)
+        *progress = saved;
+    else
+        rq_error_prefix(err, "%s", path);
+    rq_tensorfile_close(file);
     return status;
 }

@@ -1,348 +1,343 @@
-/* Epochs, validation, files. */
+/* Creation, the walk over epochs and steps, and their ends. */
 #include "qat/loop.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "qat/checkpoint.h"
+#include "qat/not_finite.h"
+#include "qat/run.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/file.h"
+#include "runtime/base/interrupt.h"
 #include "runtime/base/log.h"
-#include "runtime/model/quant.h"
-#include "runtime/session/evaluate.h"
-#include "runtime/session/open_model.h"
 
 const char *const rq_precision_names[] = {"f32", "bf16", NULL};
-const char *const rq_augment_names[] = {"auto",   "crop", "weak", "raug15", "pad-crop",
-                                        "cutout", "flip", "none", NULL};
 
-enum {
-    SMALL_IMAGE = 64
-}; /* up to this side, "auto" pads and crops instead of cropping at random sizes */
+/* ---- place ---- */
 
-typedef struct loop {
-    const rq_loop_options *options;
-    rq_model *model;
-    rq_trainer *trainer;
-    rq_optimizer *optimizer;
-    rq_dataset train_set, val_set;
-    rq_loader *train_loader, *val_loader;
-    rq_schedule schedule;
-    rq_progress progress;
-    rq_arena arena;
-    const char *checkpoint; /* path */
-    const char *run;        /* what a checkpoint must have been made with */
-    double train_seconds;
-    size_t train_images;
-    double last_top1, last_top5;
-} loop;
-
-/* Half as wide as the image (DeVries and Taylor's choice for CIFAR-10), in the mean colour. */
-static rq_cutout mean_cutout(const rq_model *model, int size)
+int64_t run_planned_steps(const rq_run *run)
 {
-    rq_cutout cutout = {.side = size / 2};
-    for (int c = 0; c < 3; c++)
-        cutout.fill[c] = rq_pixel_zero_point(model->preprocess.mean[c]);
-    return cutout;
+    return run->progress.total_steps ? run->progress.total_steps
+                                     : run->options->epochs * run->n_batches;
 }
 
-static rq_transform train_transform(const rq_loop_options *options, const rq_model *model)
+int64_t run_planned_epochs(const rq_run *run)
 {
-    const int size = options->resolution ? options->resolution : model->preprocess.crop;
-    rq_transform transform = {
-        .kind = RQ_TRANSFORM_CROP, .resize = model->preprocess.resize, .size = size};
-    switch (options->augment) {
-    case RQ_AUGMENT_AUTO:
-        transform.kind = size <= SMALL_IMAGE ? RQ_TRANSFORM_PAD_CROP : RQ_TRANSFORM_CROP;
-        break;
-    case RQ_AUGMENT_CROP:
-    case RQ_AUGMENT_WEAK:
-        break;
-    case RQ_AUGMENT_RAUG15:
-        transform.randaug = true;
-        break;
-    case RQ_AUGMENT_PAD_CROP:
-        transform.kind = RQ_TRANSFORM_PAD_CROP;
-        break;
-    case RQ_AUGMENT_CUTOUT:
-        transform.kind = RQ_TRANSFORM_PAD_CROP;
-        transform.cutout = mean_cutout(model, size);
-        break;
-    case RQ_AUGMENT_FLIP:
-        transform.kind = RQ_TRANSFORM_FLIP;
-        break;
-    case RQ_AUGMENT_NONE:
-        transform.kind = RQ_TRANSFORM_EVAL;
-        break;
-    }
-    if (size != model->preprocess.crop)
-        transform.resize = size;
-    return transform;
+    return (run_planned_steps(run) + run->n_batches - 1) / run->n_batches;
 }
 
-/* Labels for a model that has none yet. */
-static rq_status name_classes(rq_model *model, const rq_dataset *set, rq_error *err)
+int64_t run_steps_of_epoch(const rq_run *run)
 {
-    void *names = NULL;
-    rq_status status = rq_arena_array(&model->graph.arena, &names, (size_t)set->n_classes,
-                                      sizeof *model->class_names, err);
-    const char **copies = names;
-    for (int i = 0; i < set->n_classes && status == RQ_OK; i++) {
-        copies[i] = rq_arena_strdup(&model->graph.arena, set->class_names[i]);
-        if (!copies[i])
-            status = rq_fail(err, RQ_ERR_NOMEM, "out of memory");
-    }
-    if (status == RQ_OK)
-        model->class_names = copies;
-    return status;
+    const int64_t left = run_planned_steps(run) - run->progress.epoch * run->n_batches;
+    return left < 0 ? 0 : left < run->n_batches ? left : run->n_batches;
 }
 
-/* Is there a folder of validation images (as image/dataset.h names it)? Class folders that stand
- * directly in the folder of images are for training. */
-static bool has_validation(loop *l)
+static double learning_rate(const rq_run *run)
 {
-    static const char *const names[] = {"val", "validation", "test"};
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        const char *path = rq_arena_printf(&l->arena, "%s/%s", l->options->dir, names[i]);
-        if (path && access(path, F_OK) == 0)
-            return true;
-    }
-    return false;
-}
-
-static rq_status open_validation(loop *l, rq_error *err)
-{
-    if (!has_validation(l)) {
-        rq_log(RQ_LOG_WARN, "no validation images in %s: the latest model is kept",
-               l->options->dir);
-        return RQ_OK;
-    }
-    const rq_status status = rq_dataset_open(&l->val_set, l->options->dir, RQ_SPLIT_VAL, err);
-    return status == RQ_OK ? rq_require_classes(l->model, l->model->arch, &l->val_set, err)
-                           : status;
-}
-
-static rq_status open_data(loop *l, rq_error *err)
-{
-    const rq_loop_options *o = l->options;
-    rq_status status = rq_dataset_open(&l->train_set, o->dir, RQ_SPLIT_TRAIN, err);
-    if (status == RQ_OK)
-        status = rq_require_classes(l->model, l->model->arch, &l->train_set, err);
-    if (status == RQ_OK && !l->model->class_names)
-        status = name_classes(l->model, &l->train_set, err);
-    if (status != RQ_OK)
-        return status;
-    if ((size_t)o->batch > l->train_set.n_images)
-        return rq_fail(err, RQ_ERR_USAGE, "batch %d: %s has only %zu images", o->batch,
-                       l->train_set.root, l->train_set.n_images);
-    return open_validation(l, err);
-}
-
-static rq_status open_loaders(loop *l, rq_error *err)
-{
-    const rq_loop_options *o = l->options;
-    const rq_loader_options train = {
-        .transform = train_transform(o, l->model),
-        .batch = o->batch,
-        .workers = o->workers,
-        .shuffle = true,
-        .drop_last = true,
-        .seed = o->seed,
-        .bad_images = o->bad_images,
-        .cache_bytes = RQ_LOADER_CACHE_BYTES,
-    };
-    rq_status status = rq_loader_create(&l->train_loader, &l->train_set, &train, err);
-    if (status != RQ_OK || !l->val_set.n_images)
-        return status;
-    const rq_preprocess *pre = &l->model->preprocess;
-    const rq_loader_options val = {
-        .transform = {.kind = RQ_TRANSFORM_EVAL, .resize = pre->resize, .size = pre->crop},
-        .batch = o->val_batch,
-        .workers = o->workers,
-        .bad_images = o->bad_images,
-        .cache_bytes = RQ_LOADER_CACHE_BYTES,
-    };
-    return rq_loader_create(&l->val_loader, &l->val_set, &val, err);
-}
-
-static rq_status create_trainer(loop *l, rq_error *err)
-{
-    const rq_loop_options *o = l->options;
-    const rq_trainer_options options = {
-        .batch = o->batch,
-        .height = o->resolution,
-        .width = o->resolution,
-        .label_smoothing = o->label_smoothing,
-        .precision = o->precision,
-    };
-    rq_status status = rq_trainer_create(&l->trainer, l->model, &options, err);
-    if (status == RQ_OK)
-        status = rq_optimizer_create(&l->optimizer, l->trainer, l->model, &o->optimizer, err);
-    const int64_t steps = (int64_t)rq_loader_n_batches(l->train_loader);
-    l->schedule = (rq_schedule){
+    const rq_loop_options *o = run->options;
+    const rq_schedule schedule = {
+        .kind = o->schedule,
         .lr = o->lr,
-        .warmup_steps = (int64_t)lround(o->warmup_epochs * (double)steps),
-        .total_steps = o->epochs * steps,
+        .min_lr = o->min_lr,
+        .warmup_steps = llround(o->warmup_epochs * (double)run->n_batches),
+        .total_steps = run_planned_steps(run),
     };
-    return status;
+    return rq_schedule_lr(&schedule, run->progress.epoch * run->n_batches + run->progress.step);
 }
 
-/* ---- resuming ---- */
-
-static rq_status describe_run(loop *l, rq_error *err)
+/* The original freezes after an epoch e (0-based) with e > eighths * epochs // 8: the first frozen
+ * one is the epoch after that. */
+static bool is_frozen(const rq_run *run, int eighths)
 {
-    const rq_loop_options *o = l->options;
-    l->run = rq_arena_printf(
-        &l->arena,
-        "%s form=%s %s images=%zu batch=%d epochs=%d resolution=%d lr=%.9g warmup=%.9g "
-        "momentum=%.9g decay=%.9g nesterov=%d decay_identity=%d bias_lr=%.9g smoothing=%.9g "
-        "augment=%s precision=%s seed=%llu bn_freeze=%d observer_freeze=%d",
-        l->model->arch, rq_form_name(l->model->form), o->run ? o->run : "", l->train_set.n_images,
-        o->batch, o->epochs, o->resolution, o->lr, o->warmup_epochs, o->optimizer.sgd.momentum,
-        o->optimizer.weight_decay, o->optimizer.sgd.nesterov, o->optimizer.rules.decay_identity,
-        o->optimizer.rules.bias_lr, o->label_smoothing, rq_augment_names[o->augment],
-        rq_precision_names[o->precision], (unsigned long long)o->seed, o->bn_freeze_epoch,
-        o->observer_freeze_epoch);
-    return l->run ? RQ_OK : rq_fail(err, RQ_ERR_NOMEM, "out of memory");
-}
-
-static rq_status resume(loop *l, rq_error *err)
-{
-    const char *path = l->options->resume;
-    if (!path)
-        return RQ_OK;
-    if (strcmp(path, "auto") == 0) {
-        path = l->checkpoint;
-        if (access(path, F_OK) != 0)
-            return RQ_OK;
-    }
-    const rq_status status =
-        rq_checkpoint_load(path, l->model, l->optimizer, &l->progress, l->run, err);
-    if (status == RQ_OK)
-        rq_log(RQ_LOG_INFO, "resumed from %s after %d of %d epochs", path, l->progress.epoch,
-               l->options->epochs);
-    return status;
+    return eighths && run->progress.epoch >= eighths * run_planned_epochs(run) / 8 + 2;
 }
 
 /* ---- one epoch ---- */
 
-typedef struct meters {
-    double loss, time;
-    size_t counted, top1, top5, batches;
-} meters;
-
-static void print_progress(const loop *l, int epoch, size_t batch, const meters *m,
-                           const rq_step_result *r, double seconds, double lr)
+static rq_status fail_at_step(const rq_run *run, rq_status status, rq_error *err)
 {
-    const double n = m->counted ? (double)m->counted : 1.0;
-    const double counted = r->n_counted ? (double)r->n_counted : 1.0;
-    rq_log(RQ_LOG_INFO,
-           "Epoch: [%d][%5zu/%zu]\tTime %6.3f (%6.3f)\tLoss %.4e (%.4e)\tAcc@1 %6.2f (%6.2f)\t"
-           "Acc@5 %6.2f (%6.2f)\tlr %.6f",
-           epoch, batch, rq_loader_n_batches(l->train_loader), seconds,
-           m->time / (double)m->batches, r->loss, m->loss / n, 100.0 * r->top1 / counted,
-           100.0 * (double)m->top1 / n, 100.0 * r->top5 / counted, 100.0 * (double)m->top5 / n, lr);
-}
-
-static rq_status train_epoch(loop *l, int epoch, rq_error *err)
-{
-    const rq_loop_options *o = l->options;
-    const size_t n_batches = rq_loader_n_batches(l->train_loader);
-    meters m = {0};
-    rq_trainer_freeze_bn(l->trainer, epoch >= o->bn_freeze_epoch);
-    rq_trainer_observe(l->trainer, epoch < o->observer_freeze_epoch);
-    rq_loader_start(l->train_loader, (uint64_t)epoch, 0);
-    double start = rq_clock();
-    for (size_t i = 0; i < n_batches; i++) {
-        rq_batch batch;
-        rq_step_result result;
-        rq_status status = rq_loader_next(l->train_loader, &batch, err);
-        if (status != RQ_OK)
-            return status;
-        status = rq_trainer_step(l->trainer, batch.pixels, batch.labels, &result, err);
-        if (status != RQ_OK) {
-            rq_error_prefix(err, "epoch %d, step %zu", epoch, i);
-            return status;
-        }
-        const double lr =
-            rq_schedule_lr(&l->schedule, (int64_t)epoch * (int64_t)n_batches + (int64_t)i);
-        status = rq_optimizer_step(l->optimizer, lr, err);
-        if (status != RQ_OK) {
-            rq_error_prefix(err, "epoch %d, step %zu", epoch, i);
-            return status;
-        }
-        const double now = rq_clock(), seconds = now - start;
-        start = now;
-        m.loss += result.loss * result.n_counted;
-        m.time += seconds;
-        m.counted += (size_t)result.n_counted;
-        m.top1 += (size_t)result.top1;
-        m.top5 += (size_t)result.top5;
-        m.batches++;
-        if (o->print_every && i % (size_t)o->print_every == 0)
-            print_progress(l, epoch, i, &m, &result, seconds, lr);
+    const rq_loop_options *o = run->options;
+    if (status == RQ_ERR_RANGE) {
+        const char *layer = rq_first_not_finite(run->trainer, run->model, o->data.batch,
+                                                o->data.resolution, o->data.resolution);
+        char text[sizeof err->text];
+        (void)snprintf(text, sizeof text, "%s", err ? err->text : "");
+        (void)rq_fail(err, status, "%.200s%s%.80s%s%.160s%s", text,
+                      layer ? "; the first layer that is not: " : "", layer ? layer : "",
+                      run->has_state ? "; " : "", run->has_state ? run->checkpoint : "",
+                      run->has_state ? " holds the state before" : "");
     }
-    l->train_seconds += m.time;
-    l->train_images += n_batches * (size_t)o->batch;
-    return RQ_OK;
-}
-
-static rq_status validate(loop *l, rq_error *err)
-{
-    l->last_top1 = l->last_top5 = -1.0;
-    if (!l->val_loader)
-        return RQ_OK;
-    rq_session *session = NULL;
-    rq_session_options options = RQ_SESSION_OPTIONS_INIT;
-    options.batch = l->options->val_batch;
-    rq_status status = rq_session_create(&session, l->model, &options, err);
-    rq_evaluation result;
-    if (status == RQ_OK)
-        status = rq_evaluate(&session, 1, l->val_loader, NULL, NULL, &result, err);
-    rq_session_destroy(session);
-    if (status != RQ_OK)
-        return status;
-    l->last_top1 = result.top1;
-    l->last_top5 = result.top5;
-    rq_log(RQ_LOG_INFO, " * Acc@1 %.3f Acc@5 %.3f", result.top1, result.top5);
-    return RQ_OK;
-}
-
-static rq_status finish_epoch(loop *l, int epoch, rq_error *err)
-{
-    rq_status status = rq_trainer_settle(l->trainer, err);
-    if (status == RQ_OK)
-        status = rq_model_check_finite(l->model, err);
-    if (status == RQ_OK)
-        status = validate(l, err);
-    if (status != RQ_OK)
-        return status;
-    const bool best = !l->val_loader || l->last_top1 > l->progress.best_top1;
-    if (best) {
-        l->progress.best_top1 = l->last_top1;
-        status = rq_model_save(l->model, l->options->output, err);
-    }
-    l->progress.epoch = epoch + 1;
-    if (status == RQ_OK)
-        status =
-            rq_checkpoint_save(l->checkpoint, l->model, l->optimizer, &l->progress, l->run, err);
+    rq_error_prefix(err, "epoch %lld, step %lld", (long long)run->progress.epoch,
+                    (long long)run->progress.step);
     return status;
 }
 
-static rq_status evaluate_only(loop *l, rq_error *err)
+static void count(rq_meters *meters, const rq_step_result *result)
 {
-    if (!l->val_loader)
-        return rq_fail(err, RQ_ERR_FILE, "%s: no validation images", l->options->dir);
-    const rq_status status = rq_trainer_settle(l->trainer, err);
-    return status == RQ_OK ? validate(l, err) : status;
+    meters->loss += result->loss * result->n_counted;
+    meters->counted += result->n_counted;
+    meters->top1 += result->top1;
+    meters->top5 += result->top5;
 }
 
-static void log_profile(const loop *l)
+static void average(rq_run *run)
 {
-    const rq_trainer_profile p = rq_trainer_get_profile(l->trainer);
-    const double n = l->train_images ? (double)l->train_images : 1.0;
+    const rq_ema_options options = {
+        .alpha = run->options->ema,
+        .rule = run->options->ema_rule,
+        .batch = run->options->data.batch,
+        .epochs = (double)run_planned_epochs(run),
+        .warmup_epochs = run->options->warmup_epochs,
+    };
+    const double a = rq_ema_share(&options, run->progress.epoch, run->progress.step);
+    if (run->ema && a > 0.0)
+        rq_ema_update(run->ema, a);
+}
+
+/* One batch; the run's place is then behind it. */
+static rq_status train_step(rq_run *run, rq_step_result *result, rq_error *err)
+{
+    rq_batch batch;
+    rq_status status = rq_loader_next(run->data.train, &batch, err);
+    if (status != RQ_OK)
+        return status;
+    run->lr = learning_rate(run);
+    status =
+        rq_trainer_step_mixed(run->trainer, batch.pixels, batch.labels, batch.mix, result, err);
+    if (status == RQ_OK)
+        status = rq_optimizer_step(run->optimizer, run->lr, err);
+    if (status != RQ_OK)
+        return fail_at_step(run, status, err);
+    average(run);
+    count(&run->progress.meters, result);
+    run->progress.step++;
+    return RQ_OK;
+}
+
+static void take_time(rq_run *run, double seconds)
+{
+    if (run->steps++ == 0)
+        run->first_seconds = seconds;
+    run->epoch_steps++;
+    run->train_seconds += seconds;
+    run->epoch_seconds += seconds;
+}
+
+static void report_step(rq_run *run, double seconds, const rq_step_result *result)
+{
+    const int64_t step = run->progress.step - 1;
+    const rq_step_report report = {
+        .epoch = run->progress.epoch,
+        .step = step,
+        .n_steps = run_steps_of_epoch(run),
+        .lr = run->lr,
+        .seconds = seconds,
+        .mean_seconds = run->epoch_seconds / (double)run->epoch_steps,
+        .batch = run->options->data.batch,
+        .result = result,
+        .meters = &run->progress.meters,
+    };
+    if (run->options->print_every && step % run->options->print_every == 0)
+        rq_train_log_step(&run->log, &report);
+    rq_train_log_bar(&run->log, &report);
+}
+
+static rq_status train_epoch(rq_run *run, rq_error *err)
+{
+    double start = rq_clock();
+    run->epoch_steps = 0;
+    run->epoch_seconds = 0.0;
+    rq_trainer_freeze_bn(run->trainer, is_frozen(run, run->options->bn_freeze_eighths));
+    rq_trainer_observe(run->trainer, !is_frozen(run, run->options->observer_freeze_eighths));
+    rq_loader_start(run->data.train, (uint64_t)run->progress.epoch, (size_t)run->progress.step);
+    while (run->progress.step < run_steps_of_epoch(run)) {
+        rq_step_result result;
+        if (rq_interrupt_signal())
+            return rq_fail(err, RQ_ERR_INTERRUPTED, "interrupted");
+        rq_status status = train_step(run, &result, err);
+        if (status != RQ_OK)
+            return status;
+        const double now = rq_clock();
+        take_time(run, now - start);
+        report_step(run, now - start, &result);
+        start = now;
+        run_watch_budget(run);
+        status = run_save_sometimes(run, err);
+        if (status != RQ_OK)
+            return fail_at_step(run, status, err);
+    }
+    return RQ_OK;
+}
+
+static rq_status finish_epoch(rq_run *run, rq_error *err)
+{
+    rq_progress *p = &run->progress;
+    const double start = rq_clock();
+    rq_epoch_report report = {
+        .epoch = p->epoch,
+        .steps = p->step,
+        .lr = run->lr,
+        .img_per_s =
+            run->epoch_seconds > 0.0
+                ? (double)(run->epoch_steps * run->options->data.batch) / run->epoch_seconds
+                : 0.0,
+        .meters = &p->meters,
+    };
+    const rq_status status = run_keep_best(run, &report, err);
+    if (status == RQ_ERR_MODEL) /* a parameter that is not finite */
+        rq_error_prefix(err, "epoch %lld", (long long)p->epoch);
+    if (status != RQ_OK)
+        return status;
+    rq_train_log_epoch(&run->log, &report);
+    p->last_top1 = report.val_top1;
+    p->last_top5 = report.val_top5;
+    p->epoch++;
+    p->step = 0;
+    p->meters = (rq_meters){0};
+    run->epochs++;
+    run->finish_seconds = rq_clock() - start;
+    run_revise_plan(run);
+    return run_save(run, err);
+}
+
+/* ---- the run ---- */
+
+/* An interrupted run: save where it stands. */
+static rq_status stop(rq_run *run, rq_error *err)
+{
+    const rq_status status = run_save(run, err);
+    if (status != RQ_OK)
+        return status;
+    const char *signal = sigabbrev_np(rq_interrupt_signal());
+    rq_train_log_stop(&run->log, &run->progress, signal ? signal : "signal");
+    return rq_fail(err, RQ_ERR_INTERRUPTED,
+                   "stopped by SIG%s in epoch %lld after %lld of %lld steps; %s holds the state "
+                   "(--resume auto continues)",
+                   signal ? signal : "?", (long long)run->progress.epoch,
+                   (long long)run->progress.step, (long long)run_steps_of_epoch(run),
+                   run->checkpoint);
+}
+
+static rq_status train(rq_run *run, rq_error *err)
+{
+    const rq_loop_options *o = run->options;
+    rq_status status = RQ_OK;
+    rq_log(RQ_LOG_INFO, "options: %s; learning rate in effect: %.9g", run->settings, o->lr);
+    rq_train_log_start(&run->log, &run->progress, run->resumed, o->sets, o->n_sets);
+    rq_interrupt_catch();
+    while (status == RQ_OK && run_steps_of_epoch(run) > 0) {
+        status = train_epoch(run, err);
+        if (status == RQ_OK)
+            status = finish_epoch(run, err);
+    }
+    if (status == RQ_ERR_INTERRUPTED)
+        status = stop(run, err);
+    else if (status != RQ_OK)
+        rq_train_log_stop(&run->log, &run->progress, err ? err->text : "");
+    rq_interrupt_release();
+    return status;
+}
+
+static rq_status evaluate_only(rq_run *run, rq_error *err)
+{
+    if (!run->data.val)
+        return rq_fail(err, RQ_ERR_FILE, "%s: no validation images", run->options->data.dir);
+    const rq_status status = rq_trainer_settle(run->trainer, err);
+    return status == RQ_OK
+               ? run_validate(run, "", &run->progress.last_top1, &run->progress.last_top5, err)
+               : status;
+}
+
+/* ---- creation ---- */
+
+/* OUTPUT with .best_ema in front of its ending. */
+static const char *best_ema_path(rq_arena *arena, const char *output)
+{
+    const char *slash = strrchr(output, '/'), *dot = strrchr(output, '.');
+    const bool has_ending = dot && dot != output && (!slash || dot > slash + 1);
+    const int n = has_ending ? (int)(dot - output) : (int)strlen(output);
+    return rq_arena_printf(arena, "%.*s.best_ema%s", n, output, output + n);
+}
+
+/* What can be wrong about the options alone: found before any work. */
+static rq_status check_outputs(rq_run *run, rq_error *err)
+{
+    const rq_loop_options *o = run->options;
+    run->checkpoint = rq_arena_printf(&run->arena, "%s.ckpt", o->output);
+    run->best_ema = best_ema_path(&run->arena, o->output);
+    if (!run->checkpoint || !run->best_ema)
+        return rq_fail(err, RQ_ERR_NOMEM, "out of memory");
+    if (o->evaluate_only)
+        return RQ_OK;
+    if (o->start_epoch >= o->epochs)
+        return rq_fail(err, RQ_ERR_USAGE, "start-epoch %d: there are only %d epochs, from 0",
+                       o->start_epoch, o->epochs);
+    rq_status status = rq_writer_probe(o->output, err);
+    if (status == RQ_OK)
+        status = rq_writer_probe(run->checkpoint, err);
+    if (status == RQ_OK && o->ema > 0.0)
+        status = rq_writer_probe(run->best_ema, err);
+    return status == RQ_OK ? rq_train_log_open(&run->log, o->log_dir, err) : status;
+}
+
+static rq_status create_trainer(rq_run *run, rq_error *err)
+{
+    const rq_loop_options *o = run->options;
+    void *frozen = NULL;
+    rq_status status =
+        rq_arena_array(&run->arena, &frozen, (size_t)run->model->graph.n_nodes, sizeof(bool), err);
+    if (status == RQ_OK)
+        status = rq_frozen_nodes(frozen, &run->model->graph, o->optimizer.rules.freeze, err);
+    const rq_trainer_options options = {
+        .batch = o->data.batch,
+        .height = o->data.resolution,
+        .width = o->data.resolution,
+        .label_smoothing = o->label_smoothing,
+        .precision = o->precision,
+        .frozen_nodes = frozen,
+    };
+    if (status == RQ_OK)
+        status = rq_trainer_create(&run->trainer, run->model, &options, err);
+    if (status == RQ_OK)
+        status = rq_optimizer_create(&run->optimizer, run->trainer, run->model, &o->optimizer, err);
+    if (status == RQ_OK && o->ema > 0.0)
+        status = rq_ema_create(&run->ema, run->model, err);
+    return status;
+}
+
+static rq_status create(rq_run *run, rq_error *err)
+{
+    const rq_loop_options *o = run->options;
+    rq_status status = check_outputs(run, err);
+    if (status == RQ_OK)
+        status = rq_train_data_open(&run->data, run->model, &o->data, err);
+    if (status == RQ_OK)
+        status = create_trainer(run, err);
+    if (status == RQ_OK)
+        status = run_describe(run, err);
+    if (status != RQ_OK)
+        return status;
+    run->n_batches = (int64_t)rq_loader_n_batches(run->data.train);
+    if (!(o->budget_seconds > 0.0))
+        run->progress.total_steps = o->epochs * run->n_batches;
+    return RQ_OK;
+}
+
+static void destroy(rq_run *run)
+{
+    rq_ema_destroy(run->ema);
+    rq_optimizer_destroy(run->optimizer);
+    rq_trainer_destroy(run->trainer);
+    rq_train_data_close(&run->data);
+    rq_train_log_close(&run->log);
+    rq_arena_deinit(&run->arena);
+}
+
+static void log_profile(const rq_run *run)
+{
+    const rq_trainer_profile p = rq_trainer_get_profile(run->trainer);
+    const double n = run->steps ? (double)(run->steps * run->options->data.batch) : 1.0;
     rq_log(RQ_LOG_INFO,
            "ms/image: conv forward %.3f, passes forward %.3f, conv backward %.3f, passes backward "
            "%.3f, weights %.3f, loss %.3f",
@@ -350,68 +345,42 @@ static void log_profile(const loop *l)
            1e3 * p.backward_pass / n, 1e3 * p.weights / n, 1e3 * p.loss / n);
 }
 
-/* What can be wrong about the options alone: found before any work. */
-static rq_status check_outputs(loop *l, rq_error *err)
+static rq_loop_result result_of(const rq_run *run)
 {
-    const rq_loop_options *o = l->options;
-    l->checkpoint = rq_arena_printf(&l->arena, "%s.ckpt", o->output);
-    if (!l->checkpoint)
-        return rq_fail(err, RQ_ERR_NOMEM, "out of memory");
-    if (o->evaluate_only)
-        return RQ_OK;
-    if (o->start_epoch >= o->epochs)
-        return rq_fail(err, RQ_ERR_USAGE, "start-epoch %d: there are only %d epochs, from 0",
-                       o->start_epoch, o->epochs);
-    const rq_status status = rq_writer_probe(o->output, err);
-    return status == RQ_OK ? rq_writer_probe(l->checkpoint, err) : status;
+    return (rq_loop_result){
+        .best_top1 = run->progress.best_top1,
+        .best_ema_top1 = run->progress.best_ema_top1,
+        .last_top1 = run->progress.last_top1,
+        .last_top5 = run->progress.last_top5,
+        .seconds = run->train_seconds,
+        .images_per_second =
+            run->train_seconds > 0.0
+                ? (double)(run->steps * run->options->data.batch) / run->train_seconds
+                : 0.0,
+        .epochs = (int)run->progress.epoch,
+    };
 }
 
 rq_status rq_train_loop(rq_model *model, const rq_loop_options *options, rq_loop_result *result,
                         rq_error *err)
 {
-    loop l = {.options = options,
-              .model = model,
-              .progress = {options->start_epoch, -1.0},
-              .last_top1 = -1.0,
-              .last_top5 = -1.0};
-    rq_status status = check_outputs(&l, err);
+    rq_run run = {.options = options,
+                  .model = model,
+                  .progress = RQ_PROGRESS_INIT,
+                  .log = RQ_TRAIN_LOG_INIT,
+                  .started = rq_clock()};
+    run.progress.epoch = options->start_epoch;
+    run.saved = run.started;
+    rq_status status = create(&run, err);
     if (status == RQ_OK)
-        status = open_data(&l, err);
+        status = run_resume(&run, err);
     if (status == RQ_OK)
-        status = open_loaders(&l, err);
-    if (status == RQ_OK)
-        status = create_trainer(&l, err);
-    if (status == RQ_OK)
-        status = describe_run(&l, err);
-    if (status == RQ_OK)
-        status = resume(&l, err);
-    if (status == RQ_OK && options->evaluate_only)
-        status = evaluate_only(&l, err);
-    const int end = options->evaluate_only ? 0 : options->epochs;
-    for (int epoch = l.progress.epoch; epoch < end && status == RQ_OK; epoch++) {
-        status = train_epoch(&l, epoch, err);
-        if (status == RQ_OK)
-            status = finish_epoch(&l, epoch, err);
-    }
+        status = options->evaluate_only ? evaluate_only(&run, err) : train(&run, err);
     if (status == RQ_OK) {
         if (options->profile)
-            log_profile(&l);
-        *result = (rq_loop_result){
-            .best_top1 = l.progress.best_top1,
-            .last_top1 = l.last_top1,
-            .last_top5 = l.last_top5,
-            .seconds = l.train_seconds,
-            .images_per_second =
-                l.train_seconds > 0.0 ? (double)l.train_images / l.train_seconds : 0.0,
-            .epochs = options->epochs,
-        };
+            log_profile(&run);
+        *result = result_of(&run);
     }
-    rq_optimizer_destroy(l.optimizer);
-    rq_trainer_destroy(l.trainer);
-    rq_loader_destroy(l.train_loader);
-    rq_loader_destroy(l.val_loader);
-    rq_dataset_close(&l.train_set);
-    rq_dataset_close(&l.val_set);
-    rq_arena_deinit(&l.arena);
+    destroy(&run);
     return status;
 }

@@ -1,12 +1,26 @@
-/* Softmax cross-entropy with label smoothing (Szegedy et al. 2016; torch.nn.CrossEntropyLoss), in
- * double per row. */
+/* Softmax cross-entropy with label smoothing (Szegedy et al. 2016; torch.nn.CrossEntropyLoss) and
+ * mixed labels (image/mixup.h), in double per row. */
 #include <math.h>
 
 #include "qat/units.h"
 #include "runtime/session/evaluate.h"
 
+/* What a row should be: a class, and with the rest of the weight another one. */
+typedef struct row_target {
+    size_t label, other;
+    double weight; /* of label; 1 where there is one only */
+} row_target;
+
+static row_target target_of(const int32_t *labels, const rq_mix *mix, size_t i)
+{
+    const size_t label = (size_t)labels[i];
+    if (!mix)
+        return (row_target){label, label, 1.0};
+    return (row_target){label, (size_t)labels[mix[i].partner], (double)mix[i].lambda};
+}
+
 /* The loss of one row and its gradient, not yet divided by the number of rows. */
-static double row_loss_and_gradient(const float *logits, size_t classes, size_t label,
+static double row_loss_and_gradient(const float *logits, size_t classes, row_target target,
                                     double smoothing, double share, float *dlogits)
 {
     double largest = (double)logits[0];
@@ -19,16 +33,19 @@ static double row_loss_and_gradient(const float *logits, size_t classes, size_t 
     }
     const double log_total = log(total) + largest;
     const double uniform = smoothing / (double)classes;
+    const double own = (1.0 - smoothing) * target.weight, rest = 1.0 - smoothing - own;
     for (size_t k = 0; k < classes; k++) {
         const double p = exp((double)logits[k] - log_total);
-        const double target = uniform + (k == label ? 1.0 - smoothing : 0.0);
-        dlogits[k] = (float)((p - target) * share);
+        const double t =
+            uniform + (k == target.label ? own : 0.0) + (k == target.other ? rest : 0.0);
+        dlogits[k] = (float)((p - t) * share);
     }
-    return log_total - (1.0 - smoothing) * (double)logits[label] - uniform * sum_logits;
+    return log_total - own * (double)logits[target.label] - rest * (double)logits[target.other] -
+           uniform * sum_logits;
 }
 
-rq_status tr_loss(const float *logits, const int32_t *labels, size_t n, size_t classes,
-                  double smoothing, float *dlogits, double *row_loss, int *row_rank,
+rq_status tr_loss(const float *logits, const int32_t *labels, const rq_mix *mix, size_t n,
+                  size_t classes, double smoothing, float *dlogits, double *row_loss, int *row_rank,
                   rq_step_result *result, rq_error *err)
 {
     *result = (rq_step_result){0};
@@ -49,7 +66,7 @@ rq_status tr_loss(const float *logits, const int32_t *labels, size_t n, size_t c
             continue;
         }
         row_loss[i] =
-            row_loss_and_gradient(row, classes, (size_t)labels[i], smoothing, share, drow);
+            row_loss_and_gradient(row, classes, target_of(labels, mix, i), smoothing, share, drow);
         row_rank[i] = rq_logit_rank(row, (int)classes, labels[i]);
     }
     double loss = 0.0;

@@ -6,6 +6,7 @@
 void tr_input_init(rq_trainer *trainer, bool quantized)
 {
     const rq_preprocess *p = &trainer->model->preprocess;
+    trainer->input_is_levels = quantized;
     for (int c = 0; c < 3; c++) {
         const double mean = (double)p->mean[c], std = (double)p->std[c];
         trainer->input_factor[c] = quantized ? 1.0f : (float)(1.0 / (255.0 * std));
@@ -14,10 +15,30 @@ void tr_input_init(rq_trainer *trainer, bool quantized)
     }
 }
 
-void tr_input_forward(const rq_trainer *trainer, const uint8_t *pixels, tr_value *value)
+/* Image and partner, [pixels, 3] each, with their weights. */
+static void mix_image(const uint8_t *own, const uint8_t *partner, float weight, const float *factor,
+                      const float *offset, float *dst, size_t pixels)
 {
-    rq_normalize_u8(pixels, trainer->input_factor, trainer->input_offset, value->data,
-                    rq_shape_elems(&value->shape) / 3);
+    const float rest = 1.0f - weight;
+    for (size_t i = 0; i < 3 * pixels; i++)
+        dst[i] =
+            (weight * (float)own[i] + rest * (float)partner[i]) * factor[i % 3] + offset[i % 3];
+}
+
+void tr_input_forward(const rq_trainer *trainer, const uint8_t *pixels, const rq_mix *mix,
+                      tr_value *value)
+{
+    const size_t n = (size_t)value->shape.n, per_image = rq_shape_elems(&value->shape) / n;
+    if (!mix) {
+        rq_normalize_u8(pixels, trainer->input_factor, trainer->input_offset, value->data,
+                        n * per_image / 3);
+        return;
+    }
+#pragma omp parallel for schedule(static)
+    for (size_t i = 0; i < n; i++)
+        mix_image(pixels + i * per_image, pixels + mix[i].partner * per_image, mix[i].lambda,
+                  trainer->input_factor, trainer->input_offset, value->data + i * per_image,
+                  per_image / 3);
 }
 
 /* Quantized values are summed, exactly: the output rule divides. */

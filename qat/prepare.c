@@ -2,9 +2,9 @@
  */
 #include "qat/prepare.h"
 
-#include <stdio.h>
 #include <string.h>
 
+#include "runtime/model/gate.h"
 #include "runtime/model/quant.h"
 
 const char *const rq_quant_layers_names[] = {"all", "exclud_first_and_linear",
@@ -14,67 +14,53 @@ typedef struct prepare {
     rq_graph *out;
     const rq_graph *in;
     rq_quant_layers layers;
-    int first_conv, last_conv; /* nodes of in */
+    int first_conv, last_conv; /* nodes of in: of blocks, not of their gates */
     int *map;                  /* [in nodes]: the value in out that stands for it */
 } prepare;
 
-static bool quantizes(const prepare *p, int node)
+/* ---- what stands where ---- */
+
+/* The convolution that a value comes from, through its batch norm, relu and gates; -1 when it comes
+ * from something else. */
+static int conv_behind(const rq_graph *graph, int node)
 {
+    while (graph->nodes[node].op == RQ_OP_RELU || graph->nodes[node].op == RQ_OP_BATCH_NORM ||
+           graph->nodes[node].op == RQ_OP_MUL)
+        node = graph->nodes[node].input[0];
+    return graph->nodes[node].op == RQ_OP_CONV ? node : -1;
+}
+
+/* The layers of a gate are treated as the convolution whose value they gate. */
+static int block_of(const rq_graph *graph, int layer)
+{
+    const int source = rq_gate_source(graph, layer);
+    const int conv = source < 0 ? -1 : conv_behind(graph, source);
+    return conv < 0 ? layer : conv;
+}
+
+static bool quantizes(const prepare *p, int layer)
+{
+    const int block = block_of(p->in, layer);
+    const bool is_linear = p->in->nodes[layer].op == RQ_OP_LINEAR;
     switch (p->layers) {
     case RQ_QUANT_ALL:
         return true;
     case RQ_QUANT_BUT_FIRST_AND_LINEAR:
-        return node != p->first_conv && p->in->nodes[node].op != RQ_OP_LINEAR;
+        return block != p->first_conv && !is_linear;
     case RQ_QUANT_BUT_FIRST_AND_LAST:
-        return node != p->first_conv && node != p->last_conv &&
-               p->in->nodes[node].op != RQ_OP_LINEAR;
+        return block != p->first_conv && block != p->last_conv && !is_linear;
     }
     return true;
 }
 
-static rq_status copy_node(const prepare *p, int node, rq_error *err)
+/* Is a product with a gate computed with integers? As the convolution whose value it gates. */
+static bool quantizes_product(const prepare *p, int mul)
 {
-    const rq_node *from = &p->in->nodes[node];
-    int inputs[RQ_MAX_INPUTS], copy;
-    for (int k = 0; k < from->n_inputs; k++)
-        inputs[k] = p->map[from->input[k]];
-    rq_status status =
-        rq_graph_add_node(p->out, from->op, from->name, from->n_inputs, inputs, &copy, err);
-    if (status != RQ_OK)
-        return status;
-    p->map[node] = copy;
-    p->out->nodes[copy].conv = from->conv;
-    p->out->nodes[copy].eps = from->eps;
-    for (int slot = 0; slot < RQ_N_SLOTS && status == RQ_OK; slot++)
-        if (from->slot[slot] >= 0) {
-            const rq_param *param = &p->in->params[from->slot[slot]];
-            status =
-                rq_graph_copy_param(p->out, copy, (rq_slot)slot, param->name, &param->tensor, err);
-        }
-    return status;
+    const int conv = conv_behind(p->in, mul);
+    return conv >= 0 && quantizes(p, conv);
 }
 
-static rq_status add_quantizer(const prepare *p, int node, rq_error *err)
-{
-    static const rq_slot slots[] = {RQ_SLOT_SCALE, RQ_SLOT_MIN, RQ_SLOT_MAX};
-    const int64_t one = 1;
-    char name[256];
-    size_t length = strlen(p->in->nodes[node].name);
-    static const char relu[] = ".nonlinearity"; /* "stage0.nonlinearity" becomes "stage0.quant" */
-    const size_t tail = sizeof relu - 1;
-    if (length > tail && strcmp(p->in->nodes[node].name + length - tail, relu) == 0)
-        length -= tail;
-    (void)snprintf(name, sizeof name, "%.*s.quant", (int)length, p->in->nodes[node].name);
-    int quant;
-    rq_status status =
-        rq_graph_add_node(p->out, RQ_OP_FAKE_QUANT, name, 1, &p->map[node], &quant, err);
-    for (size_t i = 0; i < sizeof slots / sizeof slots[0] && status == RQ_OK; i++)
-        status = rq_graph_add_param(p->out, quant, slots[i], RQ_F32, 1, &one, err);
-    p->map[node] = quant;
-    return status;
-}
-
-/* Does a layer that is to be quantized read this value (through pooling, perhaps)? */
+/* Does an operator that computes with integers read this value (through pooling, perhaps)? */
 static bool feeds_quantized(const prepare *p, int node)
 {
     for (int i = node + 1; i < p->in->n_nodes; i++)
@@ -84,18 +70,12 @@ static bool feeds_quantized(const prepare *p, int node)
             const rq_op op = p->in->nodes[i].op;
             if ((op == RQ_OP_CONV || op == RQ_OP_LINEAR) && quantizes(p, i))
                 return true;
+            if (op == RQ_OP_MUL && quantizes_product(p, i))
+                return true;
             if (op == RQ_OP_GLOBAL_AVG_POOL && feeds_quantized(p, i))
                 return true;
         }
     return false;
-}
-
-/* The convolution whose batch norm and relu end in this node; -1 when it is not such a chain. */
-static int conv_behind(const rq_graph *graph, int node)
-{
-    while (graph->nodes[node].op == RQ_OP_RELU || graph->nodes[node].op == RQ_OP_BATCH_NORM)
-        node = graph->nodes[node].input[0];
-    return graph->nodes[node].op == RQ_OP_CONV ? node : -1;
 }
 
 /* The only reader of a node when it is of this kind, else -1. */
@@ -111,24 +91,143 @@ static int only_reader(const rq_graph *graph, int node, rq_op op)
     return n_readers == 1 && graph->nodes[reader].op == op ? reader : -1;
 }
 
-/* A quantized layer reads quantized values, or the image; a convolution ends in batch norm and
- * relu.
- */
-static rq_status check_layer(const prepare *p, int node, rq_error *err)
+/* Can the value be negative? */
+static bool is_signed(const rq_graph *graph, int node)
+{
+    switch (graph->nodes[node].op) {
+    case RQ_OP_RELU:
+    case RQ_OP_SIGMOID:
+        return false;
+    case RQ_OP_MUL: /* a gate is not negative */
+    case RQ_OP_GLOBAL_AVG_POOL:
+        return is_signed(graph, graph->nodes[node].input[0]);
+    default:
+        return true;
+    }
+}
+
+/* Does a node's value end a chain that one integer operator computes: is neither batch norm nor
+ * relu merged behind it? */
+static bool ends_chain(const rq_graph *graph, int node)
+{
+    return only_reader(graph, node, RQ_OP_BATCH_NORM) < 0 &&
+           only_reader(graph, node, RQ_OP_RELU) < 0;
+}
+
+/* Is the value to be quantized? Where an integer layer or product gives it, or one reads it. What
+ * goes into a sigmoid stays real. */
+static bool takes_quantizer(const prepare *p, int node)
+{
+    const int conv = conv_behind(p->in, node);
+    switch (p->in->nodes[node].op) {
+    case RQ_OP_CONV:
+    case RQ_OP_BATCH_NORM:
+    case RQ_OP_RELU:
+    case RQ_OP_MUL:
+        return ends_chain(p->in, node) && only_reader(p->in, node, RQ_OP_SIGMOID) < 0 &&
+               ((conv >= 0 && quantizes(p, conv)) || feeds_quantized(p, node));
+    case RQ_OP_GLOBAL_AVG_POOL:
+    case RQ_OP_SIGMOID:
+        return feeds_quantized(p, node);
+    default:
+        return false;
+    }
+}
+
+/* ---- the new graph ---- */
+
+static rq_status copy_node(const prepare *p, int node, rq_error *err)
+{
+    int inputs[RQ_MAX_INPUTS];
+    for (int k = 0; k < p->in->nodes[node].n_inputs; k++)
+        inputs[k] = p->map[p->in->nodes[node].input[k]];
+    return rq_graph_copy_node(p->out, p->in, node, inputs, &p->map[node], err);
+}
+
+/* "stage0.nonlinearity" is quantized by "stage0.quant", other values by "NAME.quant". */
+static const char *quantizer_name(const prepare *p, int node)
+{
+    static const char relu[] = ".nonlinearity";
+    const char *name = p->in->nodes[node].name;
+    size_t length = strlen(name);
+    const size_t tail = sizeof relu - 1;
+    if (length > tail && strcmp(name + length - tail, relu) == 0)
+        length -= tail;
+    return rq_arena_printf(&p->out->arena, "%.*s.quant", (int)length, name);
+}
+
+/* A gate's scale is fixed; other ranges are still to be observed. */
+static void set_gate_range(const rq_graph *graph, int quantizer)
+{
+    *rq_tensor_f32(rq_graph_tensor(graph, quantizer, RQ_SLOT_SCALE)) = RQ_GATE_SCALE;
+    *rq_tensor_f32(rq_graph_tensor(graph, quantizer, RQ_SLOT_MAX)) = 1.0f;
+}
+
+static rq_status add_quantizer(const prepare *p, int node, rq_error *err)
+{
+    static const rq_slot slots[] = {RQ_SLOT_SCALE, RQ_SLOT_MIN, RQ_SLOT_MAX};
+    const int64_t one = 1;
+    const char *name = quantizer_name(p, node);
+    int quantizer;
+    rq_status status =
+        name ? rq_graph_add_node(p->out, RQ_OP_FAKE_QUANT, name, 1, &p->map[node], &quantizer, err)
+             : rq_fail(err, RQ_ERR_NOMEM, "out of memory");
+    for (size_t i = 0; i < sizeof slots / sizeof slots[0] && status == RQ_OK; i++)
+        status = rq_graph_add_param(p->out, quantizer, slots[i], RQ_F32, 1, &one, err);
+    if (status == RQ_OK && is_signed(p->in, node))
+        status = rq_graph_add_param(p->out, quantizer, RQ_SLOT_ZERO_POINT, RQ_U8, 1, &one, err);
+    if (status != RQ_OK)
+        return status;
+    if (p->in->nodes[node].op == RQ_OP_SIGMOID)
+        set_gate_range(p->out, quantizer);
+    p->map[node] = quantizer;
+    return RQ_OK;
+}
+
+/* A quantized layer reads quantized values, or the image; where it pads, these are zeros. */
+static rq_status check_input(const prepare *p, int node, rq_error *err)
 {
     const rq_node *layer = &p->in->nodes[node];
-    const rq_op source = p->out->nodes[p->map[layer->input[0]]].op;
-    const bool is_image = source == RQ_OP_INPUT && layer->op == RQ_OP_CONV;
-    if (!is_image && source != RQ_OP_FAKE_QUANT)
+    const rq_node *source = &p->out->nodes[p->map[layer->input[0]]];
+    const bool pads = layer->op == RQ_OP_CONV && (layer->conv.pad[0] > 0 || layer->conv.pad[1] > 0);
+    if (source->op == RQ_OP_INPUT && layer->op == RQ_OP_CONV)
+        return RQ_OK;
+    if (source->op != RQ_OP_FAKE_QUANT)
         return rq_fail(err, RQ_ERR_MODEL, "%s: reads %s, which is not quantized", layer->name,
                        p->in->nodes[layer->input[0]].name);
-    if (layer->op == RQ_OP_LINEAR)
-        return RQ_OK;
-    const int bn = only_reader(p->in, node, RQ_OP_BATCH_NORM);
-    if (bn < 0 || only_reader(p->in, bn, RQ_OP_RELU) < 0)
+    if (pads && source->slot[RQ_SLOT_ZERO_POINT] >= 0)
         return rq_fail(err, RQ_ERR_MODEL,
-                       "%s: no batch_norm and relu, and only these, behind it (insert_bn makes "
-                       "batch norms)",
+                       "%s: pads %s, which can be negative and has a zero point: the border would "
+                       "not be 0",
+                       layer->name, p->in->nodes[layer->input[0]].name);
+    return RQ_OK;
+}
+
+/* May everything that reads this value read it quantized? */
+static bool readers_take_integers(const rq_graph *graph, int node)
+{
+    bool all = true;
+    for (int i = node + 1; i < graph->n_nodes; i++)
+        for (int k = 0; k < graph->nodes[i].n_inputs; k++) {
+            const rq_op op = graph->nodes[i].op;
+            if (graph->nodes[i].input[k] == node)
+                all &= op == RQ_OP_RELU || op == RQ_OP_GLOBAL_AVG_POOL || op == RQ_OP_MUL ||
+                       op == RQ_OP_CONV || op == RQ_OP_LINEAR;
+        }
+    return all;
+}
+
+/* A block's convolution ends in a batch norm; those of gates have a bias instead. */
+static rq_status check_chain(const prepare *p, int node, rq_error *err)
+{
+    const rq_node *layer = &p->in->nodes[node];
+    const int bn = only_reader(p->in, node, RQ_OP_BATCH_NORM);
+    if (layer->op == RQ_OP_LINEAR || rq_gate_source(p->in, node) >= 0)
+        return RQ_OK;
+    if (bn < 0 || !readers_take_integers(p->in, bn))
+        return rq_fail(err, RQ_ERR_MODEL,
+                       "%s: no batch_norm behind it, or read by other than relu, layers, pooling "
+                       "and gates (insert_bn makes batch norms)",
                        layer->name);
     return RQ_OK;
 }
@@ -136,7 +235,9 @@ static rq_status check_layer(const prepare *p, int node, rq_error *err)
 static rq_status add_weight_scale(const prepare *p, int node, rq_error *err)
 {
     const int64_t oc = rq_graph_tensor(p->in, node, RQ_SLOT_WEIGHT)->dim[0];
-    const rq_status status = check_layer(p, node, err);
+    rq_status status = check_input(p, node, err);
+    if (status == RQ_OK)
+        status = check_chain(p, node, err);
     return status == RQ_OK
                ? rq_graph_add_param(p->out, p->map[node], RQ_SLOT_WEIGHT_SCALE, RQ_F32, 1, &oc, err)
                : status;
@@ -145,23 +246,14 @@ static rq_status add_weight_scale(const prepare *p, int node, rq_error *err)
 static rq_status prepare_node(const prepare *p, int node, rq_error *err)
 {
     const rq_node *from = &p->in->nodes[node];
+    const bool is_layer = from->op == RQ_OP_CONV || from->op == RQ_OP_LINEAR;
     rq_status status = copy_node(p, node, err);
-    const bool layer = from->op == RQ_OP_CONV || from->op == RQ_OP_LINEAR;
-    if (status == RQ_OK && layer && quantizes(p, node))
+    if (status == RQ_OK && is_layer && quantizes(p, node))
         status = add_weight_scale(p, node, err);
-    if (status != RQ_OK)
-        return status;
-    if (from->op == RQ_OP_RELU) {
-        const int conv = conv_behind(p->in, node);
-        if (conv < 0)
-            return rq_fail(err, RQ_ERR_MODEL, "%s: no convolution with batch_norm before this relu",
-                           from->name);
-        if (quantizes(p, conv) || feeds_quantized(p, node))
-            return add_quantizer(p, node, err);
-    }
-    if (from->op == RQ_OP_GLOBAL_AVG_POOL && feeds_quantized(p, node))
-        return add_quantizer(p, node, err);
-    return RQ_OK;
+    if (status == RQ_OK && from->op == RQ_OP_RELU && conv_behind(p->in, node) < 0)
+        status = rq_fail(err, RQ_ERR_MODEL, "%s: no convolution with batch_norm before this relu",
+                         from->name);
+    return status == RQ_OK && takes_quantizer(p, node) ? add_quantizer(p, node, err) : status;
 }
 
 /* x = (p / 255 - mean) / std becomes x' = (p - z) / (255 std), z = rne(255 mean): x = x' + (z / 255
@@ -211,7 +303,7 @@ rq_status rq_prepare_qat(rq_model *out, const rq_model *withbn, rq_quant_layers 
     const rq_graph *in = &withbn->graph;
     prepare p = {.out = &model.graph, .in = in, .layers = layers, .first_conv = -1};
     for (int i = 0; i < in->n_nodes; i++)
-        if (in->nodes[i].op == RQ_OP_CONV) {
+        if (in->nodes[i].op == RQ_OP_CONV && block_of(in, i) == i) {
             p.first_conv = p.first_conv < 0 ? i : p.first_conv;
             p.last_conv = i;
         }

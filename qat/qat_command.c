@@ -47,28 +47,19 @@ static rq_status load_base(rq_model *out, const qat_flags *flags, rq_error *err)
     return status;
 }
 
-/* The original freezes after an epoch e (0-based) with e > 3 * epochs // 8 (ranges) or 2 * epochs
- * // 8 (batch norm): first frozen is the epoch after that e. */
-static int first_frozen(bool fix, int64_t eighths, int64_t epochs)
-{
-    return (int)(fix ? eighths * epochs / 8 + 2 : epochs);
-}
-
 static rq_status train(rq_model *model, const qat_flags *flags, const rq_loop_flags *loop,
-                       rq_error *err)
+                       const rq_option_set *sets, size_t n_sets, rq_error *err)
 {
-    char run[160];
-    (void)snprintf(run, sizeof run, "base=%s quantlayers=%s", model->parent,
-                   rq_quant_layers_names[flags->quant_layers]);
-    rq_loop_options options = rq_loop_flags_apply(loop);
+    rq_loop_options options;
     rq_loop_result result;
-    options.optimizer.rules.bias_lr = 2.0;
-    options.run = run;
-    options.observer_freeze_epoch = first_frozen(flags->fix_observer, 3, loop->epochs);
-    options.bn_freeze_epoch = first_frozen(flags->fix_bn, 2, loop->epochs);
-    const rq_status status = rq_train_loop(model, &options, &result, err);
+    rq_status status = rq_loop_flags_apply(loop, sets, n_sets, &options, err);
+    if (status != RQ_OK)
+        return status;
+    options.observer_freeze_eighths = flags->fix_observer ? 3 : 0;
+    options.bn_freeze_eighths = flags->fix_bn ? 2 : 0;
+    status = rq_train_loop(model, &options, &result, err);
     if (status == RQ_OK)
-        rq_loop_print_result(loop, &result);
+        rq_loop_print_result(loop, &options, &result);
     return status;
 }
 
@@ -80,12 +71,14 @@ static rq_status run(const rq_command *self, int argc, char **argv, rq_error *er
     loop.lr = 1e-4;
     loop.weight_decay = 1e-4;
     loop.warmup_epochs = 1.0;
+    loop.bias_lr = 2.0;
     const rq_option_set sets[] = {
         {rq_loop_flags_table, rq_loop_flags_count, &loop},
         {table, sizeof table / sizeof table[0], &flags},
     };
+    enum { N_SETS = sizeof sets / sizeof sets[0] };
     bool done;
-    rq_status status = rq_command_option_sets(self, sets, 2, argc, argv, &done, err);
+    rq_status status = rq_command_option_sets(self, sets, N_SETS, argc, argv, &done, err);
     if (status != RQ_OK || done)
         return status;
     char output[256];
@@ -100,7 +93,8 @@ static rq_status run(const rq_command *self, int argc, char **argv, rq_error *er
         status = rq_model_set_origin(&model, flags.base_weights, argc, argv, err);
     if (status == RQ_OK) {
         model.seed = (uint64_t)loop.seed;
-        status = train(&model, &flags, &loop, err);
+        rq_loop_set_sizes(&model, &loop, false);
+        status = train(&model, &flags, &loop, sets, N_SETS, err);
     }
     rq_model_deinit(&model);
     return status;

@@ -153,23 +153,32 @@ rq_status tr_run_backward(rq_trainer *trainer, int first, rq_error *err)
     return status;
 }
 
-rq_status rq_trainer_step(rq_trainer *trainer, const uint8_t *pixels, const int32_t *labels,
-                          rq_step_result *result, rq_error *err)
+rq_status rq_trainer_step_mixed(rq_trainer *trainer, const uint8_t *pixels, const int32_t *labels,
+                                const rq_mix *mix, rq_step_result *result, rq_error *err)
 {
     if (omp_get_max_threads() > trainer->n_threads)
         return rq_fail(err, RQ_ERR_ARG, "%d threads in a trainer that was made for %d",
                        omp_get_max_threads(), trainer->n_threads);
-    tr_input_forward(trainer, pixels, trainer->values[0]);
+    if (mix && trainer->input_is_levels)
+        return rq_fail(err, RQ_ERR_UNSUPPORTED,
+                       "mixup: the first layer is quantized and reads whole pixels");
+    tr_input_forward(trainer, pixels, mix, trainer->values[0]);
     rq_status status = tr_run_forward(trainer, 0, err);
     if (status != RQ_OK)
         return status;
     const double start = rq_clock();
     const tr_value *output = trainer->units[trainer->n_units - 1].dst;
-    status = tr_loss(output->data, labels, (size_t)trainer->options.batch, (size_t)output->shape.c,
-                     trainer->options.label_smoothing, output->gradient[0], trainer->row_loss,
-                     trainer->row_rank, result, err);
+    status = tr_loss(output->data, labels, mix, (size_t)trainer->options.batch,
+                     (size_t)output->shape.c, trainer->options.label_smoothing, output->gradient[0],
+                     trainer->row_loss, trainer->row_rank, result, err);
     trainer->profile.loss += rq_clock() - start;
     return status == RQ_OK ? tr_run_backward(trainer, 0, err) : status;
+}
+
+rq_status rq_trainer_step(rq_trainer *trainer, const uint8_t *pixels, const int32_t *labels,
+                          rq_step_result *result, rq_error *err)
+{
+    return rq_trainer_step_mixed(trainer, pixels, labels, NULL, result, err);
 }
 
 const float *rq_trainer_gradient(const rq_trainer *trainer, int param)

@@ -16,6 +16,7 @@
 #define RQ_QAT_TRAINER_H
 
 #include "runtime/dnn/dnn.h"
+#include "runtime/image/mixup.h"
 #include "runtime/model/model.h"
 
 typedef struct rq_trainer_options {
@@ -55,6 +56,12 @@ typedef struct rq_step_result {
 RQ_NODISCARD rq_status rq_trainer_step(rq_trainer *trainer, const uint8_t *pixels,
                                        const int32_t *labels, rq_step_result *result,
                                        rq_error *err);
+
+/* The same with mixup: images and labels are mixed as mix [batch] says (NULL: not at all). Errors:
+ * also RQ_ERR_UNSUPPORTED (the first layer is quantized: it reads whole pixels). */
+RQ_NODISCARD rq_status rq_trainer_step_mixed(rq_trainer *trainer, const uint8_t *pixels,
+                                             const int32_t *labels, const rq_mix *mix,
+                                             rq_step_result *result, rq_error *err);
 
 /* Gradient of a parameter of the model's graph after a step, same shape; NULL for buffers. */
 const float *rq_trainer_gradient(const rq_trainer *trainer, int param);

@@ -68,6 +68,7 @@ struct rq_trainer {
     double *row_loss; /* [batch] */
     int *row_rank;    /* [batch] rank of the true class */
     float input_factor[3], input_offset[3];
+    bool input_is_levels; /* whole pixels less the zero point, for a quantized layer */
     rq_trainer_profile profile;
 };
 
@@ -127,10 +128,11 @@ RQ_NODISCARD rq_status tr_conv_create(rq_trainer *trainer, tr_unit *unit, int no
 RQ_NODISCARD rq_status tr_mix_create(rq_trainer *trainer, tr_unit *unit, rq_error *err);
 void tr_pool_init(tr_unit *unit);
 
-/* Pixels to the numbers of the input value: normalised, or p - z where a quantized layer reads
- * them. */
+/* Pixels to the numbers of the input value: normalised, and mixed where mix is not NULL; or p - z
+ * where a quantized layer reads them. */
 void tr_input_init(rq_trainer *trainer, bool quantized);
-void tr_input_forward(const rq_trainer *trainer, const uint8_t *pixels, tr_value *value);
+void tr_input_forward(const rq_trainer *trainer, const uint8_t *pixels, const rq_mix *mix,
+                      tr_value *value);
 
 /* Run units first, first + 1, … forward, or the last … first backward (the output's first gradient
  * buffer is then filled). What a step is made of; tests start in the middle. */
@@ -141,10 +143,12 @@ RQ_NODISCARD rq_status tr_run_backward(rq_trainer *trainer, int first, rq_error 
 size_t tr_mix_scratch_bytes(size_t channels, int n_threads);
 
 /* Softmax cross-entropy with label smoothing over logits [n, classes]: dlogits = gradient of the
- * mean over counted rows. row_loss and row_rank [n]: loss of each row, and how many classes score
- * above the true one. */
-RQ_NODISCARD rq_status tr_loss(const float *logits, const int32_t *labels, size_t n, size_t classes,
-                               double smoothing, float *dlogits, double *row_loss, int *row_rank,
-                               rq_step_result *result, rq_error *err);
+ * mean over counted rows. mix [n]: labels are mixed with those of the partners, which must be
+ * counted ones; NULL: they are not. row_loss and row_rank [n]: loss of each row, and how many
+ * classes score above the true (own) one. */
+RQ_NODISCARD rq_status tr_loss(const float *logits, const int32_t *labels, const rq_mix *mix,
+                               size_t n, size_t classes, double smoothing, float *dlogits,
+                               double *row_loss, int *row_rank, rq_step_result *result,
+                               rq_error *err);
 
 #endif

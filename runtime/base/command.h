@@ -3,7 +3,8 @@
  *
  * run() parses argv (argv[0] is the command's name) and does the work. It prints results to stdout
  * and nothing else there. Errors go to *err, whose code decides the exit status (RQ_ERR_USAGE 2,
- * RQ_ERR_GATE 3, others 1); the program prints them. */
+ * RQ_ERR_GATE 3, RQ_ERR_INTERRUPTED 128 + the signal's
+ * number, others 1); the program prints them. */
 #ifndef RQ_RUNTIME_BASE_COMMAND_H
 #define RQ_RUNTIME_BASE_COMMAND_H
 

@@ -61,7 +61,7 @@ struct rq_writer {
     rq_arena arena;        /* the three paths */
     const char *path;      /* as given, for messages */
     const char *target;    /* what is replaced; NULL when written in place */
-    const char *temporary; /* exists while not NULL */
+    const char *temporary; /* a file of this name exists; NULL: none, or one without a name */
     int fd;
     bool failed;
     size_t used_bytes;
@@ -75,14 +75,35 @@ static int folder_length(const char *path)
     return slash ? (int)(slash - path + 1) : 0;
 }
 
-/* A new file in the target's folder. The name is short and fixed in length, so that it is valid
- * wherever the target's is; open() rather than mkostemp() because it applies the umask. */
+/* The i-th name to try in the target's folder: short and fixed in length, so that it is valid
+ * wherever the target's is. NULL without memory. */
+static const char *temporary_name(rq_writer *writer, int i)
+{
+    return rq_arena_printf(&writer->arena, "%.*s.repqat-%ld-%d.tmp", folder_length(writer->target),
+                           writer->target, (long)getpid(), i);
+}
+
+/* A file without a name in the target's folder, which vanishes with the process whatever ends it.
+ * False where the file system has none, or a name could not be given later. */
+static bool create_unnamed(rq_writer *writer)
+{
+    char folder[PATH_MAX];
+    const int length = folder_length(writer->target);
+    (void)snprintf(folder, sizeof folder, "%.*s", length ? length : 1,
+                   length ? writer->target : ".");
+    if (access("/proc/self/fd", X_OK) != 0)
+        return false;
+    writer->fd = open(folder, O_WRONLY | O_TMPFILE | O_CLOEXEC, 0666);
+    return writer->fd >= 0;
+}
+
+/* A new file in the target's folder. open() rather than mkostemp() because it applies the umask. */
 static rq_status create_temporary(rq_writer *writer, rq_error *err)
 {
-    const int folder = folder_length(writer->target);
+    if (create_unnamed(writer))
+        return RQ_OK;
     for (int i = 0; i < MAX_NAME_TRIES; i++) {
-        const char *name = rq_arena_printf(&writer->arena, "%.*s.repqat-%ld-%d.tmp", folder,
-                                           writer->target, (long)getpid(), i);
+        const char *name = temporary_name(writer, i);
         if (!name)
             return rq_fail(err, RQ_ERR_NOMEM, "%s: out of memory", writer->path);
         writer->fd = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
@@ -94,6 +115,24 @@ static rq_status create_temporary(rq_writer *writer, rq_error *err)
             break;
     }
     return rq_fail_errno(err, writer->path, "create a file in its folder");
+}
+
+/* rename() needs a name. */
+static rq_status name_temporary(rq_writer *writer, rq_error *err)
+{
+    char file[64];
+    (void)snprintf(file, sizeof file, "/proc/self/fd/%d", writer->fd);
+    for (int i = 0; i < MAX_NAME_TRIES && !writer->temporary; i++) {
+        const char *name = temporary_name(writer, i);
+        if (!name)
+            return rq_fail(err, RQ_ERR_NOMEM, "%s: out of memory", writer->path);
+        if (linkat(AT_FDCWD, file, AT_FDCWD, name, AT_SYMLINK_FOLLOW) == 0)
+            writer->temporary = name;
+        else if (errno != EEXIST)
+            break;
+    }
+    return writer->temporary ? RQ_OK
+                             : rq_fail_errno(err, writer->path, "create a file in its folder");
 }
 
 /* The regular file at path will be replaced, wherever links lead to it. */
@@ -242,7 +281,10 @@ rq_status rq_writer_commit(rq_writer *writer, rq_error *err)
         status = rq_fail_errno(err, writer->path, "write");
         goto out;
     }
-    status = close_fd(writer, err);
+    if (writer->target)
+        status = name_temporary(writer, err);
+    if (!status)
+        status = close_fd(writer, err);
     if (status || !writer->target)
         goto out;
     if (rename(writer->temporary, writer->target) != 0) {

@@ -1,8 +1,9 @@
 /* Whole files: mapped for reading, written atomically.
  *
- * A writer creates a temporary file beside the target, and only rq_writer_commit (flush, fsync,
- * close, rename) puts it in the target's place. Any failure, and rq_writer_abort, removes it: the
- * previous file is then untouched.
+ * A writer creates a temporary file beside the target, without a name where the file system has
+ * such files, so that nothing stays behind when the process is killed; only rq_writer_commit
+ * (flush, fsync, rename) puts it in the target's place. Any failure, and rq_writer_abort, removes
+ * it: the previous file is then untouched.
  *
  * What the target may be:
  *   a regular file    replaced; the new file keeps its permissions, and a file that is not writable

@@ -22,7 +22,8 @@
     X(RQ_ERR_NOMEM, 7, "out of memory")                                                            \
     X(RQ_ERR_IO, 8, "i/o error")                                                                   \
     X(RQ_ERR_RANGE, 9, "value out of range")                                                       \
-    X(RQ_ERR_GATE, 10, "accuracy gate not met")
+    X(RQ_ERR_GATE, 10, "accuracy gate not met")                                                    \
+    X(RQ_ERR_INTERRUPTED, 11, "interrupted")
 
 typedef enum rq_status {
 #define X(code, value, text) code = (value),

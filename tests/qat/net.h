@@ -120,6 +120,31 @@ static inline int net_block(net *n, const char *name, int input, int64_t oc, rq_
                     net_bn(n, rq_test_path("%s.bn", name), node));
 }
 
+/* value times a gate of it, squeeze-and-excitation with hidden channels: "NAME.gap", "NAME.down",
+ * "NAME.relu", "NAME.up", "NAME.sigmoid", and the product "NAME". */
+static inline int net_gate(net *n, const char *name, int value, int64_t hidden)
+{
+    const int64_t channels = n->channels[value];
+    int node = net_unary(n, RQ_OP_GLOBAL_AVG_POOL, rq_test_path("%s.gap", name), value);
+    node = net_conv(n, rq_test_path("%s.down", name), node, hidden, NET_K1, true);
+    node = net_relu(n, rq_test_path("%s.relu", name), node);
+    node = net_conv(n, rq_test_path("%s.up", name), node, channels, NET_K1, true);
+    node = net_unary(n, RQ_OP_SIGMOID, rq_test_path("%s.sigmoid", name), node);
+    return net_node(n, RQ_OP_MUL, name, 2, (const int[]){value, node}, channels);
+}
+
+/* A block with its gate before the relu ("NAME.se") or behind it ("NAME.post_se"). */
+static inline int net_gated_block(net *n, const char *name, int input, int64_t oc,
+                                  rq_conv_attr conv, bool before_relu, int64_t hidden)
+{
+    int node = net_conv(n, rq_test_path("%s.conv", name), input, oc, conv, false);
+    node = net_bn(n, rq_test_path("%s.bn", name), node);
+    if (before_relu)
+        node = net_gate(n, rq_test_path("%s.se", name), node, hidden);
+    node = net_relu(n, rq_test_path("%s.nonlinearity", name), node);
+    return before_relu ? node : net_gate(n, rq_test_path("%s.post_se", name), node, hidden);
+}
+
 /* global_avg_pool "gap", linear "linear" with the model's classes. */
 static inline int net_head(net *n, int input)
 {

@@ -29,7 +29,7 @@ static rows random_rows(uint64_t seed)
 static rq_status run(rows *r, size_t n, double smoothing, rq_error *err)
 {
     memset(r->gradient, 0x7f, sizeof r->gradient); /* every element must be written */
-    return tr_loss(r->logits, r->labels, n, CLASSES, smoothing, r->gradient, r->loss, r->rank,
+    return tr_loss(r->logits, r->labels, NULL, n, CLASSES, smoothing, r->gradient, r->loss, r->rank,
                    &r->result, err);
 }
 

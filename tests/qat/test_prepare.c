@@ -4,6 +4,7 @@
 
 #include <math.h>
 
+#include "runtime/model/gate.h"
 #include "runtime/model/quant.h"
 #include "tests/qat/reference.h"
 
@@ -27,14 +28,13 @@ static void prepare(rq_model *qat, const rq_model *withbn, rq_quant_layers layer
     assert_ok(rq_prepare_qat(qat, withbn, layers, &err), &err);
 }
 
-/* Which layers have weight scales, and which quantizers there are; NULL ends a list. */
-static void check_choice(rq_quant_layers choice, const char *const *layers,
-                         const char *const *quantizers)
+/* Which layers have weight scales, and which quantizers there are; NULL ends a list. A name
+ * behind "-" has a zero point, one behind "*" is a gate's. */
+static void check_graph(const rq_model *withbn, rq_quant_layers choice, const char *const *layers,
+                        const char *const *quantizers)
 {
-    net n;
     rq_model qat;
-    build(&n);
-    prepare(&qat, &n.model, choice);
+    prepare(&qat, withbn, choice);
     assert_int_equal(qat.form, RQ_FORM_QAT);
     int n_scales = 0, n_quantizers = 0, want = 0;
     for (int i = 0; i < qat.graph.n_nodes; i++) {
@@ -51,12 +51,29 @@ static void check_choice(rq_quant_layers choice, const char *const *layers,
                    ".weight_scale"));
     }
     assert_int_equal(n_scales, want);
-    for (want = 0; quantizers[want]; want++) /* "not yet observed" */
-        assert_close(*net_values(&qat, quantizers[want], RQ_SLOT_MAX), 0.0, 0.0, 0.0);
+    for (want = 0; quantizers[want]; want++) {
+        const bool is_signed = quantizers[want][0] == '-', is_gate = quantizers[want][0] == '*';
+        const char *name = quantizers[want] + (is_signed || is_gate);
+        const rq_node *node = &qat.graph.nodes[net_find(&qat, name)];
+        assert_int_equal(node->slot[RQ_SLOT_ZERO_POINT] >= 0, is_signed);
+        assert_int_equal(rq_is_gate(&qat.graph, net_find(&qat, name)), is_gate);
+        if (is_gate)
+            assert_true(*net_values(&qat, name, RQ_SLOT_SCALE) == RQ_GATE_SCALE);
+        else /* "not yet observed" */
+            assert_close(*net_values(&qat, name, RQ_SLOT_MAX), 0.0, 0.0, 0.0);
+    }
     assert_int_equal(n_quantizers, want);
-    assert_int_equal(qat.graph.n_nodes, n.model.graph.n_nodes + n_quantizers);
-    n.model.class_names = NULL;
+    assert_int_equal(qat.graph.n_nodes, withbn->graph.n_nodes + n_quantizers);
     rq_model_deinit(&qat);
+}
+
+static void check_choice(rq_quant_layers choice, const char *const *layers,
+                         const char *const *quantizers)
+{
+    net n;
+    build(&n);
+    check_graph(&n.model, choice, layers, quantizers);
+    n.model.class_names = NULL;
     rq_model_deinit(&n.model);
 }
 
@@ -79,6 +96,64 @@ static void test_prepare__every_choice_of_layers(void **state)
                  (const char *const[]){"stage0.quant", "stage1.0.quant", "stage1.1.quant", NULL});
     check_choice(RQ_QUANT_BUT_FIRST_AND_LAST, (const char *const[]){"stage1.0.conv", NULL},
                  (const char *const[]){"stage0.quant", "stage1.0.quant", NULL});
+}
+
+static void build_gated(net *n, bool before_relu)
+{
+    net_begin(n, RQ_FORM_WITHBN, SIDE, CLASSES, 9);
+    const int a = net_gated_block(n, "a", 0, 4, NET_K3, before_relu, 2);
+    const int b = net_gated_block(n, "b", a, 6, NET_K3, before_relu, 3);
+    (void)net_head(n, net_gated_block(n, "c", b, 6, NET_K3, before_relu, 3));
+}
+
+/* A gate's layers are quantized as the block's convolution is; values before the relu are signed.
+ */
+static void test_prepare__gates_before_relu(void **state)
+{
+    (void)state;
+    net n;
+    build_gated(&n, true);
+    check_graph(&n.model, RQ_QUANT_ALL,
+                (const char *const[]){"a.conv", "a.se.down", "a.se.up", "b.conv", "b.se.down",
+                                      "b.se.up", "c.conv", "c.se.down", "c.se.up", "linear", NULL},
+                (const char *const[]){
+                    "-a.bn.quant", "-a.se.gap.quant", "a.se.relu.quant", "*a.se.sigmoid.quant",
+                    "a.quant", "-b.bn.quant", "-b.se.gap.quant", "b.se.relu.quant",
+                    "*b.se.sigmoid.quant", "b.quant", "-c.bn.quant", "-c.se.gap.quant",
+                    "c.se.relu.quant", "*c.se.sigmoid.quant", "c.quant", "gap.quant", NULL});
+    check_graph(&n.model, RQ_QUANT_BUT_FIRST_AND_LAST,
+                (const char *const[]){"b.conv", "b.se.down", "b.se.up", NULL},
+                (const char *const[]){"a.quant", "-b.bn.quant", "-b.se.gap.quant",
+                                      "b.se.relu.quant", "*b.se.sigmoid.quant", "b.quant", NULL});
+    rq_model_deinit(&n.model);
+}
+
+static void test_prepare__gates_behind_relu(void **state)
+{
+    (void)state;
+    net n;
+    build_gated(&n, false);
+    check_graph(&n.model, RQ_QUANT_BUT_FIRST_AND_LINEAR,
+                (const char *const[]){"b.conv", "b.post_se.down", "b.post_se.up", "c.conv",
+                                      "c.post_se.down", "c.post_se.up", NULL},
+                (const char *const[]){
+                    "a.post_se.quant", "b.quant", "b.post_se.gap.quant", "b.post_se.relu.quant",
+                    "*b.post_se.sigmoid.quant", "b.post_se.quant", "c.quant", "c.post_se.gap.quant",
+                    "c.post_se.relu.quant", "*c.post_se.sigmoid.quant", "c.post_se.quant", NULL});
+    rq_model_deinit(&n.model);
+}
+
+/* A batch norm without relu behind it gives signed values, which pooling and the head can read. */
+static void test_prepare__a_convolution_without_relu(void **state)
+{
+    (void)state;
+    net n;
+    net_begin(&n, RQ_FORM_WITHBN, SIDE, CLASSES, 3);
+    const int a = net_block(&n, "a", 0, 4, NET_K3);
+    (void)net_head(&n, net_bn(&n, "b.bn", net_conv(&n, "b", a, 4, NET_K3, false)));
+    check_graph(&n.model, RQ_QUANT_ALL, (const char *const[]){"a.conv", "b", "linear", NULL},
+                (const char *const[]){"a.quant", "-b.bn.quant", "-gap.quant", NULL});
+    rq_model_deinit(&n.model);
 }
 
 /* Everything that is not a scale is the base's: names, values, what the model says about itself. */
@@ -234,7 +309,8 @@ static void test_prepare__refuses_convolutions_without_batch_norm(void **state)
     }
 }
 
-static void test_prepare__refuses_convolutions_without_relu(void **state)
+/* The border of signed values would have to be their zero point. */
+static void test_prepare__refuses_padding_of_signed_values(void **state)
 {
     (void)state;
     for (int layers = 0; layers < 2; layers++) {
@@ -242,8 +318,8 @@ static void test_prepare__refuses_convolutions_without_relu(void **state)
         net_begin(&n, RQ_FORM_WITHBN, SIDE, CLASSES, 3);
         const int a = net_block(&n, "a", 0, 4, NET_K3);
         const int b = net_bn(&n, "b.bn", net_conv(&n, "b", a, 4, NET_K3, false));
-        (void)net_head(&n, b);
-        check_refused(&n, (rq_quant_layers)layers, "b: ");
+        (void)net_head(&n, net_block(&n, "c", b, 4, NET_K3));
+        check_refused(&n, (rq_quant_layers)layers, "c.conv: pads b.bn, which can be negative");
     }
 }
 
@@ -305,12 +381,15 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_prepare__every_choice_of_layers),
+        cmocka_unit_test(test_prepare__gates_before_relu),
+        cmocka_unit_test(test_prepare__gates_behind_relu),
+        cmocka_unit_test(test_prepare__a_convolution_without_relu),
         cmocka_unit_test(test_prepare__copies_the_rest),
         cmocka_unit_test(test_prepare__rounded_mean_keeps_the_function),
         cmocka_unit_test(test_prepare__rounded_mean_with_several_readers),
         cmocka_unit_test(test_prepare__mean_stays_where_no_layer_reads_pixels),
         cmocka_unit_test(test_prepare__refuses_convolutions_without_batch_norm),
-        cmocka_unit_test(test_prepare__refuses_convolutions_without_relu),
+        cmocka_unit_test(test_prepare__refuses_padding_of_signed_values),
         cmocka_unit_test(test_prepare__refuses_other_readers),
         cmocka_unit_test(test_prepare__refuses_three_branches),
         cmocka_unit_test(test_prepare__refuses_real_input),

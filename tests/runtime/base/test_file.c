@@ -1,6 +1,8 @@
 /* Mapped reading, and writing that either replaces the whole file or changes nothing. */
 #include <dirent.h>
+#include <fcntl.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -253,6 +255,39 @@ static void test_writer__survives_lack_of_memory(void **state)
     fail_msg("opening a writer should not take 8 allocations");
 }
 
+/* Killed in the middle of writing: the old file stays, and where the file system has files without
+ * a name, nothing else does. */
+static int write_until_killed(const fixture *the)
+{
+    static const char block[70000];
+    rq_error err = RQ_ERROR_INIT;
+    rq_writer *writer = NULL;
+    if (rq_writer_open(&writer, the->path, &err) ||
+        rq_writer_write(writer, block, sizeof block, &err))
+        return 10;
+    return kill(getpid(), SIGKILL);
+}
+
+static void test_writer__killed_leaves_nothing(void **state)
+{
+    const fixture *the = *state;
+    rq_test_write_file(the->path, "old", 3);
+    const int fd = open(the->dir, O_WRONLY | O_TMPFILE, 0600);
+    const bool has_unnamed = fd >= 0;
+    if (has_unnamed)
+        (void)close(fd);
+    const pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0)
+        _exit(write_until_killed(the));
+    int status = 0;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    assert_holds(the->path, "old");
+    if (has_unnamed)
+        assert_int_equal(count_entries(the->dir), 1);
+}
+
 static void test_probe__leaves_nothing_behind(void **state)
 {
     const fixture *the = *state;
@@ -351,6 +386,7 @@ int main(void)
         cmocka_unit_test(test_writer__devices_are_written_in_place),
         IN_FOLDER(test_writer__full_disk_leaves_the_old_file),
         IN_FOLDER(test_writer__survives_lack_of_memory),
+        IN_FOLDER(test_writer__killed_leaves_nothing),
         IN_FOLDER(test_probe__leaves_nothing_behind),
         IN_FOLDER(test_writer__respects_permissions),
         IN_FOLDER(test_mapping__refuses_what_is_no_file),

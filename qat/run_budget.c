@@ -1,0 +1,83 @@
+/* From measured seconds to a number of steps. */
+#include <math.h>
+
+#include "qat/budget.h"
+#include "qat/run.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/log.h"
+
+double run_seconds_used(const rq_run *run)
+{
+    return run->used_before + rq_clock() - run->started;
+}
+
+static double seconds_left(const rq_run *run)
+{
+    return run->options->budget_seconds - run_seconds_used(run);
+}
+
+static double step_seconds(const rq_run *run)
+{
+    return run->steps > 1 ? (run->train_seconds - run->first_seconds) / (double)(run->steps - 1)
+                          : run->train_seconds;
+}
+
+/* Seconds that finishing an epoch takes: as the last time, or guessed from the size of the
+ * validation split, forward being about a third of a training step. */
+static double finish_seconds(const rq_run *run)
+{
+    if (run->finish_seconds > 0.0)
+        return run->finish_seconds;
+    return 0.5 * step_seconds(run) * (double)run->data.val_set.n_images / run->options->data.batch;
+}
+
+static int64_t plan(const rq_run *run)
+{
+    return rq_budget_plan(&(rq_pace){
+        .seconds_left = seconds_left(run),
+        .step_seconds = step_seconds(run) + 1e-9,
+        .overhead_seconds = finish_seconds(run),
+        .steps_per_epoch = run->n_batches,
+        .epochs = run->progress.epoch,
+        .max_epochs = run->options->epochs,
+    });
+}
+
+static void set_plan(rq_run *run, int64_t steps)
+{
+    if (steps == run->progress.total_steps)
+        return;
+    run->progress.total_steps = steps;
+    char budget[32];
+    rq_print_duration(run->options->budget_seconds, budget, sizeof budget);
+    rq_log(RQ_LOG_INFO, "budget %s: %.4g of %d epochs (%.3f s per step, %.1f s at an epoch's end)",
+           budget, (double)steps / (double)run->n_batches, run->options->epochs, step_seconds(run),
+           finish_seconds(run));
+}
+
+void run_watch_budget(rq_run *run)
+{
+    enum { MIN_STEPS = 4 };
+    const double budget = run->options->budget_seconds;
+    if (!(budget > 0.0))
+        return;
+    const int64_t done = run->progress.epoch * run->n_batches + run->progress.step;
+    if (seconds_left(run) <= finish_seconds(run) && done < run_planned_steps(run)) {
+        rq_log(RQ_LOG_INFO, "the budget is used up");
+        run->progress.total_steps = done;
+    } else if (!run->progress.total_steps && run->steps >= MIN_STEPS &&
+               run_seconds_used(run) >= fmin(0.02 * budget, 30.0)) {
+        const int64_t steps = plan(run);
+        set_plan(run, steps > done ? steps : done);
+    }
+}
+
+void run_revise_plan(rq_run *run)
+{
+    const bool was_cut = run->progress.total_steps % run->n_batches != 0; /* it was the last */
+    if (!(run->options->budget_seconds > 0.0) || was_cut)
+        return;
+    const int64_t steps = plan(run);
+    if (!run->progress.total_steps || run->epochs == 1 || steps < run->progress.total_steps)
+        set_plan(run, steps);
+}
