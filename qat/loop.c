@@ -177,7 +177,7 @@ static rq_status finish_epoch(rq_run *run, rq_error *err)
     rq_epoch_report report = {
         .epoch = p->epoch,
         .steps = p->step,
-        .lr = run->lr,
+        .lr = run->epoch_steps ? run->lr : (double)NAN, /* resumed in front of the validation */
         .img_per_s =
             run->epoch_seconds > 0.0
                 ? (double)(run->epoch_steps * run->options->data.batch) / run->epoch_seconds

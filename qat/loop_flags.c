@@ -122,11 +122,11 @@ rq_loop_flags rq_loop_flags_init(void)
     };
 }
 
-void rq_loop_set_sizes(rq_model *model, const rq_loop_flags *flags, bool is_new)
+void rq_loop_set_sizes(rq_model *model, const rq_loop_flags *flags, bool follows)
 {
     enum { SMALL = 64 };
     const int64_t crop = flags->val_resolution ? flags->val_resolution
-                         : is_new              ? flags->resolution
+                         : follows             ? flags->resolution
                                                : 0;
     if (crop) {
         model->preprocess.crop = (int)crop;

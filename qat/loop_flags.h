@@ -28,9 +28,9 @@ extern const char *const rq_loop_free_names[];
 rq_loop_flags rq_loop_flags_init(void);
 
 /* The preprocessing of validation that the flags ask for. Without --val-resize, crops larger than
- * 64 pixels have the usual margin around them and small images are taken whole. is_new: a model
- * that has not been trained takes its crop from --resolution. */
-void rq_loop_set_sizes(rq_model *model, const rq_loop_flags *flags, bool is_new);
+ * 64 pixels have the usual margin around them and small images are taken whole. follows: without
+ * --val-resolution the crop follows --resolution, where that is given. */
+void rq_loop_set_sizes(rq_model *model, const rq_loop_flags *flags, bool follows);
 
 /* Apply --threads and fill the loop's options from the flags. sets: all of the command's tables,
  * for the logs; they must outlive the options. Errors: RQ_ERR_USAGE (a

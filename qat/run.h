@@ -46,8 +46,8 @@ double run_seconds_used(const rq_run *run);
 /* After a step: plan as soon as the speed is known; end the epoch here when time is out. */
 void run_watch_budget(rq_run *run);
 
-/* After an epoch: the first whole one tells more than its first steps did; later ones can only
- * shorten the plan. */
+/* After an epoch, whose speed is the best guess for the next: shorten the plan, or lengthen it by
+ * no less than a tenth (after the first epoch by anything). The learning rate follows. */
 void run_revise_plan(rq_run *run);
 
 /* ---- run_state.c: the file to continue from ---- */

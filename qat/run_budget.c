@@ -16,10 +16,13 @@ static double seconds_left(const rq_run *run)
     return run->options->budget_seconds - run_seconds_used(run);
 }
 
+/* Of this epoch, as far as it has come; its first step in this process is not like the others. */
 static double step_seconds(const rq_run *run)
 {
-    return run->steps > 1 ? (run->train_seconds - run->first_seconds) / (double)(run->steps - 1)
-                          : run->train_seconds;
+    const bool has_first = run->epoch_steps == run->steps && run->steps > 1;
+    const double seconds = run->epoch_seconds - (has_first ? run->first_seconds : 0.0);
+    const int64_t steps = run->epoch_steps - has_first;
+    return steps > 0 ? seconds / (double)steps : 0.0;
 }
 
 /* Seconds that finishing an epoch takes: as the last time, or guessed from the size of the
@@ -57,15 +60,17 @@ static void set_plan(rq_run *run, int64_t steps)
 
 void run_watch_budget(rq_run *run)
 {
-    enum { MIN_STEPS = 4 };
+    enum { MIN_STEPS = 4 }; /* until the speed is known */
     const double budget = run->options->budget_seconds;
+    const bool is_known = run->steps >= MIN_STEPS;
     if (!(budget > 0.0))
         return;
     const int64_t done = run->progress.epoch * run->n_batches + run->progress.step;
-    if (seconds_left(run) <= finish_seconds(run) && done < run_planned_steps(run)) {
+    if (seconds_left(run) <= (is_known ? finish_seconds(run) : 0.0) &&
+        done < run_planned_steps(run)) {
         rq_log(RQ_LOG_INFO, "the budget is used up");
         run->progress.total_steps = done;
-    } else if (!run->progress.total_steps && run->steps >= MIN_STEPS &&
+    } else if (!run->progress.total_steps && is_known &&
                run_seconds_used(run) >= fmin(0.02 * budget, 30.0)) {
         const int64_t steps = plan(run);
         set_plan(run, steps > done ? steps : done);
@@ -74,10 +79,12 @@ void run_watch_budget(rq_run *run)
 
 void run_revise_plan(rq_run *run)
 {
-    const bool was_cut = run->progress.total_steps % run->n_batches != 0; /* it was the last */
-    if (!(run->options->budget_seconds > 0.0) || was_cut)
+    const int64_t planned = run->progress.total_steps;
+    const bool was_cut = planned % run->n_batches != 0; /* it was the last */
+    if (!(run->options->budget_seconds > 0.0) || was_cut || !run->epoch_steps)
         return;
-    const int64_t steps = plan(run);
-    if (!run->progress.total_steps || run->epochs == 1 || steps < run->progress.total_steps)
+    const int64_t steps = plan(run), done = run->progress.epoch * run->n_batches;
+    const bool is_longer = done < planned && 10 * steps > 11 * planned;
+    if (!planned || run->epochs == 1 || steps < planned || is_longer)
         set_plan(run, steps);
 }

@@ -1,40 +1,29 @@
 /* train DIR -a ARCH -o model.bin: FP32 training of the three-branch form. */
 #include "qat/train_command.h"
 
-#include <string.h>
-
 #include "qat/loop_flags.h"
 #include "qat/recipe.h"
-#include "runtime/model/arch.h"
+#include "qat/start_model.h"
+#include "runtime/base/log.h"
 
 typedef struct train_flags {
-    const char *arch;
+    const char *arch, *init;
+    int64_t classes;
     int recipe;
 } train_flags;
 
 static const rq_option table[] = {
-    RQ_OPTION_REQUIRED("arch", 'a', train_flags, arch, "ARCH",
-                       "architecture: a name (RepVGG-A0) or repvgg:depth=…;width=…;stride=…"),
+    RQ_OPTION_STRING("arch", 'a', train_flags, arch, "ARCH",
+                     "architecture: a name (RepVGG-A0) or repvgg:depth=…;width=…;stride=…; a model "
+                     "file in --init says its own"),
     RQ_OPTION_CHOICE("recipe", 0, train_flags, recipe, rq_recipe_names,
-                     "values for all options of training that are not given"),
+                     "values for the options of training that are not given"),
+    RQ_OPTION_STRING("init", 0, train_flags, init, "FILE",
+                     "start from these weights (.bin in form train, .pth, .safetensors)"),
+    RQ_OPTION_INT("classes", 0, train_flags, classes, "N", 1, RQ_MAX_CHANNELS,
+                  "of the network, as many as the images have; weights of a head for others are "
+                  "not taken from --init"),
 };
-static rq_status build_model(rq_model *model, const train_flags *flags, const rq_loop_flags *loop,
-                             rq_error *err)
-{
-    rq_dataset set;
-    rq_status status = rq_dataset_open(&set, loop->dir, RQ_SPLIT_TRAIN, err);
-    if (status != RQ_OK)
-        return status;
-    const bool says_classes = strstr(flags->arch, "classes=") != NULL;
-    status = rq_arch_build(model, flags->arch, says_classes ? 0 : set.n_classes, err);
-    rq_dataset_close(&set);
-    if (status != RQ_OK)
-        return status;
-    rq_loop_set_sizes(model, loop, true);
-    model->seed = (uint64_t)loop->seed;
-    rq_model_init_weights(model, model->seed);
-    return RQ_OK;
-}
 
 /* The recipe is known once the command line has been read; then it is read again, so that what
  * stands there goes over the recipe's values. */
@@ -46,6 +35,7 @@ static rq_status parse(const rq_command *self, const rq_option_set *sets, size_t
     const rq_status status = rq_command_option_sets(self, sets, n_sets, argc, argv, done, err);
     if (status != RQ_OK || *done || !flags->recipe)
         return status;
+    rq_log(RQ_LOG_INFO, "recipe %s", rq_recipe_names[flags->recipe]);
     rq_recipe_apply(flags->recipe, loop);
     return rq_command_option_sets(self, sets, n_sets, argc, argv, done, err);
 }
@@ -65,7 +55,7 @@ static rq_status train(rq_model *model, const rq_loop_flags *loop, const rq_opti
 
 static rq_status run(const rq_command *self, int argc, char **argv, rq_error *err)
 {
-    train_flags flags = {.arch = NULL};
+    train_flags flags = {.arch = NULL, .init = NULL};
     rq_loop_flags loop = rq_loop_flags_init();
     loop.epochs = 120;
     loop.lr = 0.1;
@@ -81,9 +71,17 @@ static rq_status run(const rq_command *self, int argc, char **argv, rq_error *er
     if (status != RQ_OK || done)
         return status;
     rq_model model = RQ_MODEL_INIT;
-    status = build_model(&model, &flags, &loop, err);
+    const rq_start_options start = {
+        .arch = flags.arch,
+        .init = flags.init,
+        .n_classes = (int)flags.classes,
+        .dir = loop.dir,
+        .seed = (uint64_t)loop.seed,
+    };
+    status = rq_start_model(&model, &start, err);
     if (status == RQ_OK)
-        status = rq_model_set_origin(&model, NULL, argc, argv, err);
+        status = rq_model_set_origin(&model, flags.init, argc, argv, err);
+    rq_loop_set_sizes(&model, &loop, true);
     if (status == RQ_OK)
         status = train(&model, &loop, sets, N_SETS, err);
     rq_model_deinit(&model);

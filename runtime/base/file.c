@@ -87,14 +87,6 @@ static int folder_length(const char *path)
     return slash ? (int)(slash - path + 1) : 0;
 }
 
-/* The i-th name to try in the target's folder: short and fixed in length, so that it is valid
- * wherever the target's is. NULL without memory. */
-static const char *temporary_name(rq_writer *writer, int i)
-{
-    return rq_arena_printf(&writer->arena, "%.*s.repqat-%ld-%d.tmp", folder_length(writer->target),
-                           writer->target, (long)getpid(), i);
-}
-
 /* A file without a name in the target's folder, which vanishes with the process whatever ends it.
  * False where the file system has none, or a name could not be given later. */
 static bool create_unnamed(rq_writer *writer)
@@ -109,13 +101,16 @@ static bool create_unnamed(rq_writer *writer)
     return writer->fd >= 0;
 }
 
-/* A new file in the target's folder. open() rather than mkostemp() because it applies the umask. */
+/* A new file in the target's folder. Its name is short and fixed in length, so that it is valid
+ * wherever the target's is; open() rather than mkostemp() because it applies the umask. */
 static rq_status create_temporary(rq_writer *writer, rq_error *err)
 {
+    const int folder = folder_length(writer->target);
     if (create_unnamed(writer))
         return RQ_OK;
     for (int i = 0; i < MAX_NAME_TRIES; i++) {
-        const char *name = temporary_name(writer, i);
+        const char *name = rq_arena_printf(&writer->arena, "%.*s.repqat-%ld-%d.tmp", folder,
+                                           writer->target, (long)getpid(), i);
         if (!name)
             return rq_fail(err, RQ_ERR_NOMEM, "%s: out of memory", writer->path);
         writer->fd = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
@@ -129,22 +124,28 @@ static rq_status create_temporary(rq_writer *writer, rq_error *err)
     return rq_fail_errno(err, writer->path, "create a file in its folder");
 }
 
-/* rename() needs a name. */
+/* rename() needs a name. It is a function of the target's and lives for that moment only: one that
+ * is there already is of a process that was killed in between. */
 static rq_status name_temporary(rq_writer *writer, rq_error *err)
 {
+    const int folder = folder_length(writer->target);
+    const char *base = writer->target + folder;
+    const uLong hash = crc32_z(crc32_z(0, NULL, 0), (const Bytef *)base, strlen(base));
+    const char *name =
+        rq_arena_printf(&writer->arena, "%.*s.repqat-%08lx.tmp", folder, writer->target, hash);
     char file[64];
+    if (!name)
+        return rq_fail(err, RQ_ERR_NOMEM, "%s: out of memory", writer->path);
     (void)snprintf(file, sizeof file, "/proc/self/fd/%d", writer->fd);
-    for (int i = 0; i < MAX_NAME_TRIES && !writer->temporary; i++) {
-        const char *name = temporary_name(writer, i);
-        if (!name)
-            return rq_fail(err, RQ_ERR_NOMEM, "%s: out of memory", writer->path);
-        if (linkat(AT_FDCWD, file, AT_FDCWD, name, AT_SYMLINK_FOLLOW) == 0)
+    for (int i = 0; i < MAX_NAME_TRIES; i++) {
+        if (linkat(AT_FDCWD, file, AT_FDCWD, name, AT_SYMLINK_FOLLOW) == 0) {
             writer->temporary = name;
-        else if (errno != EEXIST)
+            return RQ_OK;
+        }
+        if (errno != EEXIST || unlink(name) != 0)
             break;
     }
-    return writer->temporary ? RQ_OK
-                             : rq_fail_errno(err, writer->path, "create a file in its folder");
+    return rq_fail_errno(err, writer->path, "create a file in its folder");
 }
 
 /* The regular file at path will be replaced, wherever links lead to it. */
@@ -309,7 +310,7 @@ rq_status rq_writer_commit(rq_writer *writer, rq_error *err)
         status = rq_fail_errno(err, writer->path, "write");
         goto out;
     }
-    if (writer->target)
+    if (writer->target && !writer->temporary)
         status = name_temporary(writer, err);
     if (!status)
         status = close_fd(writer, err);

@@ -1,15 +1,19 @@
 /* Whole files: mapped for reading, written atomically.
  *
  * A writer creates a temporary file beside the target, without a name where the file system has
- * such files, so that nothing stays behind when the process is killed; only rq_writer_commit
- * (flush, fsync, rename) puts it in the target's place. Any failure, and rq_writer_abort, removes
- * it: the previous file is then untouched.
+ * such files, so that (but for the moment of the rename) nothing stays behind when the process is
+ * killed; only rq_writer_commit (flush, fsync, rename) puts it in the target's place. Any failure,
+ * and rq_writer_abort, removes it: the previous file is then untouched.
  *
  * What the target may be:
- *   a regular file    replaced; the new file keeps its permissions, and a file that is not writable
- * is refused missing           created with the permissions that the umask leaves a symbolic link
- * the file that it points to is replaced, the link stays; a link to nothing is refused a device, a
- * pipe  (/dev/null, /dev/stdout) written in place; this is not atomic a folder          refused */
+ *
+ *   - a regular file: replaced; the new file keeps its permissions, and a file that is not writable
+ *     is refused
+ *   - missing: created with the permissions that the umask leaves
+ *   - a symbolic link: the file that it points to is replaced, the link stays; a link to nothing is
+ *     refused
+ *   - a device, a pipe (/dev/null, /dev/stdout): written in place; this is not atomic
+ *   - a folder: refused */
 #ifndef RQ_RUNTIME_BASE_FILE_H
 #define RQ_RUNTIME_BASE_FILE_H
 

@@ -281,12 +281,13 @@ rq_status rq_is_checkpoint(const char *path, bool *out, rq_error *err)
     const rq_status status = rq_mapping_open(&mapping, path, err);
     if (status)
         return status;
-    *out = rq_torch_zip_looks_so(mapping.data, mapping.size_bytes) ||
-           rq_torch_legacy_looks_so(mapping.data, mapping.size_bytes);
-    rq_mapping_close(&mapping);
-    if (!*out && rq_tensorfile_open(&file, path, NULL) == RQ_OK)
-        *out = !rq_model_is_in(file);
+    if (looks_like_safetensors(&mapping))
+        *out = rq_tensorfile_open(&file, path, NULL) == RQ_OK && !rq_model_is_in(file);
+    else
+        *out = rq_torch_zip_looks_so(mapping.data, mapping.size_bytes) ||
+               rq_torch_legacy_looks_so(mapping.data, mapping.size_bytes);
     rq_tensorfile_close(file);
+    rq_mapping_close(&mapping);
     return RQ_OK;
 }
 

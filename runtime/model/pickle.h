@@ -95,7 +95,7 @@ typedef struct rq_pickle rq_pickle;
 
 /* Read one pickle from the beginning of data, which must stay as long as the result; *used_bytes
  * receives its size. Errors: RQ_ERR_FILE ("byte 12: REDUCE: the stack holds 1 of 2 values"),
- * RQ_ERR_NOMEM. */
+ * RQ_ERR_UNSUPPORTED (an opcode that is not read), RQ_ERR_NOMEM. */
 RQ_NODISCARD rq_status rq_pickle_read(rq_pickle **out, const unsigned char *data, size_t size_bytes,
                                       size_t *used_bytes, rq_error *err);
 void rq_pickle_free(rq_pickle *pickle); /* NULL is fine */

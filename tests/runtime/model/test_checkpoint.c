@@ -230,6 +230,32 @@ static void test_checkpoint__safetensors(void **state)
     rq_test_rmdir(dir);
 }
 
+/* A header whose size is 0x0280 or 0x4b50 begins like a pickle or a zip archive. */
+static void test_checkpoint__safetensors_that_begin_like_others(void **state)
+{
+    (void)state;
+    static const size_t sizes[] = {0x0280, 0x4b50};
+    static const char header[] = "{\"w\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}";
+    static unsigned char bytes[8 + 0x4b50 + 1];
+    const char *dir = rq_test_mkdir(), *path = rq_test_path("%s/a", dir);
+    for (size_t i = 0; i < 2; i++) {
+        bool is = false;
+        memset(bytes, ' ', sizeof bytes);
+        memset(bytes, 0, 8);
+        bytes[0] = (unsigned char)sizes[i];
+        bytes[1] = (unsigned char)(sizes[i] >> 8);
+        memcpy(bytes + 8, header, sizeof header - 1);
+        rq_test_write_file(path, bytes, 8 + sizes[i] + 1);
+        assert_ok(rq_is_checkpoint(path, &is, &err), &err);
+        assert_true(is);
+        assert_ok(rq_checkpoint_open(&checkpoint, path, &err), &err);
+        assert_int_equal(rq_checkpoint_count(checkpoint), 1);
+        rq_checkpoint_close(checkpoint);
+        checkpoint = NULL;
+    }
+    rq_test_rmdir(dir);
+}
+
 static void test_is_checkpoint__by_content(void **state)
 {
     (void)state;
@@ -297,6 +323,7 @@ int main(void)
         TEST(test_read__s64),
         TEST(test_borrow__gives_what_lies_in_the_file),
         TEST(test_checkpoint__safetensors),
+        TEST(test_checkpoint__safetensors_that_begin_like_others),
         TEST(test_is_checkpoint__by_content),
         TEST(test_checkpoint__published_scales),
     };
