@@ -27,23 +27,47 @@ static const rq_option table[] = {
     RQ_OPTION_FLAG("json", 0, convert_options, json, "print one JSON object"),
 };
 
-/* Write the merged model where it is not yet OUT, and take the file's bytes in its place: what is
- * compared is then what was written, and the memory is free. A pipe or device cannot be read again:
- * the model stays in memory. */
-static rq_status write_aside(rq_model *out, rq_writer *writer, bool *written, rq_error *err)
+/* Write a model where it is not yet the writer's target, and take the file's bytes in its place:
+ * the memory is then free, and what follows sees what was written. A pipe or device cannot be read
+ * again: *written is then false, and the model stays as it is. */
+static rq_status write_aside(rq_model *model, rq_writer *writer, bool *written, rq_error *err)
 {
     const char *temporary = NULL;
     rq_status status = rq_writer_flush(writer, &temporary, err);
     *written = temporary != NULL;
     if (status || !temporary)
         return status;
-    status = rq_model_write(out, writer, err);
+    status = rq_model_write(model, writer, err);
     if (!status)
         status = rq_writer_flush(writer, &temporary, err);
     if (!status) {
-        rq_model_deinit(out);
-        status = rq_model_map(out, temporary, err);
+        rq_model_deinit(model);
+        status = rq_model_map(model, temporary, err);
     }
+    return status;
+}
+
+/* Had most of the values to be copied (halves, old checkpoints)? */
+static bool is_copied(const rq_graph *graph)
+{
+    size_t n_views = 0, n_copies = 0;
+    for (int i = 0; i < graph->n_params; i++) {
+        const rq_tensor *tensor = &graph->params[i].tensor;
+        *(rq_graph_is_view(graph, tensor) ? &n_views : &n_copies) += rq_tensor_elems(tensor);
+    }
+    return n_copies > n_views;
+}
+
+/* Such a model becomes a file beside OUT for a while, so that it takes no more memory than others.
+ * The file goes with the model: it is mapped, and has no name any more. */
+static rq_status spill(rq_model *model, const char *out_path, rq_error *err)
+{
+    rq_writer *writer = NULL;
+    bool written;
+    rq_status status = rq_writer_open(&writer, out_path, err);
+    if (!status)
+        status = write_aside(model, writer, &written, err);
+    rq_writer_abort(writer);
     return status;
 }
 
@@ -93,11 +117,14 @@ static rq_status fuse(rq_model *out, const rq_model *in, const convert_options *
 static rq_status open_input(rq_model *out, const convert_options *options, rq_error *err)
 {
     bool is_checkpoint = false;
-    const rq_status status = rq_is_checkpoint(options->in, &is_checkpoint, err);
+    rq_status status = rq_is_checkpoint(options->in, &is_checkpoint, err);
     const unsigned merged = is_checkpoint ? 1u << RQ_FORM_DEPLOY : 0;
-    return status ? status
-                  : rq_open_model(out, options->in, &options->open,
-                                  1u << RQ_FORM_TRAIN | 1u << RQ_FORM_WITHBN | merged, err);
+    if (!status)
+        status = rq_open_model(out, options->in, &options->open,
+                               1u << RQ_FORM_TRAIN | 1u << RQ_FORM_WITHBN | merged, err);
+    if (!status && is_copied(&out->graph))
+        status = spill(out, options->out, err);
+    return status;
 }
 
 static rq_status convert(const convert_options *options, int argc, char **argv, rq_error *err)

@@ -169,15 +169,32 @@ rq_status rq_graph_own(rq_graph *graph, void *object, void (*close)(void *object
     return RQ_OK;
 }
 
-void rq_graph_release(const rq_graph *graph, const rq_tensor *tensor)
+/* The mapping in which a tensor's values lie, NULL when they are the graph's own. */
+static const rq_mapping *find_mapping(const rq_graph *graph, const rq_tensor *tensor,
+                                      size_t *size_bytes)
 {
-    const size_t size_bytes = rq_tensor_elems(tensor) * rq_dtype_size(tensor->dtype);
     const uintptr_t data = (uintptr_t)tensor->data;
+    *size_bytes = rq_tensor_elems(tensor) * rq_dtype_size(tensor->dtype);
     for (const rq_owned *owned = graph->owned; owned; owned = owned->next) {
         const uintptr_t start = (uintptr_t)owned->mapping.data;
-        if (data >= start && data + size_bytes <= start + owned->mapping.size_bytes)
-            rq_mapping_release(&owned->mapping, tensor->data, size_bytes);
+        if (data >= start && data + *size_bytes <= start + owned->mapping.size_bytes)
+            return &owned->mapping;
     }
+    return NULL;
+}
+
+bool rq_graph_is_view(const rq_graph *graph, const rq_tensor *tensor)
+{
+    size_t size_bytes;
+    return find_mapping(graph, tensor, &size_bytes) != NULL;
+}
+
+void rq_graph_release(const rq_graph *graph, const rq_tensor *tensor)
+{
+    size_t size_bytes;
+    const rq_mapping *mapping = find_mapping(graph, tensor, &size_bytes);
+    if (mapping)
+        rq_mapping_release(mapping, tensor->data, size_bytes);
 }
 
 void rq_graph_release_node(const rq_graph *graph, int node)

@@ -209,6 +209,9 @@ RQ_NODISCARD rq_status rq_graph_view_param(rq_graph *graph, int node, rq_slot sl
                                            const char *name, const rq_tensor *source,
                                            rq_error *err);
 
+/* Is this a view of a mapped file? Else the values are the graph's own. */
+bool rq_graph_is_view(const rq_graph *graph, const rq_tensor *tensor);
+
 /* These values have been read and will not be soon: where they are a view of a mapped file, their
  * pages leave memory and come back when they are read. So a pass over a large model needs the
  * memory of its largest parameters only. The second does so for all parameters of a node. */
