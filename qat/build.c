@@ -1,5 +1,6 @@
-/* From a graph to units: which elementwise operators merge into which mix. */
+/* From a graph to units: which elementwise operators merge into which. */
 #include "qat/units.h"
+#include "runtime/model/gate.h"
 
 /* ---- merging: an elementwise node goes into its only reader when that can take it ---- */
 
@@ -9,16 +10,18 @@ static bool has_bias(const rq_graph *graph, int node)
     return (op == RQ_OP_CONV || op == RQ_OP_LINEAR) && graph->nodes[node].slot[RQ_SLOT_BIAS] >= 0;
 }
 
-/* fake_quant( relu( sum of batch norms, biases, values ) ), each part optional. */
+/* fake_quant( relu( sum of batch norms, scales, biases, values ) ), each part optional; a product
+ * in the sum's place, or for fake_quant a sigmoid. */
 static bool absorbs(const rq_graph *graph, int reader, int node)
 {
     const rq_op op = graph->nodes[node].op;
-    const bool term = op == RQ_OP_BATCH_NORM || has_bias(graph, node);
+    const bool term = op == RQ_OP_BATCH_NORM || op == RQ_OP_SCALE || has_bias(graph, node);
     switch (graph->nodes[reader].op) {
     case RQ_OP_FAKE_QUANT:
-        return op == RQ_OP_RELU || op == RQ_OP_ADD || term;
+        return op == RQ_OP_RELU || op == RQ_OP_ADD || op == RQ_OP_MUL || op == RQ_OP_SIGMOID ||
+               term;
     case RQ_OP_RELU:
-        return op == RQ_OP_ADD || term;
+        return op == RQ_OP_ADD || op == RQ_OP_MUL || term;
     case RQ_OP_ADD:
         return term;
     default:
@@ -60,18 +63,19 @@ static rq_status new_value(rq_trainer *trainer, int node, tr_value **out, rq_err
     return RQ_OK;
 }
 
-static rq_status new_unit(rq_trainer *trainer, int node, tr_value *dst, tr_unit **out,
-                          rq_error *err)
+static tr_unit *new_unit(rq_trainer *trainer, int node, tr_value *dst)
 {
-    *out = &trainer->units[trainer->n_units];
-    **out = (tr_unit){.node = node, .dst = dst};
-    void *conv = NULL, *mix = NULL;
-    rq_status status = rq_arena_array(&trainer->arena, &conv, 1, sizeof(conv_unit), err);
+    tr_unit *unit = &trainer->units[trainer->n_units++];
+    *unit = (tr_unit){.node = node, .dst = dst};
+    return unit;
+}
+
+/* A unit for a node with a value of its own. */
+static rq_status new_node_unit(rq_trainer *trainer, int node, tr_unit **out, rq_error *err)
+{
+    const rq_status status = new_value(trainer, node, &trainer->values[node], err);
     if (status == RQ_OK)
-        status = rq_arena_array(&trainer->arena, &mix, 1, sizeof(mix_unit), err);
-    (*out)->conv = conv;
-    (*out)->mix = mix;
-    trainer->n_units += status == RQ_OK;
+        *out = new_unit(trainer, node, trainer->values[node]);
     return status;
 }
 
@@ -93,18 +97,27 @@ static rq_status add_scaled_source(tr_unit *unit, tr_value *value, rq_error *err
     return add_source(unit, value, err);
 }
 
+static tr_value *input_value(const rq_trainer *trainer, int node, int k)
+{
+    return trainer->values[trainer->model->graph.nodes[node].input[k]];
+}
+
 /* The raw sums of a convolution, before any bias. */
 static rq_status add_convolution(rq_trainer *trainer, int node, tr_value **raw, rq_error *err)
 {
-    tr_value *src = trainer->values[trainer->model->graph.nodes[node].input[0]];
-    tr_unit *unit;
+    void *conv = NULL;
     rq_status status = new_value(trainer, node, raw, err);
     if (status == RQ_OK)
-        status = new_unit(trainer, node, *raw, &unit, err);
-    if (status == RQ_OK)
-        status = add_scaled_source(unit, src, err);
+        status = rq_arena_array(&trainer->arena, &conv, 1, sizeof(conv_unit), err);
+    if (status != RQ_OK)
+        return status;
+    tr_unit *unit = new_unit(trainer, node, *raw);
+    unit->conv = conv;
+    status = add_scaled_source(unit, input_value(trainer, node, 0), err);
     return status == RQ_OK ? tr_conv_create(trainer, unit, node, err) : status;
 }
+
+/* ---- mixes and products: what ends them, what they are of ---- */
 
 static float *f32_slot(const rq_graph *graph, int node, rq_slot slot)
 {
@@ -117,29 +130,42 @@ static float *gradient_slot(const rq_trainer *trainer, int node, rq_slot slot)
     return trainer->gradients[trainer->model->graph.nodes[node].slot[slot]];
 }
 
-/* A term for a node: absorbed batch norm, absorbed (or own) bias, or the node's value as it is. */
+static rq_status add_bn_term(const rq_trainer *trainer, tr_unit *unit, mix_term *term, int node,
+                             rq_error *err)
+{
+    const rq_graph *graph = &trainer->model->graph;
+    const rq_tensor *tracked = rq_graph_tensor(graph, node, RQ_SLOT_TRACKED);
+    tr_value *src = input_value(trainer, node, 0);
+    term->kind = TERM_BN;
+    term->gamma = f32_slot(graph, node, RQ_SLOT_WEIGHT);
+    term->beta = f32_slot(graph, node, RQ_SLOT_BIAS);
+    term->mean = f32_slot(graph, node, RQ_SLOT_MEAN);
+    term->var = f32_slot(graph, node, RQ_SLOT_VAR);
+    term->dgamma = gradient_slot(trainer, node, RQ_SLOT_WEIGHT);
+    term->dbeta = gradient_slot(trainer, node, RQ_SLOT_BIAS);
+    term->eps = (double)graph->nodes[node].eps;
+    term->frozen = trainer->options.frozen_nodes && trainer->options.frozen_nodes[node];
+    term->tracked = tracked ? tracked->data : NULL;
+    if (src->quantized_conv)
+        src->quantized_conv->dgamma = term->dgamma;
+    return add_source(unit, src, err);
+}
+
+/* A term for a node: absorbed (or own) batch norm, scale or bias, or the node's value as it is. */
 static rq_status add_term(rq_trainer *trainer, tr_unit *unit, int node, bool own, tr_value **raw,
                           rq_error *err)
 {
     const rq_graph *graph = &trainer->model->graph;
+    const rq_op op = graph->nodes[node].op;
     mix_term *term = &unit->mix->terms[unit->mix->n_terms++];
     const bool merged = own || is_absorbed(trainer, node);
-    if (merged && graph->nodes[node].op == RQ_OP_BATCH_NORM) {
-        tr_value *src = trainer->values[graph->nodes[node].input[0]];
-        term->kind = TERM_BN;
+    if (merged && op == RQ_OP_BATCH_NORM)
+        return add_bn_term(trainer, unit, term, node, err);
+    if (merged && op == RQ_OP_SCALE) {
+        term->kind = TERM_SCALE;
         term->gamma = f32_slot(graph, node, RQ_SLOT_WEIGHT);
-        term->beta = f32_slot(graph, node, RQ_SLOT_BIAS);
-        term->mean = f32_slot(graph, node, RQ_SLOT_MEAN);
-        term->var = f32_slot(graph, node, RQ_SLOT_VAR);
         term->dgamma = gradient_slot(trainer, node, RQ_SLOT_WEIGHT);
-        term->dbeta = gradient_slot(trainer, node, RQ_SLOT_BIAS);
-        term->eps = (double)graph->nodes[node].eps;
-        term->frozen = trainer->options.frozen_nodes && trainer->options.frozen_nodes[node];
-        const rq_tensor *tracked = rq_graph_tensor(graph, node, RQ_SLOT_TRACKED);
-        term->tracked = tracked ? tracked->data : NULL;
-        if (src->quantized_conv)
-            src->quantized_conv->dgamma = term->dgamma;
-        return add_source(unit, src, err);
+        return add_source(unit, input_value(trainer, node, 0), err);
     }
     if (merged && has_bias(graph, node)) {
         term->kind = TERM_BIAS;
@@ -151,52 +177,100 @@ static rq_status add_term(rq_trainer *trainer, tr_unit *unit, int node, bool own
     return add_source(unit, trainer->values[node], err);
 }
 
-static rq_status add_mix(rq_trainer *trainer, int root, tr_value **raw, rq_error *err)
+/* An elementwise unit from its last node: act, and the node that act is of. */
+typedef struct chain {
+    tr_act act;
+    int core;
+    bool own; /* core is part of the unit */
+} chain;
+
+static chain follow_chain(const rq_trainer *trainer, int root)
 {
     const rq_graph *graph = &trainer->model->graph;
-    tr_unit *unit;
-    rq_status status = new_value(trainer, root, &trainer->values[root], err);
-    if (status == RQ_OK)
-        status = new_unit(trainer, root, trainer->values[root], &unit, err);
+    chain c = {.core = root, .own = true};
+    if (graph->nodes[c.core].op == RQ_OP_FAKE_QUANT) {
+        tr_act_quantize(&c.act, graph, c.core);
+        c.core = graph->nodes[c.core].input[0];
+        c.own = is_absorbed(trainer, c.core);
+    }
+    if (c.own && graph->nodes[c.core].op == RQ_OP_RELU) {
+        c.act.relu = true;
+        c.core = graph->nodes[c.core].input[0];
+        c.own = is_absorbed(trainer, c.core);
+    }
+    return c;
+}
+
+static rq_status add_mix(rq_trainer *trainer, const chain *c, tr_unit *unit, tr_value **raw,
+                         rq_error *err)
+{
+    const rq_node *core = &trainer->model->graph.nodes[c->core];
+    void *mix = NULL;
+    rq_status status = rq_arena_array(&trainer->arena, &mix, 1, sizeof(mix_unit), err);
     if (status != RQ_OK)
         return status;
-    mix_unit *mix = unit->mix;
-    int node = root;
-    bool own = true; /* node is part of this mix */
-    if (graph->nodes[node].op == RQ_OP_FAKE_QUANT) {
-        mix->quantize = unit->dst->quantized = true;
-        mix->range = f32_slot(graph, node, RQ_SLOT_MAX);
-        mix->range_scale = f32_slot(graph, node, RQ_SLOT_SCALE);
-        node = graph->nodes[node].input[0];
-        own = is_absorbed(trainer, node);
-    }
-    if (own && graph->nodes[node].op == RQ_OP_RELU) {
-        mix->relu = true;
-        node = graph->nodes[node].input[0];
-        own = is_absorbed(trainer, node);
-    }
-    if (own && graph->nodes[node].op == RQ_OP_ADD) {
-        if (graph->nodes[node].n_inputs > RQ_MAX_TERMS)
-            return rq_fail(err, RQ_ERR_UNSUPPORTED, "a sum of more than %d values", RQ_MAX_TERMS);
-        for (int k = 0; k < graph->nodes[node].n_inputs && status == RQ_OK; k++)
-            status = add_term(trainer, unit, graph->nodes[node].input[k], false, raw, err);
-    } else {
-        status = add_term(trainer, unit, node, own, raw, err);
-    }
+    unit->mix = mix;
+    unit->mix->act = c->act;
+    if (!c->own || core->op != RQ_OP_ADD)
+        status = add_term(trainer, unit, c->core, c->own, raw, err);
+    else
+        for (int k = 0; k < core->n_inputs && status == RQ_OK; k++)
+            status = add_term(trainer, unit, core->input[k], false, raw, err);
     return status == RQ_OK ? tr_mix_create(trainer, unit, err) : status;
 }
 
-static rq_status add_pool(rq_trainer *trainer, int node, rq_error *err)
+static rq_status add_product(rq_trainer *trainer, const chain *c, tr_unit *unit, rq_error *err)
+{
+    void *product = NULL;
+    rq_status status = rq_arena_array(&trainer->arena, &product, 1, sizeof(product_unit), err);
+    if (status != RQ_OK)
+        return status;
+    unit->product = product;
+    unit->product->act = c->act;
+    for (int k = 0; k < 2 && status == RQ_OK; k++)
+        status = add_scaled_source(unit, input_value(trainer, c->core, k), err);
+    return status == RQ_OK ? tr_product_create(trainer, unit, err) : status;
+}
+
+static rq_status add_sigmoid(rq_trainer *trainer, const chain *c, tr_unit *unit, rq_error *err)
+{
+    rq_status status = add_scaled_source(unit, input_value(trainer, c->core, 0), err);
+    if (status == RQ_OK && c->act.quantize)
+        status = rq_gate_check(&trainer->model->graph, unit->node, err);
+    if (status == RQ_OK)
+        tr_sigmoid_init(unit, c->act.quantize);
+    return status;
+}
+
+/* The unit of an elementwise operator that no other absorbs. */
+static rq_status add_elementwise(rq_trainer *trainer, int root, tr_value **raw, rq_error *err)
+{
+    const rq_graph *graph = &trainer->model->graph;
+    const chain c = follow_chain(trainer, root);
+    const rq_op core = graph->nodes[c.core].op;
+    tr_unit *unit;
+    if (rq_is_gate(graph, root) && !c.own)
+        return rq_fail(err, RQ_ERR_UNSUPPORTED, "%s is read by others than its fake_quant",
+                       graph->nodes[c.core].name);
+    const rq_status status = new_node_unit(trainer, root, &unit, err);
+    if (status != RQ_OK)
+        return status;
+    unit->dst->quantized = c.act.quantize;
+    if (c.own && core == RQ_OP_MUL)
+        return add_product(trainer, &c, unit, err);
+    if (c.own && core == RQ_OP_SIGMOID)
+        return add_sigmoid(trainer, &c, unit, err);
+    return add_mix(trainer, &c, unit, raw, err);
+}
+
+static rq_status add_pool(rq_trainer *trainer, int node, void (*init)(tr_unit *), rq_error *err)
 {
     tr_unit *unit;
-    rq_status status = new_value(trainer, node, &trainer->values[node], err);
+    rq_status status = new_node_unit(trainer, node, &unit, err);
     if (status == RQ_OK)
-        status = new_unit(trainer, node, trainer->values[node], &unit, err);
+        status = add_scaled_source(unit, input_value(trainer, node, 0), err);
     if (status == RQ_OK)
-        status = add_scaled_source(
-            unit, trainer->values[trainer->model->graph.nodes[node].input[0]], err);
-    if (status == RQ_OK)
-        tr_pool_init(unit);
+        init(unit);
     return status;
 }
 
@@ -233,19 +307,25 @@ static rq_status row_convolution(rq_trainer *trainer, int node, tr_value **raw, 
     if (!has_bias(&trainer->model->graph, node))
         return add_convolution(trainer, node, &trainer->values[node], err);
     const rq_status status = add_convolution(trainer, node, &raw[node], err);
-    return status == RQ_OK && !is_absorbed(trainer, node) ? add_mix(trainer, node, raw, err)
+    return status == RQ_OK && !is_absorbed(trainer, node) ? add_elementwise(trainer, node, raw, err)
                                                           : status;
 }
 
 static rq_status row_elementwise(rq_trainer *trainer, int node, tr_value **raw, rq_error *err)
 {
-    return is_absorbed(trainer, node) ? RQ_OK : add_mix(trainer, node, raw, err);
+    return is_absorbed(trainer, node) ? RQ_OK : add_elementwise(trainer, node, raw, err);
 }
 
 static rq_status row_pool(rq_trainer *trainer, int node, tr_value **raw, rq_error *err)
 {
     (void)raw;
-    return add_pool(trainer, node, err);
+    return add_pool(trainer, node, tr_pool_init, err);
+}
+
+static rq_status row_window_pool(rq_trainer *trainer, int node, tr_value **raw, rq_error *err)
+{
+    (void)raw;
+    return add_pool(trainer, node, tr_avg_pool_init, err);
 }
 
 static rq_status row_none(rq_trainer *trainer, int node, tr_value **raw, rq_error *err)
@@ -263,10 +343,10 @@ static rq_status row_none(rq_trainer *trainer, int node, tr_value **raw, rq_erro
 #define row_relu             row_elementwise
 #define row_fake_quant       row_elementwise
 #define row_global_avg_pool  row_pool
-#define row_scale            row_none
-#define row_avg_pool         row_none
-#define row_sigmoid          row_none
-#define row_mul              row_none
+#define row_scale            row_elementwise
+#define row_avg_pool         row_window_pool
+#define row_sigmoid          row_elementwise
+#define row_mul              row_elementwise
 #define row_quantize         row_none
 #define row_dequantize       row_none
 #define row_qconv            row_none
@@ -283,18 +363,39 @@ static gradient_row *const gradient_rows[RQ_N_OPS] = {
 
 /* ---- the walk ---- */
 
-/* A value without reader would have no gradient. */
+/* A value without reader would have no gradient. Form train may have auxiliary outputs, [N,
+ * classes], which the loss reads. */
 static rq_status check_all_read(const rq_trainer *trainer, rq_error *err)
 {
     const rq_graph *graph = &trainer->model->graph;
-    for (int i = 0; i < graph->n_nodes; i++)
-        if (!trainer->users[i])
-            return rq_fail(err, RQ_ERR_UNSUPPORTED, "%s: nothing reads its value",
-                           graph->nodes[i].name);
     if (graph->n_nodes == 1)
         return rq_fail(err, RQ_ERR_UNSUPPORTED, "%s: there is no operator to train",
                        graph->nodes[0].name);
+    for (int i = 0; i < graph->n_nodes; i++) {
+        const rq_shape *shape = &trainer->shapes[i];
+        if (!trainer->users[i] && (trainer->model->form != RQ_FORM_TRAIN || shape->h != 1 ||
+                                   shape->w != 1 || shape->c != trainer->model->n_classes))
+            return rq_fail(
+                err, RQ_ERR_UNSUPPORTED,
+                "%s: nothing reads its value, and it is no auxiliary output (1x1x%d, form "
+                "train)",
+                graph->nodes[i].name, trainer->model->n_classes);
+    }
     return RQ_OK;
+}
+
+/* What the loss reads; the model's output is the last. */
+static rq_status find_outputs(rq_trainer *trainer, rq_error *err)
+{
+    const int n_nodes = trainer->model->graph.n_nodes;
+    void *outputs = NULL;
+    const rq_status status =
+        rq_arena_array(&trainer->arena, &outputs, (size_t)n_nodes, sizeof(tr_value *), err);
+    trainer->outputs = outputs;
+    for (int i = 0; i < n_nodes && status == RQ_OK; i++)
+        if (!trainer->users[i] || i == n_nodes - 1)
+            trainer->outputs[trainer->n_outputs++] = trainer->values[i];
+    return status;
 }
 
 rq_status tr_build_units(rq_trainer *trainer, rq_error *err)
@@ -316,5 +417,5 @@ rq_status tr_build_units(rq_trainer *trainer, rq_error *err)
         if (status != RQ_OK)
             rq_error_prefix(err, "%s", graph->nodes[i].name);
     }
-    return status;
+    return status == RQ_OK ? find_outputs(trainer, err) : status;
 }

@@ -117,8 +117,7 @@ static void unfold_channel(conv_unit *conv, int64_t oc)
                                     conv->sigma[oc]);
 }
 
-/* Several readers of one convolution's output: add their gradients into the first. */
-static float *summed_gradient(const tr_value *value)
+float *tr_summed_gradient(const tr_value *value)
 {
     const size_t n = rq_shape_elems(&value->shape);
     for (int k = 1; k < value->n_readers; k++) {
@@ -134,7 +133,7 @@ static rq_status backward(rq_trainer *trainer, tr_unit *unit, rq_error *err)
 {
     conv_unit *conv = unit->conv;
     const double start = rq_clock();
-    const float *ddst = summed_gradient(unit->dst);
+    const float *ddst = tr_summed_gradient(unit->dst);
     const rq_status status = rq_train_conv_backward(
         conv->conv, unit->src[0]->data, conv->quantized ? conv->q : conv->weight, ddst,
         conv->quantized ? conv->dq : conv->dweight, unit->dsrc[0], err);

@@ -41,40 +41,54 @@ static void give_back(buffer_pool *pool, const float *data)
             pool->buffers[i].taken = false;
 }
 
+/* The loss is the only reader of outputs. */
+static rq_status take_outputs(rq_trainer *trainer, buffer_pool *pool, rq_error *err)
+{
+    rq_status status = RQ_OK;
+    for (int i = 0; i < trainer->n_outputs && status == RQ_OK; i++) {
+        tr_value *output = trainer->outputs[i];
+        output->n_readers = 1;
+        status = take(trainer, pool, rq_shape_elems(&output->shape), &output->gradient[0], err);
+    }
+    return status;
+}
+
+static rq_status plan_unit(rq_trainer *trainer, buffer_pool *pool, tr_unit *unit, rq_error *err)
+{
+    const bool inherits = unit->in_place && unit->src[0]->needs_gradient;
+    rq_status status = RQ_OK;
+    for (int k = unit->n_src - 1; k >= 0 && status == RQ_OK; k--) {
+        tr_value *src = unit->src[k];
+        if (!src->needs_gradient)
+            continue;
+        if (k == 0 && inherits)
+            unit->dsrc[k] = unit->dst->gradient[0];
+        else
+            status = take(trainer, pool, rq_shape_elems(&src->shape), &unit->dsrc[k], err);
+        src->gradient[src->n_readers++] = unit->dsrc[k];
+    }
+    for (int k = inherits; k < unit->dst->n_readers; k++)
+        give_back(pool, unit->dst->gradient[k]);
+    return status;
+}
+
 /* Each reader's gradient gets a buffer when the reader runs (backward), and loses it when the
- * producer has run. A mix's first source inherits the buffer that dz stands in. */
+ * producer has run. The first source of a unit that works in place inherits the buffer that dz
+ * stands in. */
 rq_status tr_plan_gradients(rq_trainer *trainer, rq_error *err)
 {
     buffer_pool pool = {NULL, 0};
     void *buffers = NULL;
-    rq_status status = rq_alloc_array(&buffers, (size_t)trainer->n_units * RQ_MAX_INPUTS + 1,
-                                      sizeof(pool_buffer), err);
+    const size_t most = (size_t)trainer->n_units * RQ_MAX_INPUTS + (size_t)trainer->n_outputs;
+    rq_status status = rq_alloc_array(&buffers, most, sizeof(pool_buffer), err);
     if (status != RQ_OK)
         return status;
     pool.buffers = buffers;
-    tr_value *output = trainer->units[trainer->n_units - 1].dst;
-    int filled = output->n_readers; /* the loss */
-    output->n_readers = filled + 1;
-    status = take(trainer, &pool, rq_shape_elems(&output->shape), &output->gradient[filled], err);
     for (int i = 0; i < trainer->n_units; i++)
-        if (trainer->units[i].dst != output)
-            trainer->units[i].dst->n_readers = 0; /* counted again, in backward order */
-    for (int i = trainer->n_units - 1; i >= 0 && status == RQ_OK; i--) {
-        tr_unit *unit = &trainer->units[i];
-        const bool inherits = unit->mix->n_terms && unit->src[0]->needs_gradient;
-        for (int k = unit->n_src - 1; k >= 0 && status == RQ_OK; k--) {
-            tr_value *src = unit->src[k];
-            if (!src->needs_gradient)
-                continue;
-            if (k == 0 && inherits)
-                unit->dsrc[k] = unit->dst->gradient[0];
-            else
-                status = take(trainer, &pool, rq_shape_elems(&src->shape), &unit->dsrc[k], err);
-            src->gradient[src->n_readers++] = unit->dsrc[k];
-        }
-        for (int k = inherits; k < unit->dst->n_readers; k++)
-            give_back(&pool, unit->dst->gradient[k]);
-    }
+        trainer->units[i].dst->n_readers = 0; /* counted again, in backward order */
+    status = take_outputs(trainer, &pool, err);
+    for (int i = trainer->n_units - 1; i >= 0 && status == RQ_OK; i--)
+        status = plan_unit(trainer, &pool, &trainer->units[i], err);
     rq_free(buffers);
     return status;
 }

@@ -2,67 +2,20 @@
  * as few passes over the activations as the mathematics allows: forward one pass for batch
  * statistics and one to apply, backward one to reduce and one to write the gradients. */
 #include <math.h>
-#include <omp.h>
-#include <string.h>
 
 #include "qat/mix_kernels.h"
-#include "qat/units.h"
+#include "qat/share.h"
 #include "runtime/base/clock.h"
 
-enum { BLOCK = 64 }; /* pixels summed in f32 before they are added to the doubles */
-enum { N_SUMS = 4 }; /* sums per channel that a pass may need: dz, and dz * u of three terms */
 #define BN_MOMENTUM 0.1
-
-size_t tr_mix_scratch_bytes(size_t channels, int n_threads)
-{
-    return (size_t)n_threads * N_SUMS * channels * (sizeof(double) + sizeof(float));
-}
-
-/* One thread's share of a pass: an even range of pixels, the same at every call, and sums per
- * channel, in double and for the running block in f32. */
-typedef struct share {
-    size_t begin, end;
-    double *sums; /* [N_SUMS, C] */
-    float *block; /* [N_SUMS, C] */
-} share;
-
-static double *sums_of_thread(const rq_trainer *trainer, size_t channels, int thread)
-{
-    const size_t stride = N_SUMS * channels * (sizeof(double) + sizeof(float));
-    return (double *)(void *)((unsigned char *)trainer->scratch + (size_t)thread * stride);
-}
-
-static share my_pixels(size_t pixels)
-{
-    const size_t thread = (size_t)omp_get_thread_num(), n = (size_t)omp_get_num_threads();
-    return (share){.begin = pixels * thread / n, .end = pixels * (thread + 1) / n};
-}
-
-/* The same with its sums, cleared. */
-static share my_sums(const rq_trainer *trainer, size_t pixels, size_t channels)
-{
-    share mine = my_pixels(pixels);
-    mine.sums = sums_of_thread(trainer, channels, omp_get_thread_num());
-    mine.block = (float *)(void *)(mine.sums + N_SUMS * channels);
-    memset(mine.sums, 0, N_SUMS * channels * (sizeof(double) + sizeof(float)));
-    return mine;
-}
-
-static void flush_block(const share *mine, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        mine->sums[i] += (double)mine->block[i];
-        mine->block[i] = 0.0f;
-    }
-}
 
 /* Add up all threads' sums into thread 0's, in thread order. */
 static const double *total_sums(const rq_trainer *trainer, size_t channels, int n_threads)
 {
-    double *total = sums_of_thread(trainer, channels, 0);
+    double *total = tr_sums_of_thread(trainer, channels, 0);
     for (int t = 1; t < n_threads; t++) {
-        const double *part = sums_of_thread(trainer, channels, t);
-        for (size_t i = 0; i < N_SUMS * channels; i++)
+        const double *part = tr_sums_of_thread(trainer, channels, t);
+        for (size_t i = 0; i < TR_N_SUMS * channels; i++)
             total[i] += part[i];
     }
     return total;
@@ -90,14 +43,14 @@ static const double *batch_moments(rq_trainer *trainer, const mix_unit *mix, con
     memcpy(term->pivot, u, channels * sizeof *term->pivot);
 #pragma omp parallel
     {
-        const share mine = my_sums(trainer, mix->pixels, channels);
+        const tr_share mine = tr_my_sums(trainer, mix->pixels, channels);
 #pragma omp single nowait
         n_threads = omp_get_num_threads();
-        for (size_t p = mine.begin; p < mine.end; p += BLOCK) {
-            const size_t n = mine.end - p < BLOCK ? mine.end - p : BLOCK;
+        for (size_t p = mine.begin; p < mine.end; p += TR_BLOCK) {
+            const size_t n = mine.end - p < TR_BLOCK ? mine.end - p : TR_BLOCK;
             mix_moments(u + p * channels, term->pivot, mine.block, mine.block + channels, n,
                         channels);
-            flush_block(&mine, 2 * channels);
+            tr_flush_block(&mine, 2 * channels);
         }
     }
     return total_sums(trainer, channels, n_threads);
@@ -154,6 +107,8 @@ static void fold_terms(rq_trainer *trainer, tr_unit *unit)
                 a *= factor;
             } else if (term->kind == TERM_BIAS) {
                 offset = (double)term->beta[c];
+            } else if (term->kind == TERM_SCALE) {
+                a *= (double)term->gamma[c];
             }
             term->a[c] = (float)a;
             mix->c[c] += (float)offset;
@@ -170,63 +125,63 @@ static mix_args args_of(const tr_unit *unit, size_t begin, size_t end)
         .by_rule = mix->by_rule,
         .rule_bias = mix->rule_bias,
         .rule_multiplier = mix->rule_multiplier,
-        .relu = mix->relu,
-        .quantize = mix->quantize,
-        .inverse_scale = mix->quantize ? 1.0f / unit->dst->scale : 1.0f,
         .pixels = end - begin,
         .channels = mix->channels,
     };
+    tr_act_args(&mix->act, unit->dst, &args);
     for (int k = 0; k < mix->n_terms; k++) {
         args.u[k] = unit->src[k]->data + begin * mix->channels;
-        args.a[k] = mix->terms[k].a;
+        args.a[k] = mix->by_rule ? mix->one : mix->terms[k].a;
     }
     return args;
 }
 
-/* Let the range follow: m <- m + 0.01 (max - m), the first batch copied; scale = m / 255. */
-static void observe_range(const tr_unit *unit)
-{
-    const mix_unit *mix = unit->mix;
-    float largest = 0.0f;
-#pragma omp parallel reduction(max : largest)
-    {
-        const share mine = my_pixels(mix->pixels);
-        if (mine.begin < mine.end) {
-            mix_args args = args_of(unit, mine.begin, mine.end);
-            args.by_rule = false;
-            largest = mix_max(&args);
-        }
-    }
-    if (!(largest > 0.0f))
-        largest = 0.0f;
-    *mix->range = *mix->range > 0.0f ? *mix->range + 0.01f * (largest - *mix->range) : largest;
-    *mix->range_scale = rq_activation_scale(*mix->range);
-}
-
-/* Integer bias and multiplier of the output rule, when this step's values are exact sums and
- * nothing but constants stands between them and the result. */
-static rq_status plan_rule(const rq_trainer *trainer, const tr_unit *unit, rq_error *err)
+static void observe_range(tr_unit *unit)
 {
     mix_unit *mix = unit->mix;
+    float lo = INFINITY, hi = -INFINITY;
+    mix->by_rule = false;
+#pragma omp parallel reduction(min : lo) reduction(max : hi)
+    {
+        const tr_share mine = tr_my_pixels(mix->pixels);
+        if (mine.begin < mine.end) {
+            const mix_args args = args_of(unit, mine.begin, mine.end);
+            mix_range(&args, &lo, &hi);
+        }
+    }
+    tr_act_observe(&mix->act, lo, hi);
+}
+
+/* Do this step's values stand for exact sums, with nothing but constants between them and the
+ * result? */
+static bool has_rule(const rq_trainer *trainer, const tr_unit *unit)
+{
+    const mix_term *term = &unit->mix->terms[0];
+    const bool constant = term->kind == TERM_PLAIN || term->kind == TERM_BIAS ||
+                          (term->kind == TERM_BN && uses_running(trainer, term));
+    return unit->mix->n_terms == 1 && constant &&
+           (unit->src[0]->quantized_conv || unit->src[0]->pool_source);
+}
+
+/* Integer bias and multiplier of the output rule. */
+static rq_status fill_rule(const tr_unit *unit, rq_error *err)
+{
+    const mix_unit *mix = unit->mix;
     const tr_value *src = unit->src[0];
     const conv_unit *conv = src->quantized_conv;
-    const bool constant = mix->terms[0].kind != TERM_BN || uses_running(trainer, &mix->terms[0]);
-    mix->by_rule = mix->n_terms == 1 && constant && (conv || src->pool_source);
-    if (!mix->by_rule)
-        return RQ_OK;
-    const float s_y = mix->quantize ? unit->dst->scale : 1.0f;
+    const rq_qparams y = {mix->act.quantize ? unit->dst->scale : 1.0f, unit->dst->zero_point};
     rq_rule rule = {0, 1.0f};
     rq_status status = RQ_OK;
-    if (!conv) {
+    if (!conv) { /* numbers have no zero point */
         const rq_shape *shape = &src->pool_source->shape;
-        const rq_qparams x = {src->pool_source->scale, 0}, y = {s_y, 0};
+        const rq_qparams x = {src->pool_source->scale, 0};
         status = rq_pool_rule(&rule, x, y, shape->h * shape->w, err);
     }
     for (size_t c = 0; c < mix->channels && status == RQ_OK; c++) {
         if (conv) {
             status = rq_layer_integer_bias(&conv->layer, (int64_t)c, conv->s_x, conv->s_w[c], NULL,
                                            NULL, &rule.bias, err);
-            rule.multiplier = rq_multiplier(conv->s_x, conv->s_w[c], s_y);
+            rule.multiplier = rq_multiplier(conv->s_x, conv->s_w[c], y.scale);
         }
         mix->rule_bias[c] = (float)rule.bias;
         mix->rule_multiplier[c] = rule.multiplier;
@@ -234,24 +189,36 @@ static rq_status plan_rule(const rq_trainer *trainer, const tr_unit *unit, rq_er
     return status;
 }
 
+/* While ranges move, a zero point may not fit yet into the bias of a channel whose weights are
+ * nearly 0: their scale makes room for it in the next step. This one is computed in real numbers.
+ */
+static rq_status plan_rule(const rq_trainer *trainer, tr_unit *unit, rq_error *err)
+{
+    mix_unit *mix = unit->mix;
+    mix->by_rule = has_rule(trainer, unit);
+    const rq_status status = mix->by_rule ? fill_rule(unit, err) : RQ_OK;
+    if (status != RQ_ERR_RANGE || !trainer->observing || !mix->act.zero_point)
+        return status;
+    mix->by_rule = false;
+    return RQ_OK;
+}
+
 static rq_status mix_forward(rq_trainer *trainer, tr_unit *unit, rq_error *err)
 {
     mix_unit *mix = unit->mix;
     const double start = rq_clock();
     fold_terms(trainer, unit);
-    if (mix->quantize) {
-        if (trainer->observing)
-            observe_range(unit);
-        unit->dst->scale = *mix->range_scale;
-        if (!(unit->dst->scale > 0.0f))
-            return rq_fail(err, RQ_ERR_RANGE, "the range has not been observed yet");
-    }
-    const rq_status status = plan_rule(trainer, unit, err);
+    if (mix->act.quantize && trainer->observing)
+        observe_range(unit);
+    tr_act_settle(&mix->act, unit->dst);
+    rq_status status = tr_act_check(&mix->act, err);
+    if (status == RQ_OK)
+        status = plan_rule(trainer, unit, err);
     if (status != RQ_OK)
         return status;
 #pragma omp parallel
     {
-        const share mine = my_pixels(mix->pixels);
+        const tr_share mine = tr_my_pixels(mix->pixels);
         if (mine.begin < mine.end) {
             const mix_args args = args_of(unit, mine.begin, mine.end);
             mix_apply(&args, unit->dst->data + mine.begin * mix->channels);
@@ -263,6 +230,12 @@ static rq_status mix_forward(rq_trainer *trainer, tr_unit *unit, rq_error *err)
 
 /* ---- backward ---- */
 
+/* Is sum dz * u needed for the term's parameter? */
+static bool has_weight(const mix_term *term)
+{
+    return term->kind == TERM_BN || term->kind == TERM_SCALE;
+}
+
 /* dz over the first gradient buffer of dst; returns the sums [1 + n_terms, C]: dz, then dz * (u_k -
  * pivot_k). */
 static const double *reduce(rq_trainer *trainer, tr_unit *unit)
@@ -270,27 +243,27 @@ static const double *reduce(rq_trainer *trainer, tr_unit *unit)
     mix_unit *mix = unit->mix;
     const tr_value *dst = unit->dst;
     const size_t channels = mix->channels;
-    const float factor = mix->quantize ? 1.0f / dst->scale : 1.0f;
+    const float factor = mix->act.quantize ? 1.0f / dst->scale : 1.0f;
     int n_threads = 1;
 #pragma omp parallel
     {
-        const share mine = my_sums(trainer, mix->pixels, channels);
+        const tr_share mine = tr_my_sums(trainer, mix->pixels, channels);
 #pragma omp single nowait
         n_threads = omp_get_num_threads();
         const float *pivot[RQ_MAX_TERMS] = {NULL};
         float *sum_dzu[RQ_MAX_TERMS] = {NULL};
         for (int k = 0; k < mix->n_terms; k++) {
-            pivot[k] = mix->terms[k].kind == TERM_BN ? mix->terms[k].pivot : NULL;
+            pivot[k] = has_weight(&mix->terms[k]) ? mix->terms[k].pivot : NULL;
             sum_dzu[k] = mine.block + (size_t)(1 + k) * channels;
         }
-        for (size_t p = mine.begin; p < mine.end; p += BLOCK) {
-            const size_t stop = mine.end - p < BLOCK ? mine.end : p + BLOCK;
+        for (size_t p = mine.begin; p < mine.end; p += TR_BLOCK) {
+            const size_t stop = mine.end - p < TR_BLOCK ? mine.end : p + TR_BLOCK;
             const mix_args args = args_of(unit, p, stop);
             float *g[RQ_MAX_READERS];
             for (int i = 0; i < dst->n_readers; i++)
                 g[i] = dst->gradient[i] + p * channels;
             mix_reduce(&args, g, dst->n_readers, factor, pivot, mine.block, sum_dzu);
-            flush_block(&mine, (size_t)(1 + mix->n_terms) * channels);
+            tr_flush_block(&mine, (size_t)(1 + mix->n_terms) * channels);
         }
     }
     return total_sums(trainer, channels, n_threads);
@@ -336,9 +309,12 @@ static void term_gradient(const rq_trainer *trainer, const tr_unit *unit, int k,
         return;
     }
     for (size_t c = 0; c < mix->channels; c++) {
-        term->da[c] = (float)channel_scale(unit->src[k], c);
+        const double scale = channel_scale(unit->src[k], c);
+        term->da[c] = term->a[c];
         if (term->kind == TERM_BIAS)
             term->dbeta[c] = (float)sums[c];
+        if (term->kind == TERM_SCALE && term->dgamma)
+            term->dgamma[c] = (float)(sums[(size_t)(1 + k) * mix->channels + c] * scale);
     }
 }
 
@@ -353,7 +329,7 @@ static rq_status mix_backward(rq_trainer *trainer, tr_unit *unit, rq_error *err)
     const float *dz = unit->dst->gradient[0];
 #pragma omp parallel
     {
-        const share mine = my_pixels(mix->pixels);
+        const tr_share mine = tr_my_pixels(mix->pixels);
         const size_t at = mine.begin * mix->channels;
         /* term 0 last: its gradient may stand where dz stands */
         for (int k = mix->n_terms - 1; k >= 0; k--) {
@@ -378,10 +354,11 @@ rq_status tr_mix_create(rq_trainer *trainer, tr_unit *unit, rq_error *err)
     struct {
         void **array;
         size_t size;
-    } arrays[3 + 7 * RQ_MAX_TERMS];
+    } arrays[4 + 7 * RQ_MAX_TERMS];
     int n = 0;
 #define ARRAY(field) (arrays[n].array = (void **)&(field), arrays[n++].size = sizeof *(field))
     ARRAY(mix->c);
+    ARRAY(mix->one);
     ARRAY(mix->rule_bias);
     ARRAY(mix->rule_multiplier);
     for (int k = 0; k < mix->n_terms; k++) {
@@ -401,7 +378,10 @@ rq_status tr_mix_create(rq_trainer *trainer, tr_unit *unit, rq_error *err)
         if (status != RQ_OK)
             return status;
     }
+    for (size_t c = 0; c < channels; c++)
+        mix->one[c] = 1.0f;
     unit->forward = mix_forward;
     unit->backward = mix_backward;
+    unit->in_place = true;
     return RQ_OK;
 }

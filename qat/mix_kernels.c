@@ -30,19 +30,21 @@ static enum act act_of(const mix_args *args)
 
 INLINE float z_of(const mix_args *args, int n_terms, bool rule, size_t at, size_t c)
 {
-    if (rule)
-        return (args->u[0][at] + args->rule_bias[c]) * args->rule_multiplier[c];
     float z = args->a[0][c] * args->u[0][at];
+    if (rule)
+        return (z + args->rule_bias[c]) * args->rule_multiplier[c];
     if (n_terms > 1)
         z += args->a[1][c] * args->u[1][at];
     if (n_terms > 2)
         z += args->a[2][c] * args->u[2][at];
+    if (n_terms > 3)
+        z += args->a[3][c] * args->u[3][at];
     return z + args->c[c];
 }
 
-INLINE float clamp_q(float q)
+INLINE float clamp(float q, float low, float high)
 {
-    return q > 0.0f ? (q < 255.0f ? q : 255.0f) : 0.0f;
+    return q > low ? (q < high ? q : high) : low;
 }
 
 INLINE bool is_rule(enum act act)
@@ -50,7 +52,7 @@ INLINE bool is_rule(enum act act)
     return act == ACT_RULE || act == ACT_RULE_RELU || act == ACT_RULE_QUANTIZE;
 }
 
-INLINE float act_value(enum act act, float z, float inverse_scale)
+INLINE float act_value(enum act act, float z, const mix_args *args)
 {
     switch (act) {
     case ACT_NONE:
@@ -61,15 +63,15 @@ INLINE float act_value(enum act act, float z, float inverse_scale)
         return z > 0.0f ? z : 0.0f;
     case ACT_QUANTIZE:
     case ACT_RELU_QUANTIZE: /* the clamp at 0 is the ReLU */
-        return clamp_q(rintf(z * inverse_scale));
+        return clamp(rintf(z * args->inverse_scale), args->low, args->high);
     case ACT_RULE_QUANTIZE:
-        return clamp_q(rintf(z));
+        return clamp(rintf(z), 0.0f, 255.0f) + args->low;
     }
     return z;
 }
 
 /* Does the gradient pass? ReLU: z > 0. Straight-through: the unclamped q lies in 0…255. */
-INLINE bool act_passes(enum act act, bool relu, float z, float inverse_scale)
+INLINE bool act_passes(enum act act, bool relu, float z, const mix_args *args)
 {
     float q;
     switch (act) {
@@ -81,8 +83,8 @@ INLINE bool act_passes(enum act act, bool relu, float z, float inverse_scale)
         return z > 0.0f;
     case ACT_QUANTIZE:
     case ACT_RELU_QUANTIZE:
-        q = rintf(z * inverse_scale);
-        return (relu ? z > 0.0f : q >= 0.0f) & (q <= 255.0f);
+        q = rintf(z * args->inverse_scale);
+        return (relu ? z > 0.0f : q >= args->low) & (q <= args->high);
     case ACT_RULE_QUANTIZE:
         q = rintf(z);
         return (relu ? z > 0.0f : q >= 0.0f) & (q <= 255.0f);
@@ -93,12 +95,11 @@ INLINE bool act_passes(enum act act, bool relu, float z, float inverse_scale)
 INLINE void apply_body(const mix_args *args, int n_terms, enum act act, float *restrict y)
 {
     const size_t channels = args->channels;
-    const float inverse_scale = args->inverse_scale;
     const mix_args local = *args; /* its pointers cannot change under the loop */
     for (size_t p = 0; p < local.pixels; p++)
         for (size_t c = 0; c < channels; c++) {
             const size_t at = p * channels + c;
-            y[at] = act_value(act, z_of(&local, n_terms, is_rule(act), at, c), inverse_scale);
+            y[at] = act_value(act, z_of(&local, n_terms, is_rule(act), at, c), &local);
         }
 }
 
@@ -109,8 +110,10 @@ INLINE void apply_body(const mix_args *args, int n_terms, enum act act, float *r
             call(1, act);                                                                          \
         else if (args->n_terms == 2)                                                               \
             call(2, act);                                                                          \
-        else                                                                                       \
+        else if (args->n_terms == 3)                                                               \
             call(3, act);                                                                          \
+        else                                                                                       \
+            call(4, act);                                                                          \
     } while (0)
 #define FOR_EACH_CASE(call)                                                                        \
     switch (act_of(args)) {                                                                        \
@@ -144,33 +147,40 @@ RQ_SIMD void mix_apply(const mix_args *args, float *y)
 #undef APPLY
 }
 
-enum { LANES = 64 }; /* independent maxima, so that the loop over channels vectorises */
+enum { LANES = 64 }; /* independent extremes, so that the loop over channels vectorises */
 
-INLINE float max_body(const mix_args *args, int n_terms)
+INLINE void range_body(const mix_args *args, int n_terms, float *lo, float *hi)
 {
     const mix_args local = *args;
-    float lanes[LANES];
-    for (int i = 0; i < LANES; i++)
-        lanes[i] = -INFINITY;
+    float lows[LANES], highs[LANES];
+    for (int i = 0; i < LANES; i++) {
+        lows[i] = INFINITY;
+        highs[i] = -INFINITY;
+    }
     for (size_t p = 0; p < local.pixels; p++)
         for (size_t c = 0; c < local.channels; c += LANES) {
             const size_t width = local.channels - c < LANES ? local.channels - c : LANES;
             for (size_t i = 0; i < width; i++) {
                 const float z = z_of(&local, n_terms, false, p * local.channels + c + i, c + i);
-                lanes[i] = z > lanes[i] ? z : lanes[i];
+                lows[i] = z < lows[i] ? z : lows[i];
+                highs[i] = z > highs[i] ? z : highs[i];
             }
         }
-    float largest = -INFINITY;
-    for (int i = 0; i < LANES; i++)
-        largest = lanes[i] > largest ? lanes[i] : largest;
-    return args->relu && largest < 0.0f ? 0.0f : largest;
+    for (int i = 0; i < LANES; i++) {
+        *lo = lows[i] < *lo ? lows[i] : *lo;
+        *hi = highs[i] > *hi ? highs[i] : *hi;
+    }
+    if (local.relu) {
+        *lo = *lo > 0.0f ? *lo : 0.0f;
+        *hi = *hi > 0.0f ? *hi : 0.0f;
+    }
 }
 
-RQ_SIMD float mix_max(const mix_args *args)
+RQ_SIMD void mix_range(const mix_args *args, float *lo, float *hi)
 {
-    return args->n_terms == 1   ? max_body(args, 1)
-           : args->n_terms == 2 ? max_body(args, 2)
-                                : max_body(args, 3);
+#define RANGE(n, act) range_body(args, (n), lo, hi)
+    FOR_TERMS(RANGE, ACT_NONE);
+#undef RANGE
 }
 
 RQ_SIMD void mix_moments(const float *restrict u, const float *restrict pivot, float *restrict sum,
@@ -190,36 +200,25 @@ INLINE void reduce_body(const mix_args *args, int n_terms, enum act act, float *
 {
     const mix_args local = *args;
     float *restrict g0 = g[0];
-    const float *g1 = n_g > 1 ? g[1] : NULL, *g2 = n_g > 2 ? g[2] : NULL;
-    const float *p0 = pivot[0], *p1 = n_terms > 1 ? pivot[1] : NULL,
-                *p2 = n_terms > 2 ? pivot[2] : NULL;
-    float *restrict s0 = sum_dzu[0];
-    float *restrict s1 = n_terms > 1 ? sum_dzu[1] : NULL;
-    float *restrict s2 = n_terms > 2 ? sum_dzu[2] : NULL;
     for (size_t p = 0; p < local.pixels; p++) {
         const size_t row = p * local.channels;
-        if (g1)
+        for (int i = 1; i < n_g; i++) {
+            const float *restrict gi = g[i] + row;
             for (size_t c = 0; c < local.channels; c++)
-                g0[row + c] += g1[row + c];
-        if (g2)
-            for (size_t c = 0; c < local.channels; c++)
-                g0[row + c] += g2[row + c];
+                g0[row + c] += gi[c];
+        }
         for (size_t c = 0; c < local.channels; c++) {
             const float z = z_of(&local, n_terms, is_rule(act), row + c, c);
-            const float dz =
-                act_passes(act, local.relu, z, local.inverse_scale) ? factor * g0[row + c] : 0.0f;
+            const float dz = act_passes(act, local.relu, z, &local) ? factor * g0[row + c] : 0.0f;
             g0[row + c] = dz;
             sum_dz[c] += dz;
         }
-        if (p0)
-            for (size_t c = 0; c < local.channels; c++)
-                s0[c] += g0[row + c] * (local.u[0][row + c] - p0[c]);
-        if (p1)
-            for (size_t c = 0; c < local.channels; c++)
-                s1[c] += g0[row + c] * (local.u[1][row + c] - p1[c]);
-        if (p2)
-            for (size_t c = 0; c < local.channels; c++)
-                s2[c] += g0[row + c] * (local.u[2][row + c] - p2[c]);
+        for (int k = 0; k < n_terms; k++) {
+            const float *restrict u = local.u[k] + row, *restrict pk = pivot[k];
+            float *restrict sum = sum_dzu[k];
+            for (size_t c = 0; pk && c < local.channels; c++)
+                sum[c] += g0[row + c] * (u[c] - pk[c]);
+        }
     }
 }
 

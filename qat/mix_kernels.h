@@ -6,31 +6,37 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* What z and the result are, for one range. n_terms 1 to 3. */
+enum { MIX_TERMS = 4, MIX_READERS = 4 };
+
+/* What z and the result are, for one range. n_terms 1 to MIX_TERMS. */
 typedef struct mix_args {
-    const float *u[3];
+    const float *u[MIX_TERMS];
     int n_terms;
-    const float *a[3], *c; /* z = sum a u + c */
-    bool by_rule; /* z = (u[0] + rule_bias) * rule_multiplier, in units of q where quantize */
+    const float *a[MIX_TERMS], *c; /* z = sum a u + c */
+    bool by_rule; /* z = (a[0] u[0] + rule_bias) * rule_multiplier; where quantize, z is the q
+                     before rounding, and a[0] u[0] is exact */
     const float *rule_bias, *rule_multiplier;
     bool relu, quantize;
-    float inverse_scale; /* q = clamp(rne(z * inverse_scale), 0, 255) unless by_rule */
+    /* quantize: the number is q - zero point, low = -zero point, high = 255 - zero point:
+     * clamp(rne(z * inverse_scale), low, high), or by_rule clamp(rne(z), 0, 255) + low */
+    float inverse_scale, low, high;
     size_t pixels, channels;
 } mix_args;
 
 /* y = act(z). */
 void mix_apply(const mix_args *args, float *y);
 
-/* The largest act(z) before quantization; by_rule must be off. */
-float mix_max(const mix_args *args);
+/* Widen lo..hi to the smallest and largest act(z) before quantization; by_rule must be off. */
+void mix_range(const mix_args *args, float *lo, float *hi);
 
 /* Per channel: sum += u - pivot, sum_squares += (u - pivot)^2, in f32 over a range that is short
  * enough. */
 void mix_moments(const float *u, const float *pivot, float *sum, float *sum_squares, size_t pixels,
                  size_t channels);
 
-/* dz = factor * (g[0] + … + g[n_g - 1]) where act passes the gradient, else 0; written over g[0].
- * Per channel: sum_dz += dz; sum_dzu[k] += dz * (u[k] - pivot[k]) where pivot[k] is not NULL. */
+/* dz = factor * (g[0] + … + g[n_g - 1]), n_g up to MIX_READERS, where act passes the gradient, else
+ * 0; written over g[0]. Per channel: sum_dz += dz; sum_dzu[k] += dz * (u[k] - pivot[k]) where
+ * pivot[k] is not NULL. */
 void mix_reduce(const mix_args *args, float *const *g, int n_g, float factor,
                 const float *const *pivot, float *sum_dz, float *const *sum_dzu);
 

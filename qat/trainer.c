@@ -4,19 +4,51 @@
 #include <omp.h>
 #include <string.h>
 
-#include "qat/units.h"
+#include "qat/share.h"
 #include "runtime/base/clock.h"
+#include "runtime/model/arch.h"
+
+#define AUXILIARY_WEIGHT 0.1
 
 /* ---- creation ---- */
+
+/* The scales of csla's convolutions are constants (arch.h), the identity's is not. */
+static bool is_constant(const rq_model *model, int node)
+{
+    static const char *const constants[] = {".scale_conv", ".scale_1x1"};
+    const char *name = model->graph.nodes[node].name;
+    rq_arch arch;
+    rq_error other = RQ_ERROR_INIT;
+    if (model->graph.nodes[node].op != RQ_OP_SCALE || !model->arch ||
+        rq_arch_parse(&arch, model->arch, &other) != RQ_OK || arch.block != RQ_BLOCK_CSLA)
+        return false;
+    for (int i = 0; i < 2; i++) {
+        const size_t n = strlen(name), tail = strlen(constants[i]);
+        if (n > tail && strcmp(name + n - tail, constants[i]) == 0)
+            return true;
+    }
+    return false;
+}
+
+static bool has_gradient(const rq_model *model, int node)
+{
+    switch (model->graph.nodes[node].op) {
+    case RQ_OP_CONV:
+    case RQ_OP_LINEAR:
+    case RQ_OP_BATCH_NORM:
+        return true;
+    case RQ_OP_SCALE:
+        return !is_constant(model, node);
+    default:
+        return false;
+    }
+}
 
 static rq_status allocate_gradients(rq_trainer *trainer, rq_error *err)
 {
     const rq_graph *graph = &trainer->model->graph;
-    for (int i = 0; i < graph->n_nodes; i++) {
-        const rq_op op = graph->nodes[i].op;
-        if (op != RQ_OP_CONV && op != RQ_OP_LINEAR && op != RQ_OP_BATCH_NORM)
-            continue;
-        for (int k = 0; k < 2; k++) {
+    for (int i = 0; i < graph->n_nodes; i++)
+        for (int k = 0; k < 2 && has_gradient(trainer->model, i); k++) {
             const int param = graph->nodes[i].slot[k ? RQ_SLOT_BIAS : RQ_SLOT_WEIGHT];
             if (param < 0 || trainer->gradients[param])
                 continue;
@@ -28,7 +60,6 @@ static rq_status allocate_gradients(rq_trainer *trainer, rq_error *err)
                 return status;
             trainer->gradients[param] = gradient;
         }
-    }
     return RQ_OK;
 }
 
@@ -61,9 +92,9 @@ static rq_status allocate_scratch(rq_trainer *trainer, rq_error *err)
 {
     size_t channels = 1;
     for (int i = 0; i < trainer->n_units; i++)
-        if (trainer->units[i].mix->channels > channels)
-            channels = trainer->units[i].mix->channels;
-    trainer->scratch_bytes = tr_mix_scratch_bytes(channels, trainer->n_threads);
+        if ((size_t)trainer->units[i].dst->shape.c > channels)
+            channels = (size_t)trainer->units[i].dst->shape.c;
+    trainer->scratch_bytes = (size_t)trainer->n_threads * tr_sums_bytes(channels);
     return rq_arena_array(&trainer->arena, &trainer->scratch, trainer->scratch_bytes, 1, err);
 }
 
@@ -153,6 +184,27 @@ rq_status tr_run_backward(rq_trainer *trainer, int first, rq_error *err)
     return status;
 }
 
+/* The loss of the model's output and a tenth of each auxiliary one's (RepVGGplus). */
+static rq_status find_loss(rq_trainer *trainer, const int32_t *labels, const rq_mix *mix,
+                           rq_step_result *result, rq_error *err)
+{
+    double auxiliary = 0.0;
+    rq_status status = RQ_OK;
+    for (int i = 0; i < trainer->n_outputs && status == RQ_OK; i++) {
+        const tr_value *output = trainer->outputs[i];
+        status = tr_loss(output->data, labels, mix, (size_t)trainer->options.batch,
+                         (size_t)output->shape.c, trainer->options.label_smoothing,
+                         output->gradient[0], trainer->row_loss, trainer->row_rank, result, err);
+        if (status != RQ_OK || i == trainer->n_outputs - 1)
+            continue;
+        auxiliary += AUXILIARY_WEIGHT * result->loss;
+        for (size_t k = 0; k < rq_shape_elems(&output->shape); k++)
+            output->gradient[0][k] *= (float)AUXILIARY_WEIGHT;
+    }
+    result->loss += auxiliary;
+    return status;
+}
+
 rq_status rq_trainer_step_mixed(rq_trainer *trainer, const uint8_t *pixels, const int32_t *labels,
                                 const rq_mix *mix, rq_step_result *result, rq_error *err)
 {
@@ -167,10 +219,7 @@ rq_status rq_trainer_step_mixed(rq_trainer *trainer, const uint8_t *pixels, cons
     if (status != RQ_OK)
         return status;
     const double start = rq_clock();
-    const tr_value *output = trainer->units[trainer->n_units - 1].dst;
-    status = tr_loss(output->data, labels, mix, (size_t)trainer->options.batch,
-                     (size_t)output->shape.c, trainer->options.label_smoothing, output->gradient[0],
-                     trainer->row_loss, trainer->row_rank, result, err);
+    status = find_loss(trainer, labels, mix, result, err);
     trainer->profile.loss += rq_clock() - start;
     return status == RQ_OK ? tr_run_backward(trainer, 0, err) : status;
 }
@@ -188,7 +237,7 @@ const float *rq_trainer_gradient(const rq_trainer *trainer, int param)
 
 const float *rq_trainer_logits(const rq_trainer *trainer)
 {
-    return trainer->units[trainer->n_units - 1].dst->data;
+    return trainer->outputs[trainer->n_outputs - 1]->data;
 }
 
 const float *rq_trainer_value(const rq_trainer *trainer, int node, float *scale)
@@ -205,9 +254,11 @@ rq_status rq_trainer_settle(rq_trainer *trainer, rq_error *err)
     for (int i = 0; i < trainer->n_units; i++) {
         tr_unit *unit = &trainer->units[i];
         conv_unit *conv = unit->conv;
-        if (unit->mix->quantize)
-            unit->dst->scale = *unit->mix->range_scale;
-        if (!conv->quantized)
+        if (unit->mix)
+            tr_act_settle(&unit->mix->act, unit->dst);
+        if (unit->product)
+            tr_act_settle(&unit->product->act, unit->dst);
+        if (!conv || !conv->quantized)
             continue;
         conv->s_x = conv->layer.std ? 1.0f : unit->src[0]->scale;
         rq_layer_weight_scales(&conv->layer, conv->s_x, conv->s_w);

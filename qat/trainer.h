@@ -2,6 +2,9 @@
  * f32 with oneDNN's convolutions. Everything is planned at creation; a step allocates nothing and
  * creates no primitive.
  *
+ * Auxiliary outputs of form train (graph.h) enter the loss with a weight of 0.1 each (RepVGGplus).
+ * csla's constant scales (arch.h) have no gradient.
+ *
  * The model's parameters are trained in place: the trainer writes gradients, an optimizer (sgd.h)
  * changes parameters, and the model can be saved between any two steps. Batch norm follows PyTorch:
  * batch statistics, running statistics with momentum 0.1 and the unbiased variance.
@@ -11,7 +14,9 @@
  * the scale of the current weights; u = conv(x, s_w * q_w) / t; y = relu(BN(u)); q = quantize(y)
  * with the observed range. Quantized values and weights are kept as integer-valued f32, scales
  * outside. With frozen batch norm the value is computed by the integer contract's output rule
- * (model/quant.h), so training then sees the deployed integers. */
+ * (model/quant.h), so training then sees the deployed integers. Layers without batch norm, pooling,
+ * products with gates and quantized sigmoids are computed by it always. A fake_quant with
+ * ZERO_POINT observes the smallest value too, and its scale and zero point follow from both. */
 #ifndef RQ_QAT_TRAINER_H
 #define RQ_QAT_TRAINER_H
 
@@ -32,8 +37,8 @@ typedef struct rq_trainer_options {
 typedef struct rq_trainer rq_trainer;
 
 /* The model must outlive the trainer. Errors: RQ_ERR_UNSUPPORTED (an operator without gradient, a
- * value that nothing reads or more than 3 operators read, a quantized layer that the rule above
- * does not cover), RQ_ERR_MODEL, RQ_ERR_NOMEM. */
+ * value that more than 4 operators read, or that nothing reads and that is no auxiliary output, a
+ * quantized layer that the rule above does not cover), RQ_ERR_MODEL, RQ_ERR_NOMEM. */
 RQ_NODISCARD rq_status rq_trainer_create(rq_trainer **out, rq_model *model,
                                          const rq_trainer_options *options, rq_error *err);
 void rq_trainer_destroy(rq_trainer *trainer); /* NULL is fine */
@@ -45,7 +50,8 @@ void rq_trainer_freeze_bn(rq_trainer *trainer, bool frozen);
 void rq_trainer_observe(rq_trainer *trainer, bool observing);
 
 typedef struct rq_step_result {
-    double loss;    /* mean over counted images, label smoothing included */
+    double loss;    /* mean over counted images, label smoothing included, plus 0.1 times that of
+                       each auxiliary output */
     int n_counted;  /* images whose label is not RQ_LABEL_IGNORE */
     int top1, top5; /* of those, in training mode */
 } rq_step_result;
@@ -75,7 +81,8 @@ const float *rq_trainer_logits(const rq_trainer *trainer);
 RQ_NODISCARD rq_status rq_trainer_settle(rq_trainer *trainer, rq_error *err);
 
 /* For tests and golden values: a value of the graph after a step and its gradient, in the numbers
- * that are stored (integer-valued where quantized), NULL where the node was merged into another. */
+ * that are stored (where quantized q - zero point, integer-valued), NULL where the node was merged
+ * into another. */
 const float *rq_trainer_value(const rq_trainer *trainer, int node, float *scale);
 
 /* Where a step's time went since creation, by kind of work. */

@@ -1,15 +1,18 @@
 /* Inside a trainer: units of work over stored values. Two kinds carry a network:
  *
  *   convolution   u = conv(x, W): oneDNN forward, gradient of x, gradient of W
- *   mix           y = act(sum over k of term_k(u_k)): every elementwise operator. A term is batch
- * norm, a bias, or the value itself; act is ReLU and / or fake quantization, or nothing. A RepVGG
- * block's three batch norms, sum and ReLU are one mix, so its activations are read twice forward
- * and twice backward, not once per operator.
+ *   mix           y = act(sum over k of term_k(u_k)): every elementwise operator. A term is a batch
+ *                 norm, a bias, a scale per channel, or the value itself; act is ReLU and / or fake
+ *                 quantization, or nothing. A RepVGG block's three batch norms, sum and ReLU are
+ *                 one mix, so its activations are read twice forward and twice backward, not once
+ *                 per operator.
  *
- * plus global average pooling and the loss. Values store numbers; what they mean is real = number *
- * scale, with one scale per tensor or per channel (accumulators of quantized convolutions).
- * Gradients are with respect to the numbers. Each reader of a value writes its gradient into a
- * buffer of its own; the producer sums them as it reads. */
+ * and three stand around squeeze-and-excitation and the head: product (y = act(x * gate)), sigmoid,
+ * and pooling, global or over windows. Values store numbers; what they mean is real = number *
+ * scale, with one scale per tensor or per channel (accumulators of quantized convolutions). Numbers
+ * of quantized values are integers, q - zero_point. Gradients are with respect to the numbers. Each
+ * reader of a value writes its gradient into a buffer of its own; the producer sums them as it
+ * reads. */
 #ifndef RQ_QAT_UNITS_H
 #define RQ_QAT_UNITS_H
 
@@ -18,8 +21,9 @@
 #include "runtime/model/quant.h"
 
 enum {
-    RQ_MAX_READERS = 3, /* of one value: a block's input feeds at most three branches */
-    RQ_MAX_TERMS = 3,   /* of one mix */
+    RQ_MAX_READERS = 4, /* of one value: a block's input feeds three branches and, perhaps, an
+                           auxiliary head */
+    RQ_MAX_TERMS = RQ_MAX_INPUTS, /* of one mix */
 };
 
 typedef struct tr_value {
@@ -30,7 +34,9 @@ typedef struct tr_value {
     /* Numbers are exact integer sums, to which the output rule applies, of one of these: */
     struct conv_unit *quantized_conv;   /* a quantized convolution */
     const struct tr_value *pool_source; /* a quantized value, summed over its pixels */
-    bool quantized;                     /* numbers are q, 0 to 255 */
+    bool quantized;                     /* numbers are q - zero_point, q 0 to 255 */
+    bool is_gate;                       /* and stand for a sigmoid: scale RQ_GATE_SCALE */
+    uint8_t zero_point;
     bool needs_gradient;
     float *gradient[RQ_MAX_READERS]; /* one per reader */
     int n_readers;
@@ -46,8 +52,10 @@ struct tr_unit {
     int n_src;
     float *dsrc[RQ_MAX_INPUTS]; /* where the gradient of src[k] goes; NULL = not needed */
     tr_value *dst;
-    struct conv_unit *conv; /* one of these */
+    bool in_place;          /* backward writes the gradient of src[0] where dst's first one stood */
+    struct conv_unit *conv; /* one of these, or none */
     struct mix_unit *mix;
+    struct product_unit *product;
 };
 
 struct rq_trainer {
@@ -61,7 +69,9 @@ struct rq_trainer {
     tr_value **values; /* [n_nodes]; NULL where merged */
     tr_unit *units;
     int n_units;
-    float **gradients; /* [n_params]; NULL for buffers */
+    tr_value **outputs; /* [n_outputs] what the loss reads: auxiliary outputs, then the model's */
+    int n_outputs;
+    float **gradients; /* [n_params]; NULL for buffers and constants */
     int n_threads;     /* OpenMP's at creation: what scratch and primitives are made for */
     void *scratch;     /* per-thread sums of mixes */
     size_t scratch_bytes;
@@ -90,11 +100,18 @@ typedef struct conv_unit {
     double *du_dot_u;       /* [OC] sum of du * u in real units, left by the mix */
 } conv_unit;
 
-enum term_kind { TERM_PLAIN, TERM_BIAS, TERM_BN };
+/* What ends a chain: ReLU and fake quantization, each optional. */
+typedef struct tr_act {
+    bool relu, quantize;
+    float *min, *max, *scale; /* fake_quant's MIN, MAX and SCALE */
+    uint8_t *zero_point;      /* fake_quant's ZERO_POINT; NULL: values are not negative */
+} tr_act;
+
+enum term_kind { TERM_PLAIN, TERM_BIAS, TERM_SCALE, TERM_BN };
 
 typedef struct mix_term {
     enum term_kind kind;
-    const float *gamma, *beta; /* beta: the bias of TERM_BIAS too */
+    const float *gamma, *beta; /* gamma: the weight of TERM_SCALE; beta: the bias of TERM_BIAS */
     float *mean, *var;         /* running */
     int64_t *tracked;
     float *dgamma, *dbeta;
@@ -103,20 +120,30 @@ typedef struct mix_term {
     /* this step */
     double *mu, *sigma;  /* [C] of u in real units: mean and sqrt(var + eps) */
     float *a;            /* [C] z = sum a u + c */
-    float *pivot;        /* [C] near the mean of the numbers u */
+    float *pivot;        /* [C] near the mean of the numbers u; TERM_SCALE: 0 */
     float *da, *db, *dc; /* [C] du = da dz + db (u - pivot) + dc */
 } mix_term;
 
 typedef struct mix_unit {
     mix_term terms[RQ_MAX_TERMS];
     int n_terms;
-    bool relu, quantize;
-    float *range, *range_scale;         /* fake_quant's MAX and SCALE */
+    tr_act act;
     float *c;                           /* [C] */
+    float *one;                         /* [C] of ones: acc = 1 * u */
     float *rule_bias, *rule_multiplier; /* [C] output rule */
     bool by_rule;                       /* this step computes z by the output rule */
     size_t pixels, channels;
 } mix_unit;
+
+/* x [N, H, W, C] times a gate [N, 1, 1, C]. */
+typedef struct product_unit {
+    tr_act act;
+    float *a;                           /* [N, C] z = a u in real units, by image */
+    float *zero;                        /* [C] of zeros */
+    float *rule_bias, *rule_multiplier; /* [C] output rule, acc = gate * u */
+    bool by_rule;
+    size_t images, pixels, channels; /* pixels of one image */
+} product_unit;
 
 /* From the trainer's graph to its values and units (build.c), then a buffer for every gradient
  * (gradient_plan.c). */
@@ -126,7 +153,31 @@ RQ_NODISCARD rq_status tr_plan_gradients(rq_trainer *trainer, rq_error *err);
 /* Fill a unit whose src, dst and node are set: its buffers and functions. */
 RQ_NODISCARD rq_status tr_conv_create(rq_trainer *trainer, tr_unit *unit, int node, rq_error *err);
 RQ_NODISCARD rq_status tr_mix_create(rq_trainer *trainer, tr_unit *unit, rq_error *err);
+RQ_NODISCARD rq_status tr_product_create(rq_trainer *trainer, tr_unit *unit, rq_error *err);
+void tr_sigmoid_init(tr_unit *unit, bool quantize); /* quantize: its value is a gate */
 void tr_pool_init(tr_unit *unit);
+void tr_avg_pool_init(tr_unit *unit);
+
+/* The gradients that all readers left, added up in the first's buffer, which is returned. */
+float *tr_summed_gradient(const tr_value *value);
+
+/* ---- what ends a chain (act.c) ---- */
+
+/* Take the range of fake_quant at node. */
+void tr_act_quantize(tr_act *act, const rq_graph *graph, int node);
+
+/* Let the range follow what was seen, lo to hi: m <- m + 0.01 (seen - m), the first batch copied.
+ */
+void tr_act_observe(const tr_act *act, float lo, float hi);
+
+/* Scale and zero point of the value that act ends in: the range's. */
+void tr_act_settle(const tr_act *act, tr_value *value);
+
+/* Errors: RQ_ERR_RANGE when the range has not been observed yet. */
+RQ_NODISCARD rq_status tr_act_check(const tr_act *act, rq_error *err);
+
+struct mix_args;
+void tr_act_args(const tr_act *act, const tr_value *value, struct mix_args *args);
 
 /* Pixels to the numbers of the input value: normalised, and mixed where mix is not NULL; or p - z
  * where a quantized layer reads them. */
@@ -138,9 +189,6 @@ void tr_input_forward(const rq_trainer *trainer, const uint8_t *pixels, const rq
  * buffer is then filled). What a step is made of; tests start in the middle. */
 RQ_NODISCARD rq_status tr_run_forward(rq_trainer *trainer, int first, rq_error *err);
 RQ_NODISCARD rq_status tr_run_backward(rq_trainer *trainer, int first, rq_error *err);
-
-/* Scratch bytes that a mix of so many channels needs. */
-size_t tr_mix_scratch_bytes(size_t channels, int n_threads);
 
 /* Softmax cross-entropy with label smoothing over logits [n, classes]: dlogits = gradient of the
  * mean over counted rows. mix [n]: labels are mixed with those of the partners, which must be

@@ -4,17 +4,23 @@
 #define RQ_TESTS_EXPORT_QAT_NET_H
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "runtime/base/random.h"
+#include "runtime/model/gate.h"
 #include "runtime/model/model.h"
 #include "runtime/model/quant.h"
 #include "tests/support/test.h"
+
+/* Where a block's squeeze-and-excitation stands: before its relu, or behind it. */
+enum { NET_NO_GATE, NET_GATE_BEFORE, NET_GATE_BEHIND };
 
 typedef struct net_layer {
     const char *block; /* "stage1.0": the conv is stage1.0.rbr_reparam.conv */
     int oc, kernel, stride, groups, dilation;
     bool bn, quantized;
+    int gate; /* of quantized layers */
 } net_layer;
 
 typedef struct net_spec {
@@ -58,6 +64,18 @@ static int net_fake_quant(rq_graph *graph, const char *name, int input, float sc
     return node;
 }
 
+/* The same with a zero point, of a value that can be negative. */
+static int net_signed_quant(rq_graph *graph, const char *name, int input, float scale,
+                            uint8_t zero_point)
+{
+    rq_error err = RQ_ERROR_INIT;
+    const int64_t one[1] = {1};
+    const int node = net_fake_quant(graph, name, input, scale);
+    assert_ok(rq_graph_add_param(graph, node, RQ_SLOT_ZERO_POINT, RQ_U8, 1, one, &err), &err);
+    *(uint8_t *)rq_graph_tensor(graph, node, RQ_SLOT_ZERO_POINT)->data = zero_point;
+    return node;
+}
+
 /* WEIGHT_SCALE of a layer as training would set it; call when its batch norm is complete. */
 static void net_set_weight_scale(rq_model *model, int node, float s_x)
 {
@@ -68,7 +86,8 @@ static void net_set_weight_scale(rq_model *model, int node, float s_x)
     rq_layer_weight_scales(&view, s_x, scale);
 }
 
-static int net_conv(rq_model *model, const net_layer *layer, int input, int64_t ic, float s_x,
+/* conv [+ batch norm]; its weight scale is to be set when what follows is known. */
+static int net_conv(rq_model *model, const net_layer *layer, int input, int64_t ic,
                     rq_random *random)
 {
     rq_graph *graph = &model->graph;
@@ -98,9 +117,78 @@ static int net_conv(rq_model *model, const net_layer *layer, int input, int64_t 
         net_uniform(net_param(graph, node, RQ_SLOT_MEAN, 1, &oc), oc, -0.5, 0.5, random);
         net_uniform(net_param(graph, node, RQ_SLOT_VAR, 1, &oc), oc, 0.3, 2.0, random);
     }
+    return node;
+}
+
+/* A quantized 1x1 convolution with bias. */
+static int net_point(rq_model *model, const char *name, int input, int64_t ic, int64_t oc,
+                     rq_random *random)
+{
+    rq_graph *graph = &model->graph;
+    const int64_t wei[4] = {oc, ic, 1, 1};
+    const int node = net_add(graph, RQ_OP_CONV, name, input);
+    graph->nodes[node].conv = (rq_conv_attr){{1, 1}, {1, 1}, {0, 0}, {1, 1}, 1};
+    net_uniform(net_param(graph, node, RQ_SLOT_WEIGHT, 4, wei), oc * ic, -1.5, 1.5, random);
+    net_uniform(net_param(graph, node, RQ_SLOT_BIAS, 1, &oc), oc, -0.5, 0.5, random);
+    (void)net_param(graph, node, RQ_SLOT_WEIGHT_SCALE, 1, &oc);
+    return node;
+}
+
+/* value times a gate of it, "BLOCK.se.…"; value is quantized with a scale and, if signed, a zero
+ * point. Returns the product. */
+static int net_gate(rq_model *model, const net_layer *layer, int value, float scale, bool is_signed,
+                    rq_random *random)
+{
+    rq_graph *graph = &model->graph;
+    const int64_t channels = layer->oc, hidden = 1 + layer->oc / 2;
+    const float s_pool = 0.5f * scale, s_down = 0.02f;
+    char name[6][48];
+    static const char *const tails[6] = {"gap", "down", "relu", "up", "sigmoid", "mul"};
+    for (int i = 0; i < 6; i++)
+        (void)snprintf(name[i], sizeof name[i], "%s.se.%s", layer->block, tails[i]);
+    int node = net_add(graph, RQ_OP_GLOBAL_AVG_POOL, name[0], value);
+    node = is_signed ? net_signed_quant(graph, rq_test_path("%s.quant", name[0]), node, s_pool, 90)
+                     : net_fake_quant(graph, rq_test_path("%s.quant", name[0]), node, s_pool);
+    const int down = net_point(model, name[1], node, channels, hidden, random);
+    node = net_add(graph, RQ_OP_RELU, name[2], down);
+    net_set_weight_scale(model, down, s_pool);
+    node = net_fake_quant(graph, rq_test_path("%s.quant", name[2]), node, s_down);
+    const int up = net_point(model, name[3], node, hidden, channels, random);
+    net_set_weight_scale(model, up, s_down);
+    node = net_add(graph, RQ_OP_SIGMOID, name[4], up);
+    node = net_fake_quant(graph, rq_test_path("%s.quant", name[4]), node, RQ_GATE_SCALE);
+    const int both[2] = {value, node};
+    rq_error err = RQ_ERROR_INIT;
+    assert_ok(rq_graph_add_node(graph, RQ_OP_MUL, name[5], 2, both, &node, &err), &err);
+    return node;
+}
+
+/* One block: conv, batch norm, relu, and its gate. *s_x is the scale of what it reads, and becomes
+ * that of its value; is_read: a quantized layer reads it. */
+static int net_block(rq_model *model, const net_layer *layer, int input, int64_t ic, float *s_x,
+                     bool is_read, rq_random *random)
+{
+    rq_graph *graph = &model->graph;
+    const int conv = graph->n_nodes;
+    int node = net_conv(model, layer, input, ic, random);
+    const float s_in = *s_x, s_y = (float)(0.01 + 0.01 * rq_random_unit(random));
+    if (layer->gate == NET_GATE_BEFORE) {
+        node = net_signed_quant(graph, rq_test_path("%s.bn.quant", layer->block), node, s_y, 77);
+        node = net_gate(model, layer, node, s_y, true, random);
+    }
+    node = net_add(graph, RQ_OP_RELU, rq_test_path("%s.nonlinearity", layer->block), node);
+    if (layer->quantized || is_read) {
+        node = net_fake_quant(graph, rq_test_path("%s.quant", layer->block), node, s_y);
+        *s_x = s_y;
+    }
+    if (layer->gate == NET_GATE_BEHIND) {
+        node = net_gate(model, layer, node, s_y, false, random);
+        *s_x = 0.8f * s_y;
+        node = net_fake_quant(graph, rq_test_path("%s.se.quant", layer->block), node, *s_x);
+    }
     if (layer->quantized)
-        net_set_weight_scale(model, conv, s_x);
-    return net_add(graph, RQ_OP_RELU, rq_test_path("%s.nonlinearity", layer->block), node);
+        net_set_weight_scale(model, conv, s_in);
+    return node;
 }
 
 /* *model is for the caller to deinit. Every relu is followed by fake_quant "BLOCK.quant" unless the
@@ -120,12 +208,9 @@ static inline void net_build(rq_model *model, const net_spec *spec)
     int64_t channels = 3;
     float s_x = RQ_PIXEL_SCALE;
     for (const net_layer *layer = spec->layers; layer->block; layer++) {
-        node = net_conv(model, layer, node, channels, s_x, &random);
+        node = net_block(model, layer, node, channels, &s_x, layer[1].block && layer[1].quantized,
+                         &random);
         channels = layer->oc;
-        if (layer->quantized || (layer[1].block && layer[1].quantized)) {
-            s_x = (float)(0.01 + 0.01 * rq_random_unit(&random));
-            node = net_fake_quant(graph, rq_test_path("%s.quant", layer->block), node, s_x);
-        }
     }
     node = net_add(graph, RQ_OP_GLOBAL_AVG_POOL, "gap", node);
     if (spec->pool_quantized) {

@@ -2,6 +2,7 @@
 #ifndef RQ_TESTS_QAT_NET_H
 #define RQ_TESTS_QAT_NET_H
 
+#include <stdio.h>
 #include <string.h>
 
 #include "runtime/base/random.h"
@@ -9,7 +10,7 @@
 #include "runtime/model/model.h"
 #include "tests/support/test.h"
 
-enum { NET_NODES = 64 };
+enum { NET_NODES = 96 };
 
 typedef struct net {
     rq_model model;
@@ -97,6 +98,13 @@ static inline int net_unary(net *n, rq_op op, const char *name, int input)
     return net_node(n, op, name, 1, &input, n->channels[input]);
 }
 
+static inline int net_scale(net *n, const char *name, int input)
+{
+    const int node = net_unary(n, RQ_OP_SCALE, name, input);
+    net_uniform(n, node, RQ_SLOT_WEIGHT, -1.5, 1.5);
+    return node;
+}
+
 static inline int net_relu(net *n, const char *name, int input)
 {
     return net_unary(n, RQ_OP_RELU, name, input);
@@ -124,25 +132,31 @@ static inline int net_block(net *n, const char *name, int input, int64_t oc, rq_
  * "NAME.relu", "NAME.up", "NAME.sigmoid", and the product "NAME". */
 static inline int net_gate(net *n, const char *name, int value, int64_t hidden)
 {
+    char names[6][64]; /* rq_test_path's texts are soon used again */
+    static const char *const tails[6] = {".gap", ".down", ".relu", ".up", ".sigmoid", ""};
+    for (int i = 0; i < 6; i++)
+        (void)snprintf(names[i], sizeof names[i], "%s%s", name, tails[i]);
     const int64_t channels = n->channels[value];
-    int node = net_unary(n, RQ_OP_GLOBAL_AVG_POOL, rq_test_path("%s.gap", name), value);
-    node = net_conv(n, rq_test_path("%s.down", name), node, hidden, NET_K1, true);
-    node = net_relu(n, rq_test_path("%s.relu", name), node);
-    node = net_conv(n, rq_test_path("%s.up", name), node, channels, NET_K1, true);
-    node = net_unary(n, RQ_OP_SIGMOID, rq_test_path("%s.sigmoid", name), node);
-    return net_node(n, RQ_OP_MUL, name, 2, (const int[]){value, node}, channels);
+    int node = net_unary(n, RQ_OP_GLOBAL_AVG_POOL, names[0], value);
+    node = net_conv(n, names[1], node, hidden, NET_K1, true);
+    node = net_relu(n, names[2], node);
+    node = net_conv(n, names[3], node, channels, NET_K1, true);
+    node = net_unary(n, RQ_OP_SIGMOID, names[4], node);
+    return net_node(n, RQ_OP_MUL, names[5], 2, (const int[]){value, node}, channels);
 }
 
 /* A block with its gate before the relu ("NAME.se") or behind it ("NAME.post_se"). */
 static inline int net_gated_block(net *n, const char *name, int input, int64_t oc,
                                   rq_conv_attr conv, bool before_relu, int64_t hidden)
 {
-    int node = net_conv(n, rq_test_path("%s.conv", name), input, oc, conv, false);
-    node = net_bn(n, rq_test_path("%s.bn", name), node);
+    char block[32];
+    (void)snprintf(block, sizeof block, "%s", name);
+    int node = net_conv(n, rq_test_path("%s.conv", block), input, oc, conv, false);
+    node = net_bn(n, rq_test_path("%s.bn", block), node);
     if (before_relu)
-        node = net_gate(n, rq_test_path("%s.se", name), node, hidden);
-    node = net_relu(n, rq_test_path("%s.nonlinearity", name), node);
-    return before_relu ? node : net_gate(n, rq_test_path("%s.post_se", name), node, hidden);
+        node = net_gate(n, rq_test_path("%s.se", block), node, hidden);
+    node = net_relu(n, rq_test_path("%s.nonlinearity", block), node);
+    return before_relu ? node : net_gate(n, rq_test_path("%s.post_se", block), node, hidden);
 }
 
 /* global_avg_pool "gap", linear "linear" with the model's classes. */

@@ -35,6 +35,7 @@ typedef struct reference {
     staircase weights[NET_NODES], activations[NET_NODES];
     double *offsets[NET_NODES]; /* [C] what rounding the bias to an integer adds */
     double *factors[NET_NODES]; /* [C] t = gamma / sigma at the anchors */
+    bool *zeros[NET_NODES];     /* relu: of what was exactly 0 at the anchors */
     uint64_t signs;             /* hash of which values relu let through */
 } reference;
 
@@ -89,6 +90,7 @@ static inline void reference_deinit(reference *r)
         }
         rq_free(r->values[i]);
         rq_free(r->offsets[i]);
+        rq_free(r->zeros[i]);
         rq_free(r->factors[i]);
     }
 }
@@ -101,11 +103,12 @@ static inline const double *reference_slot(const reference *r, int node, rq_slot
 
 /* ---- straight-through quantizers ---- */
 
-/* x becomes Q(x). While anchors are taken: numbers[i] is the trainer's, Q(x0) = scale[i / period] *
- * numbers[i], and x0 must be within half a step of it (TIE: f32 may round the other way). */
+/* x becomes Q(x). While anchors are taken: numbers[i] is the trainer's (less the zero point), Q(x0)
+ * = scale[i / period] * numbers[i], and x0 must be within half a step of it (TIE: f32 may round the
+ * other way). low and high: the ends of the numbers; shift: what rounding the zero point adds. */
 static inline void reference_quantize(const reference *r, staircase *q, double *x, size_t n,
                                       const float *numbers, const float *scale, size_t period,
-                                      double low, double high)
+                                      double low, double high, double shift)
 {
     static const double TIE = 5e-3;
     if (r->anchor) {
@@ -113,7 +116,7 @@ static inline void reference_quantize(const reference *r, staircase *q, double *
         q->y0 = reference_array(n);
         q->passes = rq_alloc(n * sizeof *q->passes);
         for (size_t i = 0; i < n; i++) {
-            const double s = (double)scale[i / period], steps = x[i] / s;
+            const double s = (double)scale[i / period], steps = (x[i] + shift) / s;
             const double clamped = fmin(fmax(steps, low), high);
             assert_close(numbers[i], clamped, 0.5 + TIE, 0.0);
             q->x0[i] = x[i];
@@ -128,7 +131,7 @@ static inline void reference_quantize(const reference *r, staircase *q, double *
 static inline const conv_unit *reference_conv_unit(const rq_trainer *trainer, int node)
 {
     for (int i = 0; i < trainer->n_units; i++)
-        if (trainer->units[i].node == node && trainer->units[i].conv->conv)
+        if (trainer->units[i].node == node && trainer->units[i].conv)
             return trainer->units[i].conv;
     return NULL;
 }
@@ -172,6 +175,8 @@ static inline void anchor_offset(reference *r, int node, const conv_unit *conv, 
     double b = bias ? bias[c] * t : 0.0;
     if (bn >= 0)
         b += reference_slot(r, bn, RQ_SLOT_BIAS)[c] - reference_slot(r, bn, RQ_SLOT_MEAN)[c] * t;
+    if (conv->layer.out_zero_point)
+        b += (double)*conv->layer.out_zero_point * (double)*conv->layer.out_scale;
     r->offsets[bn < 0 ? node : bn][c] =
         bn < 0 || reference_is_frozen(r, bn) ? rint(b / step) * step - b : 0.0;
 }
@@ -205,7 +210,7 @@ static inline double *reference_weights(reference *r, int node)
             anchor_offset(r, node, conv, (int64_t)c, t);
     }
     reference_quantize(r, &r->weights[node], w, elems, conv ? conv->q : NULL,
-                       conv ? conv->s_w : NULL, per_channel, -127.0, 127.0);
+                       conv ? conv->s_w : NULL, per_channel, -127.0, 127.0, 0.0);
     for (size_t c = 0; c < oc; c++)
         for (size_t i = 0; i < per_channel; i++)
             w[c * per_channel + i] /= reference_factor(r, node, (int64_t)c);
@@ -287,12 +292,22 @@ static inline void reference_batch_norm(reference *r, int node)
     }
 }
 
+/* At 0 the slope is 0 by definition. Integers are exactly 0 often (a product with a gate): such
+ * values are held there, others that come near 0 are kinks. */
 static inline void reference_relu(reference *r, int node)
 {
     const double *src = r->values[r->model->graph.nodes[node].input[0]];
-    for (size_t i = 0; i < rq_shape_elems(&r->shapes[node]); i++) {
-        r->values[node][i] = fmax(src[i], 0.0);
-        r->signs = (r->signs ^ (src[i] > 0.0)) * 0x100000001b3ULL; /* FNV-1a */
+    const size_t n = rq_shape_elems(&r->shapes[node]);
+    if (r->anchor) {
+        r->zeros[node] = rq_alloc(n * sizeof(bool));
+        assert_non_null(r->zeros[node]);
+        for (size_t i = 0; i < n; i++)
+            r->zeros[node][i] = src[i] == 0.0;
+    }
+    for (size_t i = 0; i < n; i++) {
+        const bool held = r->zeros[node] && r->zeros[node][i];
+        r->values[node][i] = held ? 0.0 : fmax(src[i], 0.0);
+        r->signs = (r->signs ^ (!held && src[i] > 0.0)) * 0x100000001b3ULL; /* FNV-1a */
     }
 }
 
@@ -307,14 +322,74 @@ static inline void reference_pool(reference *r, int node)
             r->values[src][i] / (double)pixels;
 }
 
+/* Pooling and gates have their zero point in an integer bias too: what rounding it adds. */
+static inline double reference_zero_shift(const reference *r, int node, double z, float scale)
+{
+    const rq_graph *graph = &r->model->graph;
+    const rq_node *source = &graph->nodes[graph->nodes[node].input[0]];
+    if (source->op != RQ_OP_GLOBAL_AVG_POOL && source->op != RQ_OP_MUL)
+        return 0.0;
+    const rq_shape *in = &r->shapes[source->input[0]];
+    float s_x;
+    if (!rq_trainer_value(r->anchor, source->input[0], &s_x))
+        return 0.0;
+    const double parts = source->op == RQ_OP_MUL ? 255.0 : (double)(in->h * in->w);
+    const double unit = (double)s_x / parts, zero = z * (double)scale;
+    return rint(zero / unit) * unit - zero;
+}
+
 static inline void reference_fake_quant(reference *r, int node)
 {
     const size_t n = rq_shape_elems(&r->shapes[node]);
     memcpy(r->values[node], r->values[r->model->graph.nodes[node].input[0]], n * sizeof(double));
     float scale = 1.0f;
     const float *numbers = r->anchor ? rq_trainer_value(r->anchor, node, &scale) : NULL;
-    reference_quantize(r, &r->activations[node], r->values[node], n, numbers, &scale, n, 0.0,
-                       255.0);
+    const rq_tensor *zero_point = rq_graph_tensor(&r->model->graph, node, RQ_SLOT_ZERO_POINT);
+    const double z = zero_point ? (double)*(const uint8_t *)zero_point->data : 0.0;
+    reference_quantize(r, &r->activations[node], r->values[node], n, numbers, &scale, n, -z,
+                       255.0 - z, r->anchor ? reference_zero_shift(r, node, z, scale) : 0.0);
+}
+
+static inline void reference_scale(reference *r, int node)
+{
+    const double *src = r->values[r->model->graph.nodes[node].input[0]];
+    const size_t channels = (size_t)r->shapes[node].c;
+    for (size_t i = 0; i < rq_shape_elems(&r->shapes[node]); i++)
+        r->values[node][i] = reference_slot(r, node, RQ_SLOT_WEIGHT)[i % channels] * src[i];
+}
+
+static inline void reference_sigmoid(reference *r, int node)
+{
+    const double *src = r->values[r->model->graph.nodes[node].input[0]];
+    for (size_t i = 0; i < rq_shape_elems(&r->shapes[node]); i++)
+        r->values[node][i] = 1.0 / (1.0 + exp(-src[i]));
+}
+
+static inline void reference_mul(reference *r, int node)
+{
+    const rq_node *n = &r->model->graph.nodes[node];
+    const size_t channels = (size_t)r->shapes[node].c;
+    const size_t image = rq_shape_elems(&r->shapes[node]) / (size_t)r->shapes[node].n;
+    for (size_t i = 0; i < rq_shape_elems(&r->shapes[node]); i++)
+        r->values[node][i] =
+            r->values[n->input[0]][i] * r->values[n->input[1]][i / image * channels + i % channels];
+}
+
+/* Windows of zeros outside the image: a depthwise convolution with equal weights. */
+static inline void reference_avg_pool(reference *r, int node)
+{
+    const rq_node *n = &r->model->graph.nodes[node];
+    const rq_shape *in = &r->shapes[n->input[0]], *out = &r->shapes[node];
+    const int taps = n->conv.kernel[0] * n->conv.kernel[1];
+    double *w = reference_array((size_t)taps);
+    for (int k = 0; k < taps; k++)
+        w[k] = 1.0 / taps;
+    for (size_t i = 0; i < rq_shape_elems(out); i++) {
+        const int64_t c = (int64_t)i % out->c, p = (int64_t)i / out->c;
+        r->values[node][i] = reference_taps(r->values[n->input[0]], in, &n->conv, w, 1, c,
+                                            p / out->w / out->h, p / out->w % out->h, p % out->w);
+    }
+    rq_free(w);
 }
 
 static inline void reference_node(reference *r, int node)
@@ -347,6 +422,18 @@ static inline void reference_node(reference *r, int node)
     case RQ_OP_FAKE_QUANT:
         reference_fake_quant(r, node);
         break;
+    case RQ_OP_SCALE:
+        reference_scale(r, node);
+        break;
+    case RQ_OP_SIGMOID:
+        reference_sigmoid(r, node);
+        break;
+    case RQ_OP_MUL:
+        reference_mul(r, node);
+        break;
+    case RQ_OP_AVG_POOL:
+        reference_avg_pool(r, node);
+        break;
     default:
         fail_msg("the reference has no %s", rq_op_name(n->op));
     }
@@ -375,14 +462,20 @@ static inline double reference_loss(const double *logits, const int32_t *labels,
     return counted ? loss / counted : 0.0;
 }
 
+/* The last node's loss and a tenth of every other output's. */
 static inline double reference_forward(reference *r)
 {
     const rq_graph *graph = &r->model->graph;
+    double loss = 0.0;
     r->signs = 0;
-    for (int i = 0; i < graph->n_nodes; i++)
+    for (int i = 0; i < graph->n_nodes; i++) {
         reference_node(r, i);
-    return reference_loss(r->values[graph->n_nodes - 1], r->batch->labels, r->batch->n,
-                          r->model->n_classes, r->smoothing);
+        if (rq_graph_is_output(graph, i))
+            loss += (i == graph->n_nodes - 1 ? 1.0 : 0.1) *
+                    reference_loss(r->values[i], r->batch->labels, r->batch->n, r->model->n_classes,
+                                   r->smoothing);
+    }
+    return loss;
 }
 
 /* Once, after the trainer's step: take anchors, and return the loss there. */

@@ -122,7 +122,9 @@ static void build_three_branches(rq_model *model)
 {
     rq_error err = RQ_ERROR_INIT;
     *model = (rq_model)RQ_MODEL_INIT;
-    assert_ok(rq_arch_build(model, "repvgg:depth=1,2;width=8,8;stride=1,2;classes=3", 0, &err),
+    assert_ok(rq_arch_build(model,
+                            "repvgg:depth=1,2;width=8,8;stride=1,2;se=post/4;aux=0;classes=3", 0,
+                            &err),
               &err);
     model->preprocess.crop = model->preprocess.resize = SIDE;
     rq_model_init_weights(model, 1);
@@ -141,7 +143,8 @@ static void build_withbn(rq_model *model)
 {
     net n;
     net_begin(&n, RQ_FORM_WITHBN, SIDE, CLASSES, 2);
-    (void)net_head(&n, net_block(&n, "b", net_block(&n, "a", 0, 7, NET_K3), 9, NET_K3_S2));
+    const int a = net_gated_block(&n, "a", 0, 7, NET_K3, true, 3);
+    (void)net_head(&n, net_gated_block(&n, "b", a, 9, NET_K3_S2, false, 4));
     *model = n.model;
 }
 

@@ -14,7 +14,8 @@ enum { SIDE = 13, CLASSES = 5, BATCH = 5, STEPS = 4, MAX_BYTES = 1 << 20 };
 static void build_three_branches(rq_model *model)
 {
     rq_error err = RQ_ERROR_INIT;
-    static const char arch[] = "repvgg:depth=1,2,1;width=5,7,9;stride=1,1,2;classes=5";
+    static const char arch[] =
+        "repvgg:depth=1,2,1;width=5,7,9;stride=1,1,2;se=post/3;aux=1;classes=5";
     assert_ok(rq_arch_build(model, arch, 0, &err), &err);
     model->preprocess.crop = model->preprocess.resize = SIDE;
     rq_model_init_weights(model, 8);
@@ -33,7 +34,8 @@ static void build_withbn(rq_model *model)
 {
     net n;
     net_begin(&n, RQ_FORM_WITHBN, SIDE, CLASSES, 9);
-    (void)net_head(&n, net_block(&n, "b", net_block(&n, "a", 0, 7, NET_K3), 9, NET_K3_S2));
+    const int a = net_gated_block(&n, "a", 0, 7, NET_K3, true, 3);
+    (void)net_head(&n, net_gated_block(&n, "b", a, 9, NET_K3_S2, false, 4));
     *model = n.model;
 }
 

@@ -23,6 +23,8 @@ static void check_activations(rq_tensorfile *file, const char *name)
         .c = &zero,
         .quantize = true,
         .inverse_scale = 1.0f / scale,
+        .low = 0.0f,
+        .high = 255.0f,
         .pixels = n,
         .channels = 1,
     };
@@ -31,8 +33,8 @@ static void check_activations(rq_tensorfile *file, const char *name)
         assert_close(q[i] * scale, want[i], 0.0, 0.0);
     memcpy(dz, g, n * sizeof *dz);
     float sum = 0.0f;
-    const float *pivot[3] = {NULL};
-    float *sums[3] = {&sum, NULL, NULL};
+    const float *pivot[MIX_TERMS] = {NULL};
+    float *sums[MIX_TERMS] = {&sum};
     float unused = 0.0f;
     mix_reduce(&args, &dz, 1, 1.0f, pivot, &unused, sums);
     assert_all_close(dz, want_dx, n, 0.0, 0.0);

@@ -261,14 +261,100 @@ static void test_value__read_by_three(void **state)
     check_net(&n);
 }
 
+/* Scales as terms of sums, behind a relu, of a batch norm; sums of four. */
+static void test_scale__terms_and_alone(void **state)
+{
+    (void)state;
+    net n;
+    net_begin(&n, RQ_FORM_TRAIN, SIDE, CLASSES, 190);
+    const int a = net_relu(&n, "a.relu", net_conv(&n, "a", 0, 4, NET_K3, true));
+    const int b = net_scale(&n, "b.scale", net_conv(&n, "b", a, 4, NET_K3, false));
+    const int c = net_scale(&n, "c.scale", net_conv(&n, "c", a, 4, NET_K1, true));
+    const int d = net_bn(&n, "d.bn", net_conv(&n, "d", a, 4, NET_K1, false));
+    const int four =
+        net_node(&n, RQ_OP_ADD, "four", 4, (const int[]){b, c, net_scale(&n, "a.scale", a), d}, 4);
+    const int e = net_relu(&n, "e.relu", net_scale(&n, "e.scale", four));
+    const int f = net_bn(&n, "f.bn", net_conv(&n, "f", e, 4, NET_K3, false));
+    (void)net_head(&n, net_add2(&n, "sum", net_scale(&n, "f.scale", f), e));
+    check_net(&n);
+}
+
+/* Windows that overlap, leave pixels out, and reach over the border. */
+static void test_avg_pool__geometry(void **state)
+{
+    (void)state;
+    static const rq_conv_attr windows[] = {
+        {{3, 3}, {1, 1}, {1, 1}, {1, 1}, 1},
+        {{2, 3}, {2, 1}, {0, 2}, {1, 1}, 1},
+        {{1, 2}, {3, 3}, {0, 1}, {1, 1}, 1},
+    };
+    for (size_t i = 0; i < 3; i++) {
+        net n;
+        net_begin(&n, RQ_FORM_TRAIN, SIDE, CLASSES, 300 + i);
+        const int a = net_conv(&n, "a", 0, 4, NET_K3, true);
+        const int pool = net_unary(&n, RQ_OP_AVG_POOL, "pool", a);
+        n.model.graph.nodes[pool].conv = windows[i];
+        const int bn = net_bn(&n, "bn", pool);
+        (void)net_head(&n, net_relu(&n, "relu", i ? bn : net_add2(&n, "sum", bn, pool)));
+        check_net(&n);
+    }
+}
+
+/* Gates before the relu, behind it, and of a value that nothing is merged into. */
+static void test_gate__float(void **state)
+{
+    (void)state;
+    net n;
+    net_begin(&n, RQ_FORM_TRAIN, SIDE, CLASSES, 310);
+    const int a = net_gated_block(&n, "a", 0, 5, NET_K3, true, 2);
+    const int b = net_gated_block(&n, "b", a, 5, NET_K3_S2, false, 3);
+    const int sum = net_add2(&n, "sum", b, net_gate(&n, "c", b, 1));
+    (void)net_head(&n, sum);
+    check_net(&n);
+}
+
+/* Convolutions and batch norms of pooled values, sigmoids with two readers, of a gate's product. */
+static void test_sigmoid__several_readers(void **state)
+{
+    (void)state;
+    net n;
+    net_begin(&n, RQ_FORM_TRAIN, SIDE, CLASSES, 320);
+    const int a = net_relu(&n, "a.relu", net_conv(&n, "a", 0, 4, NET_K3, true));
+    const int pool = net_unary(&n, RQ_OP_GLOBAL_AVG_POOL, "pool", a);
+    const int bn = net_bn(&n, "bn", net_conv(&n, "p", pool, 4, NET_K1, false));
+    const int sigmoid = net_unary(&n, RQ_OP_SIGMOID, "sigmoid", bn);
+    const int x = net_node(&n, RQ_OP_MUL, "x", 2, (const int[]){a, sigmoid}, 4);
+    const int y = net_node(&n, RQ_OP_MUL, "y", 2, (const int[]){x, sigmoid}, 4);
+    (void)net_head(&n, net_unary(&n, RQ_OP_SIGMOID, "sigmoid2", y));
+    check_net(&n);
+}
+
+/* Four operators read a block's output; the auxiliary loss counts a tenth. */
+static void test_value__read_by_four_and_auxiliary_outputs(void **state)
+{
+    (void)state;
+    net n;
+    net_begin(&n, RQ_FORM_TRAIN, SIDE, CLASSES, 330);
+    const int a =
+        net_relu(&n, "a.relu", net_bn(&n, "a.bn", net_conv(&n, "a", 0, 4, NET_K3, false)));
+    const int b = net_bn(&n, "b.bn", net_conv(&n, "b", a, 4, NET_K3, false));
+    const int c = net_bn(&n, "c.bn", net_conv(&n, "c", a, 4, NET_K1, false));
+    const int sum = net_add3(&n, "sum", b, c, net_bn(&n, "identity", a));
+    const int aux = net_relu(&n, "aux.relu", net_conv(&n, "aux", a, 4, NET_K3_S2, true));
+    const int pool = net_unary(&n, RQ_OP_GLOBAL_AVG_POOL, "aux.pool", aux);
+    (void)net_conv(&n, "aux.logits", pool, CLASSES, NET_K1, true);
+    (void)net_head(&n, net_relu(&n, "relu", sum));
+    check_net(&n);
+}
+
 /* ---- the forms of a RepVGG ---- */
 
 static const char NET[] = "repvgg:depth=1,2,1;width=4,4,6;stride=1,1,2;groups=2;classes=3";
 
-static void build_net(rq_model *model)
+static void build_arch(rq_model *model, const char *text)
 {
     rq_error err = RQ_ERROR_INIT;
-    assert_ok(rq_arch_build(model, NET, 0, &err), &err);
+    assert_ok(rq_arch_build(model, text, 0, &err), &err);
     model->preprocess.crop = model->preprocess.resize = SIDE;
     rq_model_init_weights(model, 3);
     rq_random random = {4};
@@ -278,6 +364,11 @@ static void build_net(rq_model *model)
              tensor->dtype == RQ_F32 && tensor->rank == 1 && k < rq_tensor_elems(tensor); k++)
             rq_tensor_f32(tensor)[k] += (float)(0.4 * rq_random_unit(&random));
     }
+}
+
+static void build_net(rq_model *model)
+{
+    build_arch(model, NET);
 }
 
 static void test_repvgg__three_branches(void **state)
@@ -290,6 +381,58 @@ static void test_repvgg__three_branches(void **state)
     check_ways(&model);
     omp_set_num_threads(1);
     rq_model_deinit(&model);
+}
+
+/* Every kind of block, with squeeze-and-excitation in either place and auxiliary heads. */
+static void test_repvgg__family(void **state)
+{
+    (void)state;
+    static const char *const archs[] = {
+        "repvgg:depth=1,2;width=4,4;stride=1,1;se=pre/2;classes=3",
+        "repvgg:depth=1,2,1;width=4,4,4;stride=1,2,1;se=post/4;aux=1;classes=3",
+        "repvgg:depth=1,2;width=4,6;stride=1,1;block=qarepvgg;classes=3",
+        "repvgg:depth=1,2;width=4,6;stride=2,1;block=target;se=post/2;classes=3",
+        "repvgg:depth=1,2;width=4,6;stride=1,2;block=hs;classes=3",
+        "repvgg:depth=1,2;width=4,6;stride=1,2;block=csla;se=post/2;classes=3",
+        "repvgg:depth=1,2;width=4,6;stride=1,2;block=repopt-repvgg;classes=3",
+    };
+    for (size_t i = 0; i < sizeof archs / sizeof archs[0]; i++) {
+        rq_model model = RQ_MODEL_INIT;
+        build_arch(&model, archs[i]);
+        check_ways(&model);
+        rq_model_deinit(&model);
+    }
+}
+
+/* csla trains the identity's scale; those of the convolutions are constants. */
+static void test_repvgg__constant_scales(void **state)
+{
+    (void)state;
+    static const char *const archs[] = {
+        "repvgg:depth=1,2;width=4,4;stride=1,1;block=csla;classes=3",
+        "repvgg:depth=1,2;width=4,4;stride=1,1;block=hs;classes=3"};
+    for (int hs = 0; hs < 2; hs++) {
+        rq_error err = RQ_ERROR_INIT;
+        rq_model model = RQ_MODEL_INIT;
+        rq_trainer *trainer = NULL;
+        const rq_trainer_options options = {.batch = BATCH};
+        build_arch(&model, archs[hs]);
+        assert_ok(rq_trainer_create(&trainer, &model, &options, &err), &err);
+        int n_scales = 0, n_trained = 0;
+        for (int i = 0; i < model.graph.n_nodes; i++) {
+            if (model.graph.nodes[i].op != RQ_OP_SCALE)
+                continue;
+            const int param = model.graph.nodes[i].slot[RQ_SLOT_WEIGHT];
+            const bool identity = strstr(model.graph.nodes[i].name, "scale_identity") != NULL;
+            assert_int_equal(rq_trainer_gradient(trainer, param) != NULL, hs || identity);
+            n_scales++;
+            n_trained += identity;
+        }
+        assert_int_equal(n_scales, 3 * 2 + 2);
+        assert_int_equal(n_trained, 2);
+        rq_trainer_destroy(trainer);
+        rq_model_deinit(&model);
+    }
 }
 
 static void test_repvgg__deploy(void **state)
@@ -431,6 +574,48 @@ static void test_quantized__other_chains(void **state)
     check_net(&n);
 }
 
+/* Gates in integers: before the relu, where values have zero points, and behind it; all layers, and
+ * the first and last block with their gates in float. */
+static void test_quantized__gates(void **state)
+{
+    (void)state;
+    for (int before = 0; before < 2; before++)
+        for (int layers = 0; rq_quant_layers_names[layers]; layers++) {
+            rq_error err = RQ_ERROR_INIT;
+            net n;
+            rq_model model;
+            net_begin(&n, RQ_FORM_WITHBN, SIDE, CLASSES, 400 + (uint64_t)before);
+            const int a = net_gated_block(&n, "a", 0, 4, NET_K3, before, 2);
+            const int b = net_gated_block(&n, "b", a, 5, NET_K3_S2, before, 3);
+            (void)net_head(&n, net_gated_block(&n, "c", b, 4, NET_K3, before, 2));
+            assert_ok(rq_prepare_qat(&model, &n.model, (rq_quant_layers)layers, &err), &err);
+            check_ways(&model);
+            rq_model_deinit(&model);
+            rq_model_deinit(&n.model);
+        }
+}
+
+/* Signed values to the end: a batch norm without relu, pooled, and a product without relu. */
+static void test_quantized__signed_values(void **state)
+{
+    (void)state;
+    rq_error err = RQ_ERROR_INIT;
+    net n;
+    rq_model model;
+    net_begin(&n, RQ_FORM_WITHBN, SIDE, CLASSES, 410);
+    const int a = net_block(&n, "a", 0, 4, NET_K3);
+    const int b = net_bn(&n, "b.bn", net_conv(&n, "b", a, 4, NET_K3, false));
+    (void)net_head(&n, net_gate(&n, "c", b, 2));
+    assert_ok(rq_prepare_qat(&model, &n.model, RQ_QUANT_ALL, &err), &err);
+    check_ways(&model);
+    const rq_slot z = RQ_SLOT_ZERO_POINT;
+    static const char *const names[] = {"b.bn.quant", "c.gap.quant", "c.quant", "gap.quant"};
+    for (size_t i = 0; i < 4; i++)
+        assert_in_range(*(uint8_t *)(void *)net_values(&model, names[i], z), 1, 254);
+    rq_model_deinit(&model);
+    rq_model_deinit(&n.model);
+}
+
 /* ---- can these tests fail? ---- */
 
 static void test_checker__sees_wrong_gradients(void **state)
@@ -472,13 +657,22 @@ int main(void)
         cmocka_unit_test(test_add__plain),
         cmocka_unit_test(test_add__of_batch_norms_and_biases),
         cmocka_unit_test(test_value__read_by_three),
+        cmocka_unit_test(test_scale__terms_and_alone),
+        cmocka_unit_test(test_avg_pool__geometry),
+        cmocka_unit_test(test_gate__float),
+        cmocka_unit_test(test_sigmoid__several_readers),
+        cmocka_unit_test(test_value__read_by_four_and_auxiliary_outputs),
         cmocka_unit_test(test_repvgg__three_branches),
+        cmocka_unit_test(test_repvgg__family),
+        cmocka_unit_test(test_repvgg__constant_scales),
         cmocka_unit_test(test_repvgg__deploy),
         cmocka_unit_test(test_repvgg__with_batch_norm),
         cmocka_unit_test(test_quantized__every_choice_of_layers),
         cmocka_unit_test(test_frozen_nodes__some_batch_norms),
         cmocka_unit_test(test_quantized__clamped_values),
         cmocka_unit_test(test_quantized__other_chains),
+        cmocka_unit_test(test_quantized__gates),
+        cmocka_unit_test(test_quantized__signed_values),
         cmocka_unit_test(test_checker__sees_wrong_gradients),
     };
     omp_set_num_threads(1); /* the graphs are tiny */

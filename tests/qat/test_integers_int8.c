@@ -18,9 +18,11 @@ static int64_t pick(rq_random *random, int64_t low, int64_t high)
     return low + (int64_t)rq_random_below(random, (uint64_t)(high - low + 1));
 }
 
-/* Two to four blocks; groups divide both sides' channels. */
+/* Two to four blocks; groups divide both sides' channels. Every third network has gates before its
+ * relus, every third behind them. */
 static void random_net(net *n, uint64_t seed)
 {
+    const bool gated = seed % 3 > 0, before_relu = seed % 3 == 1;
     rq_random random = rq_random_stream(seed, 1, 2);
     net_begin(n, RQ_FORM_WITHBN, (int)pick(&random, 7, MAX_SIDE), CLASSES, seed);
     for (int c = 0; c < 3; c++) { /* zero points at the ends too */
@@ -41,7 +43,9 @@ static void random_net(net *n, uint64_t seed)
         }
         const rq_conv_attr conv = {
             {kernel, kernel}, {stride, stride}, {pad, pad}, {dilation, dilation}, (int)groups};
-        node = net_block(n, rq_test_path("stage%d", (int)i), node, oc, conv);
+        const char *name = rq_test_path("stage%d", (int)i);
+        node = gated ? net_gated_block(n, name, node, oc, conv, before_relu, pick(&random, 1, 4))
+                     : net_block(n, name, node, oc, conv);
     }
     (void)net_head(n, node);
 }
@@ -75,7 +79,7 @@ static void run_session(const rq_model *model, const net_batch *batch, values *s
 
 /* Quantized values of a step beside those of a session. */
 typedef struct tally {
-    size_t n, positive, different;
+    size_t n, positive, different, zero_points;
 } tally;
 
 static void compare(const rq_trainer *trainer, const rq_model *model, const values *seen,
@@ -90,11 +94,15 @@ static void compare(const rq_trainer *trainer, const rq_model *model, const valu
         assert_non_null(seen->data[i]);
         assert_close(scale, *rq_tensor_f32(rq_graph_tensor(&model->graph, i, RQ_SLOT_SCALE)), 0.0,
                      0.0);
-        for (size_t k = 0; k < seen->n[i]; k++) {
-            assert_true(q[k] == rintf(q[k]) && q[k] >= 0.0f && q[k] <= 255.0f);
+        const rq_tensor *zero_point = rq_graph_tensor(&model->graph, i, RQ_SLOT_ZERO_POINT);
+        const float z = zero_point ? (float)*(const uint8_t *)zero_point->data : 0.0f;
+        count->zero_points += z > 0.0f && z < 255.0f;
+        for (size_t k = 0; k < seen->n[i]; k++) { /* a trainer's numbers are less the zero point */
+            const float number = q[k] + z;
+            assert_true(number == rintf(number) && number >= 0.0f && number <= 255.0f);
             count->n++;
-            count->positive += q[k] > 0.0f;
-            count->different += q[k] != seen->data[i][k];
+            count->positive += number > 0.0f;
+            count->different += number != seen->data[i][k];
         }
     }
 }
@@ -158,8 +166,10 @@ static void test_frozen__the_session_computes_the_same_integers(void **state)
     tally count = {0};
     for (uint64_t seed = 1; seed <= NETS; seed++)
         check_net(seed, RQ_QUANT_ALL, RQ_PRECISION_F32, &count);
-    print_message("%zu values, %zu of them not 0\n", count.n, count.positive);
-    assert_true(count.n > 20000 && count.positive > count.n / 4); /* there was something to see */
+    print_message("%zu values, %zu of them not 0, %zu zero points\n", count.n, count.positive,
+                  count.zero_points);
+    /* there was something to see */
+    assert_true(count.n > 20000 && count.positive > count.n / 4 && count.zero_points > 20);
 }
 
 /* Integers up to 256 are exact in bf16, and so are the sums. */

@@ -35,15 +35,15 @@ static int add_quant(net *n, const char *name, int input)
     return node;
 }
 
-static void test_create__four_readers_of_a_value(void **state)
+static void test_create__five_readers_of_a_value(void **state)
 {
     (void)state;
     net n;
     net_begin(&n, RQ_FORM_TRAIN, SIDE, CLASSES, 1);
     const int a = net_relu(&n, "a.relu", net_conv(&n, "a", 0, 4, NET_K3, false));
     const int three = net_add3(&n, "three", a, a, a);
-    (void)net_head(&n, net_add2(&n, "four", three, a));
-    check_refused(&n, RQ_ERR_UNSUPPORTED, "four: a value is read by more than 3 operators");
+    (void)net_head(&n, net_add3(&n, "five", three, a, a));
+    check_refused(&n, RQ_ERR_UNSUPPORTED, "five: a value is read by more than 4 operators");
 }
 
 static void test_create__value_that_nothing_reads(void **state)
@@ -60,6 +60,62 @@ static void test_create__value_that_nothing_reads(void **state)
     (void)net_relu(&n, "dead.relu", b);
     (void)net_head(&n, b);
     check_refused(&n, RQ_ERR_UNSUPPORTED, "dead.relu: nothing reads its value");
+}
+
+/* An auxiliary output is a row of logits, and only form train has some. */
+static void test_create__outputs_that_are_no_logits(void **state)
+{
+    (void)state;
+    for (int k = 0; k < 3; k++) {
+        net n;
+        net_begin(&n, k == 2 ? RQ_FORM_WITHBN : RQ_FORM_TRAIN, SIDE, CLASSES, 20);
+        const int a = net_relu(&n, "relu", net_conv(&n, "a", 0, k ? CLASSES : 4, NET_K3, true));
+        (void)net_unary(&n, RQ_OP_GLOBAL_AVG_POOL, "aux", a);
+        if (k == 1)
+            n.model.graph.nodes[3].op = RQ_OP_RELU; /* as many channels, but an image */
+        (void)net_head(&n, a);
+        check_refused(&n, RQ_ERR_UNSUPPORTED,
+                      "aux: nothing reads its value, and it is no auxiliary output");
+    }
+}
+
+/* A quantized sigmoid is computed by constants that hold for one scale, and in one with its
+ * quantizer. */
+static void test_create__gates_that_are_none(void **state)
+{
+    (void)state;
+    for (int k = 0; k < 2; k++) {
+        net n;
+        net_begin(&n, RQ_FORM_QAT, SIDE, CLASSES, 21);
+        const int a = net_relu(&n, "relu", net_conv(&n, "a", 0, 4, NET_K3, true));
+        const int pool = net_unary(&n, RQ_OP_GLOBAL_AVG_POOL, "pool", a);
+        const int sigmoid = net_unary(&n, RQ_OP_SIGMOID, "sigmoid", pool);
+        const int q = add_quant(&n, "q", sigmoid);
+        *rq_tensor_f32(rq_graph_tensor(&n.model.graph, q, RQ_SLOT_SCALE)) =
+            k ? 1.0f / 255.0f : 1.0f / 256.0f;
+        const int mul = net_node(&n, RQ_OP_MUL, "mul", 2, (const int[]){a, q}, 4);
+        (void)net_head(&n, k ? net_node(&n, RQ_OP_MUL, "mul2", 2, (const int[]){mul, sigmoid}, 4)
+                             : mul);
+        check_refused(&n, k ? RQ_ERR_UNSUPPORTED : RQ_ERR_MODEL,
+                      k ? "q: sigmoid is read by others"
+                        : "q: a quantized sigmoid has scale 1 / 255");
+    }
+}
+
+static void test_create__padding_of_signed_values(void **state)
+{
+    (void)state;
+    net n;
+    const int64_t one = 1;
+    rq_error err = RQ_ERROR_INIT;
+    net_begin(&n, RQ_FORM_QAT, SIDE, CLASSES, 22);
+    const int a = add_quant(&n, "q", net_bn(&n, "bn", net_conv(&n, "a", 0, 4, NET_K3, false)));
+    assert_ok(rq_graph_add_param(&n.model.graph, a, RQ_SLOT_ZERO_POINT, RQ_U8, 1, &one, &err),
+              &err);
+    const int b = net_conv(&n, "b", a, 4, NET_K3, true);
+    make_quantized(&n, b);
+    (void)net_head(&n, add_quant(&n, "q2", net_relu(&n, "b.relu", b)));
+    check_refused(&n, RQ_ERR_MODEL, "b: pads q, which has a zero point");
 }
 
 static void test_create__nothing_to_train(void **state)
@@ -280,8 +336,11 @@ static void test_step__ranges_not_observed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_create__four_readers_of_a_value),
+        cmocka_unit_test(test_create__five_readers_of_a_value),
         cmocka_unit_test(test_create__value_that_nothing_reads),
+        cmocka_unit_test(test_create__outputs_that_are_no_logits),
+        cmocka_unit_test(test_create__gates_that_are_none),
+        cmocka_unit_test(test_create__padding_of_signed_values),
         cmocka_unit_test(test_create__nothing_to_train),
         cmocka_unit_test(test_create__integer_operators),
         cmocka_unit_test(test_create__image_read_as_levels_and_as_numbers),

@@ -1,0 +1,54 @@
+/* What ends a mix or a product: ReLU and fake quantization. */
+#include "qat/mix_kernels.h"
+#include "qat/units.h"
+#include "runtime/model/quant.h"
+
+#define RANGE_MOMENTUM 0.01f
+
+void tr_act_quantize(tr_act *act, const rq_graph *graph, int node)
+{
+    const rq_tensor *zero_point = rq_graph_tensor(graph, node, RQ_SLOT_ZERO_POINT);
+    act->quantize = true;
+    act->min = rq_tensor_f32(rq_graph_tensor(graph, node, RQ_SLOT_MIN));
+    act->max = rq_tensor_f32(rq_graph_tensor(graph, node, RQ_SLOT_MAX));
+    act->scale = rq_tensor_f32(rq_graph_tensor(graph, node, RQ_SLOT_SCALE));
+    act->zero_point = zero_point ? zero_point->data : NULL;
+}
+
+/* NaN counts as 0: the step will fail at its loss. */
+void tr_act_observe(const tr_act *act, float lo, float hi)
+{
+    const bool is_first = *act->min == 0.0f && *act->max == 0.0f;
+    lo = act->zero_point && lo < 0.0f ? lo : 0.0f;
+    hi = hi > 0.0f ? hi : 0.0f;
+    *act->min = is_first ? lo : *act->min + RANGE_MOMENTUM * (lo - *act->min);
+    *act->max = is_first ? hi : *act->max + RANGE_MOMENTUM * (hi - *act->max);
+    const rq_qparams q = rq_activation_qparams(*act->min, *act->max);
+    *act->scale = q.scale;
+    if (act->zero_point)
+        *act->zero_point = q.zero_point;
+}
+
+void tr_act_settle(const tr_act *act, tr_value *value)
+{
+    if (!act->quantize)
+        return;
+    value->scale = *act->scale;
+    value->zero_point = act->zero_point ? *act->zero_point : 0;
+}
+
+rq_status tr_act_check(const tr_act *act, rq_error *err)
+{
+    return !act->quantize || *act->scale > 0.0f
+               ? RQ_OK
+               : rq_fail(err, RQ_ERR_RANGE, "the range has not been observed yet");
+}
+
+void tr_act_args(const tr_act *act, const tr_value *value, mix_args *args)
+{
+    args->relu = act->relu;
+    args->quantize = act->quantize;
+    args->inverse_scale = act->quantize ? 1.0f / value->scale : 1.0f;
+    args->low = -(float)value->zero_point;
+    args->high = 255.0f - (float)value->zero_point;
+}

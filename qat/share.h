@@ -1,0 +1,61 @@
+/* A thread's share of a pass over pixels, and sums per channel that threads collect: a range of
+ * pixels and sums that depend on the number of threads only, so a run repeats its bytes. */
+#ifndef RQ_QAT_SHARE_H
+#define RQ_QAT_SHARE_H
+
+#include <omp.h>
+#include <string.h>
+
+#include "qat/units.h"
+
+enum {
+    TR_BLOCK = 64,                /* pixels summed in f32 before they are added to the doubles */
+    TR_N_SUMS = 1 + RQ_MAX_TERMS, /* sums per channel: dz, and dz * u of each term */
+};
+
+/* Pixels begin to end, and sums per channel, in double and for the running block in f32. */
+typedef struct tr_share {
+    size_t begin, end;
+    double *sums; /* [TR_N_SUMS, C] */
+    float *block; /* [TR_N_SUMS, C] */
+} tr_share;
+
+/* Bytes of sums that one thread needs for so many channels. */
+static inline size_t tr_sums_bytes(size_t channels)
+{
+    return TR_N_SUMS * channels * (sizeof(double) + sizeof(float));
+}
+
+static inline double *tr_sums_of_thread(const rq_trainer *trainer, size_t channels, int thread)
+{
+    return (double *)(void *)((unsigned char *)trainer->scratch +
+                              (size_t)thread * tr_sums_bytes(channels));
+}
+
+/* Inside a parallel region: this thread's even share of the pixels. */
+static inline tr_share tr_my_pixels(size_t pixels)
+{
+    const size_t thread = (size_t)omp_get_thread_num(), n = (size_t)omp_get_num_threads();
+    return (tr_share){.begin = pixels * thread / n, .end = pixels * (thread + 1) / n};
+}
+
+/* The same with its sums, cleared. */
+static inline tr_share tr_my_sums(const rq_trainer *trainer, size_t pixels, size_t channels)
+{
+    tr_share mine = tr_my_pixels(pixels);
+    mine.sums = tr_sums_of_thread(trainer, channels, omp_get_thread_num());
+    mine.block = (float *)(void *)(mine.sums + TR_N_SUMS * channels);
+    memset(mine.sums, 0, tr_sums_bytes(channels));
+    return mine;
+}
+
+/* Add the block to the sums, n of both. */
+static inline void tr_flush_block(const tr_share *mine, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        mine->sums[i] += (double)mine->block[i];
+        mine->block[i] = 0.0f;
+    }
+}
+
+#endif
