@@ -20,10 +20,11 @@ typedef struct tr_share {
     float *block; /* [TR_N_SUMS, C] */
 } tr_share;
 
-/* Bytes of sums that one thread needs for so many channels. */
+/* Bytes of sums that one thread needs for so many channels: whole cache lines. */
 static inline size_t tr_sums_bytes(size_t channels)
 {
-    return TR_N_SUMS * channels * (sizeof(double) + sizeof(float));
+    const size_t size_bytes = TR_N_SUMS * channels * (sizeof(double) + sizeof(float));
+    return (size_bytes + RQ_ALIGNMENT - 1) & ~(size_t)(RQ_ALIGNMENT - 1);
 }
 
 static inline double *tr_sums_of_thread(const rq_trainer *trainer, size_t channels, int thread)

@@ -41,17 +41,23 @@ static void make_images(void)
     }
 }
 
-/* train, convert, insert_bn: once for all tests. */
+/* train, convert, insert_bn. */
+static void make_withbn(const char *arch)
+{
+    SMALL_RUN("train", images, "-a", arch, "-r", "24", "-b", "7", "--epochs", "2", "--lr", "0.05",
+              "--threads", "1", "-o", in_dir("train.bin"));
+    SMALL_RUN("convert", in_dir("train.bin"), in_dir("deploy.bin"));
+    SMALL_RUN("insert_bn", images, in_dir("deploy.bin"), in_dir("withbn.bin"), "-b", "7",
+              "--threads", "1");
+}
+
+/* Once for all choices of layers. */
 static int setup(void **state)
 {
     (void)state;
     (void)snprintf(dir, sizeof dir, "%s", rq_test_mkdir());
     make_images();
-    SMALL_RUN("train", images, "-a", ARCH, "-r", "24", "-b", "7", "--epochs", "2", "--lr", "0.05",
-              "--threads", "1", "-o", in_dir("train.bin"));
-    SMALL_RUN("convert", in_dir("train.bin"), in_dir("deploy.bin"));
-    SMALL_RUN("insert_bn", images, in_dir("deploy.bin"), in_dir("withbn.bin"), "-b", "7",
-              "--threads", "1");
+    make_withbn(ARCH);
     return 0;
 }
 
@@ -150,12 +156,40 @@ static void test_pipeline__but_first_and_last(void **state)
     assert_close(compare_models(), 0.0, 0.0, 0.0);
 }
 
+/* Groups, squeeze-and-excitation in both places, auxiliary heads, every kind of block. */
+static void test_pipeline__family(void **state)
+{
+    (void)state;
+    static const char *const archs[] = {
+        "repvgg:depth=1,2,2;width=6,8,12;stride=1,2,2;groups=2;classes=3",
+        "repvgg:depth=1,2,2;width=8,12,12;stride=1,2,2;groups=4;classes=3",
+        "repvgg:depth=1,2,1;width=7,9,14;stride=1,2,2;se=pre/3;classes=3",
+        "repvgg:depth=1,2,1;width=8,9,14;stride=1,2,2;se=post/4;aux=1;classes=3",
+        "repvgg:depth=1,2,1;width=7,9,14;stride=1,2,2;block=qarepvgg;se=post/2;classes=3",
+        "repvgg:depth=1,2,1;width=7,9,14;stride=1,2,2;block=target;classes=3",
+        "repvgg:depth=1,2,1;width=7,9,14;stride=1,2,2;block=csla;se=pre/2;classes=3",
+    };
+    for (size_t i = 0; i < sizeof archs / sizeof archs[0]; i++) {
+        make_withbn(archs[i]);
+        quantize("all", "2");
+        assert_close(compare_models(), 0.0, 0.0, 0.0);
+    }
+    /* the last step, which takes its time to measure speed */
+    rq_cli_run(&run, "compare", images, in_dir("deploy.bin"), in_dir("int8.bin"), "--qat",
+               in_dir("qat.bin"), "--threads", "1", "--json");
+    assert_exit(&run, 0);
+    json_t *result = rq_cli_json(&run);
+    assert_non_null(json_object_get(result, "agreement"));
+    json_decref(result);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_pipeline__all_layers),
         cmocka_unit_test(test_pipeline__but_first_and_linear),
         cmocka_unit_test(test_pipeline__but_first_and_last),
+        cmocka_unit_test(test_pipeline__family),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

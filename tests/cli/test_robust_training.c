@@ -87,6 +87,16 @@ static void assert_entries(const char *folder, const char *const *names)
     assert_int_equal(n, want);
 }
 
+/* Where the file system has no files without a name, a killed program leaves what it was writing.
+ */
+static bool has_unnamed_files(const char *folder)
+{
+    const int fd = open(folder, O_WRONLY | O_TMPFILE, 0600);
+    if (fd >= 0)
+        (void)close(fd);
+    return fd >= 0;
+}
+
 /* ---- killed ---- */
 
 /* Start the program in a folder; its stderr goes to the file "log" beside. */
@@ -174,7 +184,8 @@ static void check_survives_kills(const char *const *args, const char *const *nam
                   seconds, n_continued);
     assert_true(n_killed > 0);
     assert_same_files(straight, killed, names);
-    assert_entries(killed, names);
+    if (has_unnamed_files(killed))
+        assert_entries(killed, names);
     assert_int_equal(unlink(rq_test_path("%s.log", killed)), 0);
     rq_test_rmdir(straight);
     rq_test_rmdir(killed);
