@@ -20,7 +20,7 @@
 #include "fuse/linear_part.h"
 
 /* How many numbers of workspace rq_equivalent_backward takes. One workspace serves any number of
- * parts, one after another; for a RepVGG block it is about three times its largest kernel. */
+ * parts, one after another; for a RepVGG block it is about two of its kernels in float64. */
 size_t rq_equivalent_backward_workspace(const rq_linear_part *part);
 
 /* Pull dweight [OC, IC/G, KH, KW] and dbias [OC], gradients with respect to what
