@@ -21,11 +21,11 @@ sizes='depth=1,2,2,2;width=16,32,64,128;stride=1,2,2,2'
 for kind in 'pre_se se=pre/16' 'post_se se=post/4;aux=1,2' 'groups groups=4'; do
     read -r name fields <<<"$kind"
     path=$out/$name
-    run train "$dir" -a "repvgg:$sizes;$fields" -r 32 -b 64 --epochs 4 --lr 0.1 --warmup-epochs 0.3 --wd 2e-3 \
+    run train "$dir" -a "repvgg:$sizes;$fields" -r 32 -b 64 --epochs 3 --lr 0.1 --warmup-epochs 0.3 --wd 2e-3 \
         --nesterov --seed 1 -p 0 -o "$path.train.bin" 2>"$path.train.log"
     run convert "$path.train.bin" "$path.deploy.bin"
     run insert_bn "$dir" "$path.deploy.bin" "$path.withbn.bin" 2>"$path.insert_bn.log"
-    run qat_train "$dir" --base-weights "$path.withbn.bin" --epochs 2 -b 64 --lr 2e-3 --wd 4e-5 --seed 1 -p 0 \
+    run qat_train "$dir" --base-weights "$path.withbn.bin" --epochs 1 -b 64 --lr 2e-3 --wd 4e-5 --seed 1 -p 0 \
         -o "$path.qat.bin" 2>"$path.qat.log"
     run export_int8 "$path.qat.bin" "$path.int8.bin"
     run compare "$dir" "$path.deploy.bin" "$path.int8.bin" --qat "$path.qat.bin"
