@@ -196,6 +196,57 @@ static void test_frozen__float_layers_stay_close(void **state)
     }
 }
 
+/* A channel without weights before a gate: its bias is its zero point alone, for which its weights'
+ * scale makes room once the range is known. The first step, in which it is not, is computed in real
+ * numbers. */
+static void test_frozen__dead_channel_with_zero_point(void **state)
+{
+    (void)state;
+    rq_error err = RQ_ERROR_INIT;
+    net n;
+    rq_model qat;
+    rq_trainer *trainer = NULL;
+    rq_step_result result;
+    values seen;
+    float logits[BATCH * CLASSES];
+    net_begin(&n, RQ_FORM_WITHBN, 9, CLASSES, 31);
+    (void)net_head(&n, net_gated_block(&n, "a", 0, 4, NET_K3, true, 2));
+    for (int i = 0; i < 27; i++)
+        net_values(&n.model, "a.conv", RQ_SLOT_WEIGHT)[i] = 0.0f;
+    *net_values(&n.model, "a.bn", RQ_SLOT_BIAS) = 0.0f;
+    *net_values(&n.model, "a.bn", RQ_SLOT_MEAN) = 0.0f;
+    assert_ok(rq_prepare_qat(&qat, &n.model, RQ_QUANT_ALL, &err), &err);
+    const int bn =
+        net_find(&qat, "a.bn"); /* the mean of the image is shifted, the channel is not */
+    assert_close(*rq_tensor_f32(rq_graph_tensor(&qat.graph, bn, RQ_SLOT_MEAN)), 0.0, 0.0, 0.0);
+    const net_batch batch = net_random_batch(&qat, BATCH, false, 31);
+    const rq_trainer_options options = {.batch = BATCH};
+    assert_ok(rq_trainer_create(&trainer, &qat, &options, &err), &err);
+    rq_trainer_freeze_bn(trainer, true);
+    const int quantizer = net_find(&qat, "a.bn.quant");
+    const float *q = NULL;
+    for (int step = 0; step < 3; step++) {
+        float scale;
+        rq_trainer_observe(trainer, step < 2);
+        assert_ok(rq_trainer_step(trainer, batch.pixels, batch.labels, &result, &err), &err);
+        q = rq_trainer_value(trainer, quantizer, &scale);
+        for (int i = 0; i < BATCH * 81; i++)
+            assert_close(q[4 * i], 0.0, 0.0, 0.0); /* real 0 in every step */
+    }
+    assert_ok(rq_trainer_settle(trainer, &err), &err);
+    run_session(&qat, &batch, &seen, logits);
+    tally count = {0};
+    compare(trainer, &qat, &seen, &count);
+    assert_int_equal(count.different, 0);
+    assert_memory_equal(rq_trainer_logits(trainer), logits, sizeof logits);
+    for (int i = 0; i < NET_NODES; i++)
+        rq_free(seen.data[i]);
+    rq_free(batch.pixels);
+    rq_trainer_destroy(trainer);
+    rq_model_deinit(&qat);
+    rq_model_deinit(&n.model);
+}
+
 /* Batch statistics give other values than the session's: the comparison above can fail. */
 static void test_live__differs(void **state)
 {
@@ -231,6 +282,7 @@ int main(void)
         cmocka_unit_test(test_frozen__the_session_computes_the_same_integers),
         cmocka_unit_test(test_frozen__bf16_operands_give_the_same_integers),
         cmocka_unit_test(test_frozen__float_layers_stay_close),
+        cmocka_unit_test(test_frozen__dead_channel_with_zero_point),
         cmocka_unit_test(test_live__differs),
     };
     omp_set_num_threads(1); /* the networks are tiny */
