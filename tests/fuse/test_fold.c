@@ -382,7 +382,7 @@ static void test_fuse__doubles(void **state)
     (void)state;
     int last = net_stem(&n, 4);
     for (int i = 0; i < 8; i++) {
-        char name[16];
+        char name[32];
         (void)snprintf(name, sizeof name, "b%d.add", i);
         last = add2(name, last, last);
     }
