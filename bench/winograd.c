@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "runtime/base/memory.h"
+#include "runtime/base/options.h"
 #include "runtime/base/random.h"
 #include "runtime/dnn/dnn.h"
 #include "runtime/dnn/winograd.h"
@@ -111,23 +112,22 @@ static void measure(int64_t n, int64_t side, int64_t ic, int64_t oc)
         rq_free(floats[i]);
 }
 
-static int64_t number(const char *text)
-{
-    char *end;
-    const long value = strtol(text, &end, 10);
-    if (end == text || *end || value < 1 || value > RQ_MAX_CHANNELS)
-        check(rq_fail(&err, RQ_ERR_USAGE, "'%s' is not a number from 1 on", text));
-    return value;
-}
-
 int main(int argc, char **argv)
 {
     static const int usual[][4] = {{32, 56, 48, 48},   {32, 28, 96, 96},   {32, 14, 192, 192},
                                    {128, 32, 32, 32},  {128, 16, 64, 64},  {128, 16, 64, 128},
                                    {128, 8, 128, 128}, {128, 8, 256, 256}, {128, 4, 256, 256}};
+    int64_t sizes[4];
+    bool fine = argc == 1 || argc == 5;
+    for (int i = 1; fine && i < argc; i++)
+        fine = rq_parse_int(argv[i], 1, RQ_MAX_CHANNELS, &sizes[i - 1]);
+    if (!fine) {
+        (void)fprintf(stderr, "usage: winograd [BATCH SIDE IC OC]\n");
+        return 2;
+    }
     if (argc == 5)
-        measure(number(argv[1]), number(argv[2]), number(argv[3]), number(argv[4]));
+        measure(sizes[0], sizes[1], sizes[2], sizes[3]);
     for (size_t i = 0; argc == 1 && i < sizeof usual / sizeof usual[0]; i++)
         measure(usual[i][0], usual[i][1], usual[i][2], usual[i][3]);
-    return argc == 1 || argc == 5 ? 0 : 2;
+    return 0;
 }

@@ -1,6 +1,6 @@
 /* The training step: forward, loss and backward of a model in form train, deploy, withbn or qat, in
- * f32 with oneDNN's convolutions. Everything is planned at creation; a step allocates nothing and
- * creates no primitive.
+ * f32 or with bf16 operands (dnn/train_conv.h). Everything is planned at creation; a step allocates
+ * nothing and creates no primitive.
  *
  * Auxiliary outputs of form train (graph.h) enter the loss with a weight of 0.1 each (RepVGGplus).
  * csla's constant scales (arch.h) have no gradient.
