@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "runtime/base/memory.h"
 #include "tests/support/cli.h"
@@ -22,6 +23,17 @@ static inline void small_copy(const char *name, const char *to)
         rq_test_path("%s/tests/golden/images/%s.jpg", RQ_SOURCE_DIR, name), &size_bytes);
     rq_test_write_file(to, data, size_bytes);
     rq_free(data);
+}
+
+/* A new folder's name, kept: rq_test_mkdir's names are soon used again. */
+static inline void small_make_folder(char *path, size_t size_bytes)
+{
+    (void)snprintf(path, size_bytes, "%s", rq_test_mkdir());
+}
+
+static inline bool small_exists(const char *path)
+{
+    return access(path, F_OK) == 0;
 }
 
 static inline void small_mkdir(const char *path)

@@ -22,16 +22,10 @@ enum { FOLDER = 64, PATH = 160, MAX_ARGS = 48, USUAL_KILLS = 4 };
 static char dir[FOLDER], images[PATH], withbn_bin[PATH];
 static rq_cli run;
 
-/* rq_test_mkdir's names are soon used again. */
-static void make_folder(char *path)
-{
-    (void)snprintf(path, FOLDER, "%s", rq_test_mkdir());
-}
-
 static int setup(void **state)
 {
     (void)state;
-    make_folder(dir);
+    small_make_folder(dir, FOLDER);
     (void)snprintf(images, PATH, "%s/images", dir);
     (void)snprintf(withbn_bin, PATH, "%s/withbn.bin", dir);
     small_images(images);
@@ -47,11 +41,6 @@ static int teardown(void **state)
     rq_cli_deinit(&run);
     rq_test_rmdir(dir);
     return 0;
-}
-
-static bool exists(const char *path)
-{
-    return access(path, F_OK) == 0;
 }
 
 static void assert_same_files(const char *a, const char *b, const char *const *names)
@@ -155,8 +144,8 @@ static const char *epochs_for_kills(int n)
 static void check_survives_kills(const char *const *args, const char *const *names, uint64_t seed)
 {
     char straight[FOLDER], killed[FOLDER];
-    make_folder(straight);
-    make_folder(killed);
+    small_make_folder(straight, FOLDER);
+    small_make_folder(killed, FOLDER);
     const rq_cli_options there = {.dir = straight, .timeout_s = 120};
     const double before = rq_clock();
     rq_cli_run_argv(&run, &there, args);
@@ -171,7 +160,7 @@ static void check_survives_kills(const char *const *args, const char *const *nam
         if (!WIFSIGNALED(status))
             break; /* it was faster */
         n_killed++;
-        n_continued += exists(rq_test_path("%s/out.bin.ckpt", killed));
+        n_continued += small_exists(rq_test_path("%s/out.bin.ckpt", killed));
         size_t n;
         uint8_t *log = rq_test_read_file(rq_test_path("%s.log", killed), &n);
         assert_null(memmem(log, n, "repqat ", 7)); /* no run complained */
@@ -245,8 +234,8 @@ static void test_train__stops_when_asked(void **state)
     const char *const args[] = {"train",    images, "-a",       SMALL_ARCH, "-r",        "16",
                                 "-b",       "2",    "--epochs", "40",       "--threads", "1",
                                 "--resume", "auto", "-q",       "-o",       "out.bin",   NULL};
-    make_folder(straight);
-    make_folder(stopped);
+    small_make_folder(straight, FOLDER);
+    small_make_folder(stopped, FOLDER);
     (void)snprintf(log, PATH, "%s.log", stopped);
     const rq_cli_options there = {.dir = straight};
     const double before = rq_clock();
@@ -283,7 +272,7 @@ static void test_train__budget(void **state)
 {
     (void)state;
     char folder[FOLDER];
-    make_folder(folder);
+    small_make_folder(folder, FOLDER);
     const rq_cli_options there = {.dir = folder};
     const double before = rq_clock();
     rq_cli_run_with(&run, &there, "train", images, "-a", SMALL_ARCH, "-r", "16", "-b", "2",
@@ -295,7 +284,7 @@ static void test_train__budget(void **state)
     json_t *json = rq_cli_json(&run);
     assert_in_range(json_integer_value(json_object_get(json, "epochs")), 1, 99999);
     json_decref(json);
-    assert_true(exists(rq_test_path("%s/out.bin", folder)));
+    assert_true(small_exists(rq_test_path("%s/out.bin", folder)));
     rq_cli_run_with(&run, &there, "train", images, "-a", SMALL_ARCH, "-r", "16", "-b", "2",
                     "--epochs", "2", "--threads", "1", "--budget", "1x", "-o", "out.bin");
     assert_failure(&run, 2, "--budget: '1x'");
@@ -311,8 +300,8 @@ static void test_train__disk_full_within_an_epoch(void **state)
     (void)state;
     char folder[FOLDER], kept[FOLDER];
     static const char *const names[] = {"out.bin", "out.bin.ckpt", NULL};
-    make_folder(folder);
-    make_folder(kept);
+    small_make_folder(folder, FOLDER);
+    small_make_folder(kept, FOLDER);
     const char *const args[] = {"train",     images,    "-a",       SMALL_ARCH, "-r",
                                 "16",        "-b",      "2",        "--epochs", "3",
                                 "--threads", "1",       "--resume", "auto",     "-q",
@@ -350,7 +339,7 @@ static void test_train__loss_not_finite(void **state)
 {
     (void)state;
     char folder[FOLDER];
-    make_folder(folder);
+    small_make_folder(folder, FOLDER);
     const rq_cli_options there = {.dir = folder};
     rq_cli_run_with(&run, &there, DIVERGING, "--save-every", "0");
     assert_failure(&run, 1, "train: epoch 0, step ");

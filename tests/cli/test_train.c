@@ -16,16 +16,10 @@ enum { FOLDER = 64, PATH = 128 };
 static char dir[FOLDER], images[PATH], train_bin[PATH], deploy_bin[PATH], withbn_bin[PATH];
 static rq_cli run;
 
-/* rq_test_mkdir's names are soon used again. */
-static void make_folder(char *path)
-{
-    (void)snprintf(path, FOLDER, "%s", rq_test_mkdir());
-}
-
 static int setup(void **state)
 {
     (void)state;
-    make_folder(dir);
+    small_make_folder(dir, FOLDER);
     (void)snprintf(images, PATH, "%s/images", dir);
     (void)snprintf(train_bin, PATH, "%s/train.bin", dir);
     (void)snprintf(deploy_bin, PATH, "%s/deploy.bin", dir);
@@ -45,11 +39,6 @@ static int teardown(void **state)
 }
 
 /* ---- files ---- */
-
-static bool exists(const char *path)
-{
-    return access(path, F_OK) == 0;
-}
 
 static int count_entries(const char *folder)
 {
@@ -106,7 +95,7 @@ static void test_train__two_epochs(void **state)
     assert_says_err(&run, "Epoch: [1][    1/2]\tTime");
     assert_says_err(&run, " * Acc@1 ");
     assert_says_out(&run, rq_test_path("%s: best Acc@1 ", out));
-    assert_true(exists(out) && exists(rq_test_path("%s.ckpt", out)));
+    assert_true(small_exists(out) && small_exists(rq_test_path("%s.ckpt", out)));
     rq_cli_run(&run, "evaluate", images, out, "--threads", "1");
     assert_exit(&run, 0);
     rq_cli_run(&run, "train", images, TRAIN_OPTIONS, "--epochs", "1", "--json", "-o", out);
@@ -126,7 +115,7 @@ static void test_train__without_validation(void **state)
                "-o", out);
     assert_exit(&run, 0);
     assert_says_err(&run, "warning: no validation images in ");
-    assert_true(exists(out));
+    assert_true(small_exists(out));
 }
 
 static void test_train__same_files_at_any_number_of_workers(void **state)
@@ -191,11 +180,11 @@ static void run_until(const char *folder, const char *file, const char *const *a
     }
     int status = 0;
     const char *path = rq_test_path("%s/%s", folder, file);
-    while (!exists(path) && waitpid(child, &status, WNOHANG) == 0)
+    while (!small_exists(path) && waitpid(child, &status, WNOHANG) == 0)
         (void)usleep(500);
     (void)kill(child, SIGKILL);
     (void)waitpid(child, &status, 0);
-    assert_true(exists(path));
+    assert_true(small_exists(path));
     assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 }
 
@@ -204,8 +193,8 @@ static void run_until(const char *folder, const char *file, const char *const *a
 static void check_resumes(const char *const *args)
 {
     char straight[FOLDER], killed[FOLDER];
-    make_folder(straight);
-    make_folder(killed);
+    small_make_folder(straight, FOLDER);
+    small_make_folder(killed, FOLDER);
     const rq_cli_options in_straight = {.dir = straight}, in_killed = {.dir = killed};
     rq_cli_run_argv(&run, &in_straight, args);
     assert_exit(&run, 0);
@@ -250,7 +239,7 @@ static void check_failure_(const char *part, const char *command, const char *co
 {
     static const char old[] = "the previous output";
     char folder[FOLDER], out[PATH];
-    make_folder(folder);
+    small_make_folder(folder, FOLDER);
     (void)snprintf(out, PATH, "%s/out.bin", folder);
     rq_test_write_file(out, old, sizeof old);
     const char *all[48] = {command, "-q", "-o", out};
@@ -277,7 +266,7 @@ static void check_failure_(const char *part, const char *command, const char *co
 /* A copy of the images to spoil, root, in a folder for the caller to remove. */
 static void copy_images(char *folder, char *root)
 {
-    make_folder(folder);
+    small_make_folder(folder, FOLDER);
     (void)snprintf(root, PATH, "%s/images", folder);
     small_images(root);
 }
@@ -346,7 +335,7 @@ static void test_train__truncated_image(void **state)
     assert_says_err(&run, photo);
     const char *first = strstr(run.err, photo);
     assert_null(strstr(first + 1, photo)); /* named once, not in every epoch */
-    assert_true(exists(out));
+    assert_true(small_exists(out));
     rq_test_rmdir(folder);
 }
 
@@ -382,7 +371,7 @@ static void test_train__wrong_usage(void **state)
                    wrong[i].option, wrong[i].value);
         assert_failure(&run, 2, wrong[i].says);
         assert_says_err(&run, "try 'repqat train --help'");
-        assert_false(exists(out));
+        assert_false(small_exists(out));
     }
     rq_cli_run(&run, "train", images);
     assert_failure(&run, 2, "arch");
@@ -449,7 +438,7 @@ static void test_train__output_that_cannot_be_written(void **state)
     small_mkdir(rq_test_path("%s.ckpt", out)); /* the checkpoint's place is taken by a folder */
     rq_cli_run(&run, "train", images, TRAIN_OPTIONS, "--epochs", "1", "-o", out);
     assert_one_line(&run, "train", rq_test_path("%s.ckpt: ", out));
-    assert_false(exists(out));
+    assert_false(small_exists(out));
     char tag[400];
     memset(tag, 'x', sizeof tag - 1);
     tag[sizeof tag - 1] = '\0';
@@ -462,7 +451,7 @@ static void test_train__full_disk(void **state)
 {
     (void)state;
     char folder[FOLDER], out[PATH + 32];
-    make_folder(folder);
+    small_make_folder(folder, FOLDER);
     (void)snprintf(out, sizeof out, "%s/out.bin", folder);
     const rq_cli_options shell = {.program = "/bin/sh"};
     static const char script[] = "trap '' XFSZ; ulimit -f 4; exec \"$0\" \"$@\"";

@@ -12,7 +12,7 @@ static rq_cli run;
 static int setup(void **state)
 {
     (void)state;
-    (void)snprintf(dir, FOLDER, "%s", rq_test_mkdir());
+    small_make_folder(dir, FOLDER);
     (void)snprintf(images, PATH, "%s/images", dir);
     (void)snprintf(out, PATH, "%s/out.bin", dir);
     small_images(images);
@@ -25,11 +25,6 @@ static int teardown(void **state)
     rq_cli_deinit(&run);
     rq_test_rmdir(dir);
     return 0;
-}
-
-static bool exists(const char *path)
-{
-    return access(path, F_OK) == 0;
 }
 
 /* The number of this name in the object "options" of a result. */
@@ -217,7 +212,7 @@ static void test_ema__saved_beside(void **state)
     json_t *json = rq_cli_json(&run);
     assert_true(json_is_number(json_object_get(json, "best_ema_top1")));
     json_decref(json);
-    assert_true(exists(best));
+    assert_true(small_exists(best));
     SMALL_RUN("evaluate", images, best, "--threads", "1");
     rq_cli_run(&run, TRAIN, SMALL, "--epochs", "1", "--ema", "1.5", "-o", out);
     assert_failure(&run, 2, "ema");
