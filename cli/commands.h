@@ -8,6 +8,7 @@
 
 #define RQ_COMMAND_LIST(X)                                                                         \
     X(demo)                                                                                        \
+    X(hyper_search)                                                                                \
     X(train)                                                                                       \
     X(convert)                                                                                     \
     X(verify)                                                                                      \

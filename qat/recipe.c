@@ -37,10 +37,10 @@ _Static_assert(sizeof recipes / sizeof recipes[0] + 1 ==
                    sizeof rq_recipe_names / sizeof rq_recipe_names[0],
                "a row for every name");
 
-void rq_recipe_apply(int index, rq_loop_flags *flags)
+void rq_recipe_apply(rq_recipe index, rq_loop_flags *flags)
 {
     const recipe *r = &recipes[index];
-    if (index == 0)
+    if (index == RQ_RECIPE_NONE)
         return;
     flags->epochs = r->epochs;
     flags->batch = r->batch;
