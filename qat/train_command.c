@@ -135,7 +135,8 @@ static rq_status parse_and_train(const rq_command *self, const rq_option *table,
     rq_repopt *repopt = NULL;
     status = start(&model, loop, flags, &repopt, err);
     if (status == RQ_OK)
-        status = rq_model_set_origin(&model, flags->init, argc, argv, err);
+        status =
+            rq_model_set_origin(&model, flags->init ? flags->init : flags->scales, argc, argv, err);
     rq_loop_set_sizes(&model, loop, true);
     if (status == RQ_OK)
         status = train(&model, loop, repopt, sets, N_SETS, err);

@@ -320,6 +320,33 @@ static void test_trained_weights_are_kept(void **state)
     rq_test_rmdir(dir);
 }
 
+/* The published scales of RepOpt-VGG-B1, and no other network's. */
+static void test_published_scales(void **state)
+{
+    (void)state;
+    rq_error err = RQ_ERROR_INIT;
+    rq_model target;
+    rq_repopt *repopt = NULL;
+    if (!rq_test_shared()) {
+        print_message("the published scales are not here\n");
+        skip();
+    }
+    const char *path = rq_test_path("%s/data/pth/RepOpt-VGG-B1-scales.pth", rq_test_shared());
+    const rq_repopt_options options = {.scales = path, .keep_weights = true};
+    build(&target, "RepOpt-VGG-B1-target", 3);
+    assert_ok(rq_repopt_create(&repopt, &target, &options, &err), &err);
+    int n_multiplied = 0;
+    for (int i = 0; i < target.graph.n_params; i++)
+        n_multiplied += rq_repopt_multipliers(repopt)[i] != NULL;
+    assert_int_equal(n_multiplied, 28);
+    rq_repopt_destroy(repopt);
+    rq_model_deinit(&target);
+    build(&target, "RepOpt-VGG-B2-target", 3);
+    assert_int_equal(rq_repopt_create(&repopt, &target, &options, &err), RQ_ERR_MODEL);
+    assert_says(&err, "has not the 160 values");
+    rq_model_deinit(&target);
+}
+
 /* ---- what is no file of the network's scales ---- */
 
 static void check_refused(const char *scales_arch, float first_scale, const char *target_arch,
@@ -387,6 +414,7 @@ int main(void)
         cmocka_unit_test(test_adamw_equals_branches_of_one_sign),
         cmocka_unit_test(test_network_trains_as_its_branches),
         cmocka_unit_test(test_trained_weights_are_kept),
+        cmocka_unit_test(test_published_scales),
         cmocka_unit_test(test_other_scales_are_refused),
         cmocka_unit_test(test_clipping_is_refused),
     };

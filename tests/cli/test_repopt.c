@@ -1,0 +1,100 @@
+/* RepOptimizer as typed: scales are searched, a plain network is trained with them and converted as
+ * any other; what does not go together is refused. */
+#include "tests/cli/small_set.h"
+
+enum { FOLDER = 64, PATH = 160 };
+
+static char dir[FOLDER], images[PATH], scales[PATH], target[PATH];
+static rq_cli run;
+
+#define STAGES "repvgg:depth=1,2;width=8,8"
+#define SMALL  "-r", "16", "-b", "4", "--threads", "1"
+
+static int setup(void **state)
+{
+    (void)state;
+    small_make_folder(dir, FOLDER);
+    (void)snprintf(images, PATH, "%s/images", dir);
+    (void)snprintf(scales, PATH, "%s/scales.bin", dir);
+    (void)snprintf(target, PATH, "%s/target.bin", dir);
+    small_images(images);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    rq_cli_deinit(&run);
+    rq_test_rmdir(dir);
+    return 0;
+}
+
+/* Whatever the architecture's blocks and classes. */
+static void search(const char *arch)
+{
+    SMALL_RUN("hyper_search", images, "-a", arch, SMALL, "--epochs", "2", "--warmup-epochs", "0",
+              "-o", scales);
+}
+
+static void test_search_then_train(void **state)
+{
+    (void)state;
+    search(STAGES ";block=target;classes=100");
+    rq_cli_run(&run, "inspect", scales);
+    assert_exit(&run, 0);
+    assert_says_out(&run, "block=hs");
+    assert_says_out(&run, "stage1.1.scale_identity");
+    SMALL_RUN("train", images, "-a", STAGES ";block=target", "--scales", scales, SMALL, "--epochs",
+              "2", "-o", target);
+    SMALL_RUN("convert", target, rq_test_path("%s/deploy.bin", dir));
+    SMALL_RUN("verify", target, rq_test_path("%s/deploy.bin", dir));
+}
+
+/* Resuming is for the same scales, not for others in a file of the same name. */
+static void test_resume_wants_the_same_scales(void **state)
+{
+    (void)state;
+    search(STAGES);
+    SMALL_RUN("train", images, "-a", STAGES ";block=target", "--scales", scales, SMALL, "--epochs",
+              "2", "-o", target);
+    SMALL_RUN("train", images, "-a", STAGES ";block=target", "--scales", scales, SMALL, "--epochs",
+              "2", "--resume", "auto", "-o", target);
+    SMALL_RUN("hyper_search", images, "-a", STAGES, SMALL, "--epochs", "1", "--seed", "5", "-o",
+              scales);
+    rq_cli_run(&run, "train", images, "-q", "-a", STAGES ";block=target", "--scales", scales, SMALL,
+               "--epochs", "2", "--resume", "auto", "-o", target);
+    assert_one_line(&run, "train", "target.bin.ckpt");
+}
+
+static void test_refusals(void **state)
+{
+    (void)state;
+    search(STAGES);
+    rq_cli_run(&run, "train", images, "-q", "-a", STAGES ";block=target", "--scales", scales, SMALL,
+               "--clip-grad", "1", "-o", target);
+    assert_failure(&run, 2, "--clip-grad");
+    rq_cli_run(&run, "train", images, "-q", "-a", STAGES, "--scales", scales, SMALL, "-o", target);
+    assert_failure(&run, 2, "block=target");
+    rq_cli_run(&run, "train", images, "-q", "-a", "repvgg:depth=1,1;width=8,8;block=target",
+               "--scales", scales, SMALL, "-o", target);
+    assert_one_line(&run, "train", "scales.bin: stage1.1.scale_conv.weight is of a layer");
+    rq_cli_run(&run, "train", images, "-q", "-a", STAGES ";block=target", "--scales",
+               small_cut(scales, rq_test_path("%s/cut.bin", dir)), SMALL, "-o", target);
+    assert_one_line(&run, "train", "cut.bin: ");
+    rq_cli_run(&run, "train", images, "-q", "-a", STAGES ";block=target", "--scales",
+               rq_test_path("%s/none.pth", dir), SMALL, "-o", target);
+    assert_one_line(&run, "train", "none.pth");
+    rq_cli_run(&run, "hyper_search", images, "-q", SMALL, "-o", scales);
+    assert_failure(&run, 2, "--arch");
+    assert_false(small_exists(target));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_search_then_train, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_resume_wants_the_same_scales, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_refusals, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
