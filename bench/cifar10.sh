@@ -20,13 +20,13 @@ run() {
     echo "($((SECONDS - start)) s)"
 }
 
-run train "$dir" -a "$arch" -r 32 -b 64 --epochs 35 --lr 0.1 --warmup-epochs 1 --wd 8e-4 --augment cutout --precision bf16 --nesterov \
+run train "$dir" -a "$arch" -r 32 -b 64 --epochs 30 --lr 0.1 --warmup-epochs 1 --wd 5e-4 --nesterov \
     --label-smoothing 0.1 --seed 1 -p 100 --profile -o "$out/train.bin" 2>"$out/train.log"
 run convert "$out/train.bin" "$out/deploy.bin"
 run verify "$out/train.bin" "$out/deploy.bin" --data "$dir"
 run insert_bn "$dir" "$out/deploy.bin" "$out/withbn.bin" 2>"$out/insert_bn.log"
 run qat_train "$dir" --base-weights "$out/withbn.bin" --epochs 2 -b 64 --lr 2e-3 --wd 4e-5 --seed 1 \
-    -p 100 --precision bf16 --profile -o "$out/qat.bin" 2>"$out/qat_train.log"
+    -p 100 --profile -o "$out/qat.bin" 2>"$out/qat_train.log"
 run export_int8 "$out/qat.bin" "$out/int8.bin"
 for form in train deploy withbn qat int8; do
     run evaluate "$dir" "$out/$form.bin" -b 100
