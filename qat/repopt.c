@@ -159,10 +159,12 @@ static void make_multipliers(const block *b, rq_optimizer_kind kind, float *dst)
     }
 }
 
-static block find_block(rq_model *target, rq_model *csla, const char *scale_conv)
+/* The block whose scales are called scale_conv, in both networks. */
+static rq_status find_block(block *out, rq_model *target, rq_model *csla, const char *scale_conv,
+                            rq_error *err)
 {
     const size_t n = strlen(scale_conv) - strlen("scale_conv");
-    block b = {
+    *out = (block){
         .k3 = find_tensor(&csla->graph, scale_conv, n, "conv.weight"),
         .k1 = find_tensor(&csla->graph, scale_conv, n, "conv_1x1.weight"),
         .s = find_tensor(&csla->graph, scale_conv, n, "scale_conv.weight"),
@@ -170,9 +172,11 @@ static block find_block(rq_model *target, rq_model *csla, const char *scale_conv
         .r = find_tensor(&csla->graph, scale_conv, n, "scale_identity.weight"),
         .target = find_tensor(&target->graph, scale_conv, n, "conv.weight"),
     };
-    while (&target->graph.params[b.param].tensor != b.target)
-        b.param++;
-    return b;
+    if (!out->k3 || !out->k1 || !out->s || !out->t || !out->target)
+        return rq_fail(err, RQ_ERR_MODEL, "%.*s is not a block of both forms", (int)n, scale_conv);
+    while (&target->graph.params[out->param].tensor != out->target)
+        out->param++;
+    return RQ_OK;
 }
 
 static bool ends_with(const char *text, const char *end)
@@ -192,9 +196,11 @@ static rq_status apply(rq_repopt *repopt, rq_model *model, rq_model *csla,
         const rq_node *node = &csla->graph.nodes[i];
         if (node->op != RQ_OP_SCALE || !ends_with(node->name, ".scale_conv"))
             continue;
-        const block b = find_block(model, csla, node->name);
-        status =
-            rq_arena_array(&repopt->arena, &values, rq_tensor_elems(b.target), sizeof(float), err);
+        block b;
+        status = find_block(&b, model, csla, node->name, err);
+        if (status == RQ_OK)
+            status = rq_arena_array(&repopt->arena, &values, rq_tensor_elems(b.target),
+                                    sizeof(float), err);
         if (status != RQ_OK)
             break;
         if (!options->keep_weights)

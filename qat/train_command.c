@@ -13,7 +13,8 @@ typedef struct train_flags {
     const char *arch, *init, *scales;
     int64_t classes;
     int recipe;
-    bool searches; /* hyper_search: train the form whose scales are trained */
+    bool searches;                     /* hyper_search: train the form whose scales are trained */
+    char searched[RQ_ARCH_TEXT_BYTES]; /* its description */
 } train_flags;
 
 static const rq_option train_table[] = {
@@ -55,9 +56,8 @@ static rq_status parse(const rq_command *self, const rq_option_set *sets, size_t
     return rq_command_option_sets(self, sets, n_sets, argc, argv, done, err);
 }
 
-/* The same network with blocks of trained scales, for as many classes as the images have. text
- * receives the description. */
-static rq_status search_form(train_flags *flags, char text[RQ_ARCH_TEXT_BYTES], rq_error *err)
+/* The same network with blocks of trained scales, for as many classes as the images have. */
+static rq_status search_form(train_flags *flags, rq_error *err)
 {
     enum { UNSAID = 1000 }; /* the description then leaves the classes out */
     rq_arch arch;
@@ -68,8 +68,8 @@ static rq_status search_form(train_flags *flags, char text[RQ_ARCH_TEXT_BYTES], 
         return status;
     arch.block = RQ_BLOCK_HS;
     arch.classes = UNSAID;
-    rq_arch_describe(&arch, text);
-    flags->arch = text;
+    rq_arch_describe(&arch, flags->searched);
+    flags->arch = flags->searched;
     return RQ_OK;
 }
 
@@ -125,10 +125,9 @@ static rq_status parse_and_train(const rq_command *self, const rq_option *table,
     };
     enum { N_SETS = sizeof sets / sizeof sets[0] };
     bool done;
-    char searched[RQ_ARCH_TEXT_BYTES];
     rq_status status = parse(self, sets, N_SETS, argc, argv, &done, err);
     if (status == RQ_OK && !done && flags->searches)
-        status = search_form(flags, searched, err);
+        status = search_form(flags, err);
     if (status != RQ_OK || done)
         return status;
     rq_model model = RQ_MODEL_INIT;

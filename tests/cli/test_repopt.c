@@ -7,8 +7,11 @@ enum { FOLDER = 64, PATH = 160 };
 static char dir[FOLDER], images[PATH], scales[PATH], target[PATH];
 static rq_cli run;
 
-#define STAGES "repvgg:depth=1,2;width=8,8"
-#define SMALL  "-r", "16", "-b", "4", "--threads", "1"
+static const char plain[] = "repvgg:depth=1,2;width=8,8;block=target";
+static const char branched[] = "repvgg:depth=1,2;width=8,8";
+static const char other_classes[] = "repvgg:depth=1,2;width=8,8;block=target;classes=100";
+
+#define SMALL "-r", "16", "-b", "4", "--threads", "1"
 
 static int setup(void **state)
 {
@@ -39,13 +42,13 @@ static void search(const char *arch)
 static void test_search_then_train(void **state)
 {
     (void)state;
-    search(STAGES ";block=target;classes=100");
+    search(other_classes);
     rq_cli_run(&run, "inspect", scales);
     assert_exit(&run, 0);
     assert_says_out(&run, "block=hs");
     assert_says_out(&run, "stage1.1.scale_identity");
-    SMALL_RUN("train", images, "-a", STAGES ";block=target", "--scales", scales, SMALL, "--epochs",
-              "2", "-o", target);
+    SMALL_RUN("train", images, "-a", plain, "--scales", scales, SMALL, "--epochs", "2", "-o",
+              target);
     SMALL_RUN("convert", target, rq_test_path("%s/deploy.bin", dir));
     SMALL_RUN("verify", target, rq_test_path("%s/deploy.bin", dir));
 }
@@ -54,34 +57,35 @@ static void test_search_then_train(void **state)
 static void test_resume_wants_the_same_scales(void **state)
 {
     (void)state;
-    search(STAGES);
-    SMALL_RUN("train", images, "-a", STAGES ";block=target", "--scales", scales, SMALL, "--epochs",
-              "2", "-o", target);
-    SMALL_RUN("train", images, "-a", STAGES ";block=target", "--scales", scales, SMALL, "--epochs",
-              "2", "--resume", "auto", "-o", target);
-    SMALL_RUN("hyper_search", images, "-a", STAGES, SMALL, "--epochs", "1", "--seed", "5", "-o",
+    search(branched);
+    SMALL_RUN("train", images, "-a", plain, "--scales", scales, SMALL, "--epochs", "2", "-o",
+              target);
+    SMALL_RUN("train", images, "-a", plain, "--scales", scales, SMALL, "--epochs", "2", "--resume",
+              "auto", "-o", target);
+    SMALL_RUN("hyper_search", images, "-a", branched, SMALL, "--epochs", "1", "--seed", "5", "-o",
               scales);
-    rq_cli_run(&run, "train", images, "-q", "-a", STAGES ";block=target", "--scales", scales, SMALL,
-               "--epochs", "2", "--resume", "auto", "-o", target);
+    rq_cli_run(&run, "train", images, "-q", "-a", plain, "--scales", scales, SMALL, "--epochs", "2",
+               "--resume", "auto", "-o", target);
     assert_one_line(&run, "train", "target.bin.ckpt");
 }
 
 static void test_refusals(void **state)
 {
     (void)state;
-    search(STAGES);
-    rq_cli_run(&run, "train", images, "-q", "-a", STAGES ";block=target", "--scales", scales, SMALL,
-               "--clip-grad", "1", "-o", target);
+    search(branched);
+    rq_cli_run(&run, "train", images, "-q", "-a", plain, "--scales", scales, SMALL, "--clip-grad",
+               "1", "-o", target);
     assert_failure(&run, 2, "--clip-grad");
-    rq_cli_run(&run, "train", images, "-q", "-a", STAGES, "--scales", scales, SMALL, "-o", target);
+    rq_cli_run(&run, "train", images, "-q", "-a", branched, "--scales", scales, SMALL, "-o",
+               target);
     assert_failure(&run, 2, "block=target");
     rq_cli_run(&run, "train", images, "-q", "-a", "repvgg:depth=1,1;width=8,8;block=target",
                "--scales", scales, SMALL, "-o", target);
     assert_one_line(&run, "train", "scales.bin: stage1.1.scale_conv.weight is of a layer");
-    rq_cli_run(&run, "train", images, "-q", "-a", STAGES ";block=target", "--scales",
+    rq_cli_run(&run, "train", images, "-q", "-a", plain, "--scales",
                small_cut(scales, rq_test_path("%s/cut.bin", dir)), SMALL, "-o", target);
     assert_one_line(&run, "train", "cut.bin: ");
-    rq_cli_run(&run, "train", images, "-q", "-a", STAGES ";block=target", "--scales",
+    rq_cli_run(&run, "train", images, "-q", "-a", plain, "--scales",
                rq_test_path("%s/none.pth", dir), SMALL, "-o", target);
     assert_one_line(&run, "train", "none.pth");
     rq_cli_run(&run, "hyper_search", images, "-q", SMALL, "-o", scales);
