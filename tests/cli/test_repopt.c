@@ -1,5 +1,8 @@
 /* RepOptimizer as typed: scales are searched, a plain network is trained with them and converted as
  * any other; what does not go together is refused. */
+#include <math.h>
+#include <stdint.h>
+
 #include "tests/cli/small_set.h"
 
 enum { FOLDER = 64, PATH = 160 };
@@ -9,6 +12,7 @@ static rq_cli run;
 
 static const char plain[] = "repvgg:depth=1,2;width=8,8;block=target";
 static const char branched[] = "repvgg:depth=1,2;width=8,8";
+static const char constant[] = "repvgg:depth=1,2;width=8,8;block=csla";
 static const char other_classes[] = "repvgg:depth=1,2;width=8,8;block=target;classes=100";
 
 #define SMALL "-r", "16", "-b", "4", "--threads", "1"
@@ -51,6 +55,43 @@ static void test_search_then_train(void **state)
               target);
     SMALL_RUN("convert", target, rq_test_path("%s/deploy.bin", dir));
     SMALL_RUN("verify", target, rq_test_path("%s/deploy.bin", dir));
+}
+
+/* How many values of a tensor in a model file, a safetensors file, are not value. */
+static size_t count_other(const char *path, const char *name, float value)
+{
+    size_t size_bytes, n_other = 0;
+    uint64_t header_bytes;
+    uint8_t *bytes = rq_test_read_file(path, &size_bytes);
+    memcpy(&header_bytes, bytes, sizeof header_bytes);
+    const char *text = (const char *)bytes + sizeof header_bytes;
+    json_t *header = json_loadb(text, header_bytes, 0, NULL);
+    const json_t *offsets = json_object_get(json_object_get(header, name), "data_offsets");
+    assert_int_equal(json_array_size(offsets), 2);
+    const json_int_t begin = json_integer_value(json_array_get(offsets, 0));
+    const json_int_t end = json_integer_value(json_array_get(offsets, 1));
+    for (json_int_t at = begin; at < end; at += (json_int_t)sizeof value) {
+        float found;
+        memcpy(&found, text + header_bytes + at, sizeof found);
+        n_other += found != value;
+    }
+    json_decref(header);
+    rq_free(bytes);
+    return n_other;
+}
+
+/* A csla network's convolution scales stay what they are, its identity scales do not, and in the
+ * search none does. */
+static void test_csla_keeps_its_scales(void **state)
+{
+    (void)state;
+    const float initial = sqrtf(2.0f);
+    SMALL_RUN("train", images, "-a", constant, SMALL, "--epochs", "2", "--lr", "0.1", "-o", target);
+    assert_int_equal(count_other(target, "stage1.1.scale_conv.weight", initial), 0);
+    assert_int_equal(count_other(target, "stage1.1.scale_1x1.weight", initial), 0);
+    assert_true(count_other(target, "stage1.1.scale_identity.weight", 1.0f) > 0);
+    search(branched);
+    assert_true(count_other(scales, "stage1.1.scale_conv.weight", initial) > 0);
 }
 
 /* Resuming is for the same scales, not for others in a file of the same name. */
@@ -97,6 +138,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_search_then_train, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_csla_keeps_its_scales, setup, teardown),
         cmocka_unit_test_setup_teardown(test_resume_wants_the_same_scales, setup, teardown),
         cmocka_unit_test_setup_teardown(test_refusals, setup, teardown),
     };
