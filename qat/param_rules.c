@@ -78,11 +78,6 @@ static bool is_frozen(const char *name, const char *freeze)
     return false;
 }
 
-static bool is_convolution_scale(const char *name)
-{
-    return ends_with(name, "scale_conv.weight") || ends_with(name, "scale_1x1.weight");
-}
-
 /* Multiply into the rules' lr_scale the factors of the longest prefixes. */
 static rq_status apply_lr_scales(rq_param_rule *rules, const rq_graph *graph, const char *list,
                                  rq_error *err)
@@ -117,8 +112,7 @@ rq_status rq_param_rules(rq_param_rule *rules, const rq_graph *graph,
     for (int i = 0; i < graph->n_params; i++) {
         const rq_param *param = &graph->params[i];
         rules[i] = (rq_param_rule){
-            .trained = !is_frozen(param->name, options->freeze) &&
-                       !(options->constant_scales && is_convolution_scale(param->name)),
+            .trained = !is_frozen(param->name, options->freeze),
             .decays = param->tensor.rank >= 2 ||
                       (options->decay_identity && ends_with(param->name, "identity.weight")),
             .lr_scale = ends_with(param->name, "bias") ? options->bias_lr : 1.0,

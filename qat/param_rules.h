@@ -5,8 +5,7 @@
  *                  "…identity.weight" (a batch norm's), as RepVGG's training script has it
  *   lr_scale       bias_lr for names that end in "bias" (the QAT script: 2), else 1; times the
  *                  factor of the longest matching prefix of lr_scales
- *   trained        not below a prefix of freeze, and with constant_scales not the scales of csla's
- *                  convolutions ("…scale_conv.weight", "…scale_1x1.weight")
+ *   trained        not below a prefix of freeze
  *
  * A prefix is a node's or module's name: "stage1" is that of stage1.0.rbr_dense.conv.weight, not of
  * stage10.weight. */
@@ -16,7 +15,7 @@
 #include "runtime/model/graph.h"
 
 typedef struct rq_rule_options {
-    bool decay_identity, constant_scales;
+    bool decay_identity;
     double bias_lr;
     const char *freeze;    /* "stage0,stage1", or NULL */
     const char *lr_scales; /* "stage0=0.1,linear=10", or NULL */

@@ -159,30 +159,23 @@ static void make_multipliers(const block *b, rq_optimizer_kind kind, float *dst)
     }
 }
 
-/* The block whose scales are called scale_conv, in both networks. */
-static rq_status find_block(block *out, rq_model *target, rq_model *csla, const char *scale_conv,
-                            rq_error *err)
+/* The block of this path ("stage1.0.", its first n characters), in both networks. */
+static rq_status find_block(block *out, rq_model *target, rq_model *csla, const char *path,
+                            size_t n, rq_error *err)
 {
-    const size_t n = strlen(scale_conv) - strlen("scale_conv");
     *out = (block){
-        .k3 = find_tensor(&csla->graph, scale_conv, n, "conv.weight"),
-        .k1 = find_tensor(&csla->graph, scale_conv, n, "conv_1x1.weight"),
-        .s = find_tensor(&csla->graph, scale_conv, n, "scale_conv.weight"),
-        .t = find_tensor(&csla->graph, scale_conv, n, "scale_1x1.weight"),
-        .r = find_tensor(&csla->graph, scale_conv, n, "scale_identity.weight"),
-        .target = find_tensor(&target->graph, scale_conv, n, "conv.weight"),
+        .k3 = find_tensor(&csla->graph, path, n, "conv.weight"),
+        .k1 = find_tensor(&csla->graph, path, n, "conv_1x1.weight"),
+        .s = find_tensor(&csla->graph, path, n, "scale_conv.weight"),
+        .t = find_tensor(&csla->graph, path, n, "scale_1x1.weight"),
+        .r = find_tensor(&csla->graph, path, n, "scale_identity.weight"),
+        .target = find_tensor(&target->graph, path, n, "conv.weight"),
     };
     if (!out->k3 || !out->k1 || !out->s || !out->t || !out->target)
-        return rq_fail(err, RQ_ERR_MODEL, "%.*s is not a block of both forms", (int)n, scale_conv);
+        return rq_fail(err, RQ_ERR_MODEL, "%.*s is not a block of both forms", (int)n, path);
     while (&target->graph.params[out->param].tensor != out->target)
         out->param++;
     return RQ_OK;
-}
-
-static bool ends_with(const char *text, const char *end)
-{
-    const size_t n = strlen(text), m = strlen(end);
-    return n >= m && strcmp(text + n - m, end) == 0;
 }
 
 static rq_status apply(rq_repopt *repopt, rq_model *model, rq_model *csla,
@@ -194,10 +187,11 @@ static rq_status apply(rq_repopt *repopt, rq_model *model, rq_model *csla,
     repopt->multipliers = list;
     for (int i = 0; i < csla->graph.n_nodes && status == RQ_OK; i++) {
         const rq_node *node = &csla->graph.nodes[i];
-        if (node->op != RQ_OP_SCALE || !ends_with(node->name, ".scale_conv"))
+        const char *last = strrchr(node->name, '.');
+        if (!last || strcmp(last, ".scale_conv") != 0)
             continue;
         block b;
-        status = find_block(&b, model, csla, node->name, err);
+        status = find_block(&b, model, csla, node->name, (size_t)(last + 1 - node->name), err);
         if (status == RQ_OK)
             status = rq_arena_array(&repopt->arena, &values, rq_tensor_elems(b.target),
                                     sizeof(float), err);

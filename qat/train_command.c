@@ -73,19 +73,14 @@ static rq_status search_form(train_flags *flags, rq_error *err)
     return RQ_OK;
 }
 
-/* Constant scales are constant, and RepOptimizer's gradients are multiplied. */
 static rq_status train(rq_model *model, const rq_loop_flags *loop, const rq_repopt *repopt,
                        const rq_option_set *sets, size_t n_sets, rq_error *err)
 {
     rq_loop_options options;
     rq_loop_result result;
-    rq_arch arch;
     rq_status status = rq_loop_flags_apply(loop, sets, n_sets, &options, err);
-    if (status == RQ_OK)
-        status = rq_arch_parse(&arch, model->arch, err);
     if (status != RQ_OK)
         return status;
-    options.optimizer.rules.constant_scales = arch.block == RQ_BLOCK_CSLA;
     options.optimizer.multipliers = repopt ? rq_repopt_multipliers(repopt) : NULL;
     status = rq_train_loop(model, &options, &result, err);
     if (status == RQ_OK)

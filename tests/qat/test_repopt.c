@@ -277,7 +277,7 @@ static void test_network_trains_as_its_branches(void **state)
     rq_optimizer_options sgd = RQ_OPTIMIZER_OPTIONS_INIT;
     sgd.sgd.nesterov = true;
     sgd.weight_decay = 1e-2;
-    sgd.rules.decay_identity = sgd.rules.constant_scales = true;
+    sgd.rules.decay_identity = true;
     train(&csla, &sgd, branch_losses);
     sgd.multipliers = rq_repopt_multipliers(repopt);
     train(&target, &sgd, losses);
@@ -382,6 +382,7 @@ static void test_other_scales_are_refused(void **state)
     check_refused("repvgg:depth=1,3,2;width=8,16,32;groups=2;block=hs", 1.0f, target, RQ_ERR_MODEL,
                   "stage2.0.scale_conv.weight has not the 16 values");
     check_refused(STAGES "repvgg", 1.0f, target, RQ_ERR_MODEL, "scale_conv.weight is missing");
+    check_refused(STAGES "hs", INFINITY, target, RQ_ERR_MODEL, "weight[0] is not finite");
     check_refused(STAGES "hs", 1.0f, STAGES "repvgg", RQ_ERR_USAGE, "block=target");
 }
 

@@ -66,7 +66,6 @@ static void check_losses(const char *kind)
     options.sgd.nesterov = true;
     options.weight_decay = 1e-3;
     options.rules.decay_identity = true;
-    options.rules.constant_scales = strcmp(kind, "csla") == 0;
     assert_ok(rq_trainer_create(&trainer, &model, &trainer_options, &err), &err);
     assert_ok(rq_optimizer_create(&optimizer, trainer, &model, &options, &err), &err);
     const uint8_t *pixels = golden(file, "", "pixels").data;
