@@ -33,6 +33,11 @@ int64_t run_steps_of_epoch(const rq_run *run)
     return left < 0 ? 0 : left < run->n_batches ? left : run->n_batches;
 }
 
+static int64_t steps_done(const rq_run *run)
+{
+    return run->progress.epoch * run->n_batches + run->progress.step;
+}
+
 static double learning_rate(const rq_run *run)
 {
     const rq_loop_options *o = run->options;
@@ -43,7 +48,7 @@ static double learning_rate(const rq_run *run)
         .warmup_steps = llround(o->warmup_epochs * (double)run->n_batches),
         .total_steps = run_planned_steps(run),
     };
-    return rq_schedule_lr(&schedule, run->progress.epoch * run->n_batches + run->progress.step);
+    return rq_schedule_lr(&schedule, steps_done(run));
 }
 
 /* The original freezes after an epoch e (0-based) with e > eighths * epochs // 8: the first frozen
@@ -131,6 +136,7 @@ static void report_step(rq_run *run, double seconds, const rq_step_result *resul
         .epoch = run->progress.epoch,
         .step = step,
         .n_steps = run_steps_of_epoch(run),
+        .steps_done = steps_done(run),
         .lr = run->lr,
         .seconds = seconds,
         .mean_seconds = run->epoch_seconds / (double)run->epoch_steps,
@@ -177,6 +183,7 @@ static rq_status finish_epoch(rq_run *run, rq_error *err)
     rq_epoch_report report = {
         .epoch = p->epoch,
         .steps = p->step,
+        .steps_done = steps_done(run),
         .lr = run->epoch_steps ? run->lr : (double)NAN, /* resumed in front of the validation */
         .img_per_s =
             run->epoch_seconds > 0.0
@@ -224,7 +231,8 @@ static rq_status train(rq_run *run, rq_error *err)
     const rq_loop_options *o = run->options;
     rq_status status = RQ_OK;
     rq_log(RQ_LOG_INFO, "options: %s; learning rate in effect: %.9g", run->settings, o->lr);
-    rq_train_log_start(&run->log, &run->progress, run->resumed, o->sets, o->n_sets);
+    rq_train_log_start(&run->log, &run->progress, steps_done(run), run->resumed, o->sets,
+                       o->n_sets);
     rq_interrupt_catch();
     while (status == RQ_OK && run_steps_of_epoch(run) > 0) {
         status = train_epoch(run, err);

@@ -84,8 +84,10 @@ const rq_option rq_loop_flags_table[] = {
                   "threads that compute; 0: all"),
     RQ_OPTION_INT("print-freq", 'p', rq_loop_flags, print_every, "N", 0, 1000000,
                   "steps between progress lines; 0: none"),
-    RQ_OPTION_STRING("log-dir", 0, rq_loop_flags, log_dir, "DIR",
-                     "append one JSON object per progress line and epoch to DIR/train.jsonl"),
+    RQ_OPTION_STRING(
+        "log-dir", 0, rq_loop_flags, log_dir, "DIR",
+        "write scalars for TensorBoard to this folder, and one JSON object per progress line "
+        "and epoch to its train.jsonl"),
     RQ_OPTION_INT("seed", 0, rq_loop_flags, seed, "N", 0, 9007199254740991.0,
                   "seed of initial weights, order and augmentation"),
     RQ_OPTION_STRING("resume", 0, rq_loop_flags, resume, "FILE",

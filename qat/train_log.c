@@ -16,6 +16,7 @@ rq_status rq_train_log_open(rq_train_log *log, const char *dir, rq_error *err)
 {
     if (!dir)
         return RQ_OK;
+    log->dir = dir;
     if (mkdir(dir, 0777) != 0 && errno != EEXIST)
         return rq_fail_errno(err, dir, "make this folder");
     const size_t size_bytes = strlen(dir) + sizeof "/train.jsonl";
@@ -37,6 +38,8 @@ static void close_file(rq_train_log *log)
 void rq_train_log_close(rq_train_log *log)
 {
     close_file(log);
+    rq_event_file_close(log->events);
+    log->events = NULL;
     rq_free(log->path);
     log->path = NULL;
 }
@@ -79,9 +82,31 @@ static double mean_loss(const rq_meters *meters)
     return meters->counted ? meters->loss / (double)meters->counted : 0.0;
 }
 
-void rq_train_log_start(rq_train_log *log, const rq_progress *progress, bool resumed,
-                        const rq_option_set *sets, size_t n_sets)
+/* ---- scalars ---- */
+
+static void start_events(rq_train_log *log, int64_t step)
 {
+    rq_error err = RQ_ERROR_INIT;
+    if (log->dir && rq_event_file_create(&log->events, log->dir, step, &err) != RQ_OK)
+        rq_log(RQ_LOG_WARN, "%s; this run has no events", err.text);
+}
+
+static void add_events(rq_train_log *log, int64_t step, const rq_scalar *scalars, size_t n)
+{
+    rq_error err = RQ_ERROR_INIT;
+    if (!log->events || rq_event_file_add(log->events, step, scalars, n, &err) == RQ_OK)
+        return;
+    rq_log(RQ_LOG_WARN, "%s; this run has no further events", err.text);
+    rq_event_file_close(log->events);
+    log->events = NULL;
+}
+
+/* ---- what happens ---- */
+
+void rq_train_log_start(rq_train_log *log, const rq_progress *progress, int64_t steps_done,
+                        bool resumed, const rq_option_set *sets, size_t n_sets)
+{
+    start_events(log, steps_done);
     if (!log->file)
         return;
     rq_json_writer json = begin(log, "start", progress->epoch, progress->step);
@@ -102,6 +127,11 @@ void rq_train_log_step(rq_train_log *log, const rq_step_report *r)
            (long long)r->epoch, (long long)r->step, (long long)r->n_steps, r->seconds,
            r->mean_seconds, loss, mean_loss(m), top1, percent(m->top1, m->counted), top5,
            percent(m->top5, m->counted), r->lr);
+    const rq_scalar scalars[] = {{"train/loss", loss},
+                                 {"train/top1", top1},
+                                 {"train/lr", r->lr},
+                                 {"train/images_per_second", r->batch / r->mean_seconds}};
+    add_events(log, r->steps_done, scalars, sizeof scalars / sizeof scalars[0]);
     if (!log->file)
         return;
     rq_json_writer json = begin(log, "step", r->epoch, r->step + 1);
@@ -132,6 +162,10 @@ void rq_train_log_bar(rq_train_log *log, const rq_step_report *r)
 void rq_train_log_epoch(rq_train_log *log, const rq_epoch_report *r)
 {
     rq_log(RQ_LOG_PROGRESS, "%s", "");
+    const rq_scalar scalars[] = {{"val/top1", or_nan(r->val_top1)},
+                                 {"val/top5", or_nan(r->val_top5)},
+                                 {"val/ema_top1", or_nan(r->val_ema_top1)}};
+    add_events(log, r->steps_done, scalars, sizeof scalars / sizeof scalars[0]);
     if (!log->file)
         return;
     const rq_meters *m = r->meters;

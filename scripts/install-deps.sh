@@ -3,7 +3,7 @@
 set -euo pipefail
 
 packages=(build-essential cmake ninja-build pkg-config
-    libdnnl-dev libturbojpeg0-dev zlib1g-dev libjansson-dev libcmocka-dev)
+    libdnnl-dev libturbojpeg0-dev zlib1g-dev libjansson-dev libprotobuf-c-dev protobuf-c-compiler libcmocka-dev)
 case "${1-}" in
 --dev) packages+=(clang-format clang-tidy clang libclang-rt-dev libomp-dev) ;; # lint.sh and fuzzing
 "") ;;

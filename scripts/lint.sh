@@ -8,6 +8,7 @@ sources() { # those of the given name pattern, NUL-separated
 }
 
 cmake --preset dev >/dev/null # for compile_commands.json
+cmake --build --preset dev --target rq_event >/dev/null # headers that are generated
 
 status=0
 sources '*.[ch]' | xargs -0 clang-format --dry-run --Werror || status=1

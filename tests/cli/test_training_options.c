@@ -1,5 +1,6 @@
 /* Recipes and what goes over them, fine-tuning, moving averages, logs: the options of training as
  * typed, seen in what they write. */
+#include <dirent.h>
 #include <unistd.h>
 
 #include "tests/cli/small_set.h"
@@ -256,6 +257,18 @@ static void test_mixup__not_into_quantized_layers(void **state)
     assert_failure(&run, 1, "mixup: the first layer is quantized");
 }
 
+/* How many event files (tests/qat/test_event_file.c reads what is in them) a folder has. */
+static int count_event_files(const char *folder)
+{
+    int n = 0;
+    DIR *stream = opendir(folder);
+    assert_non_null(stream);
+    for (const struct dirent *entry; (entry = readdir(stream));)
+        n += strncmp(entry->d_name, "events.out.tfevents.", 20) == 0;
+    (void)closedir(stream);
+    return n;
+}
+
 /* Each line of the log is an object; steps and epochs are there, and a second run appends. */
 static void test_log_dir__json_lines(void **state)
 {
@@ -294,12 +307,32 @@ static void test_log_dir__json_lines(void **state)
         assert_int_equal(n_start, time);
         assert_int_equal(n_step, 4 * time);
         assert_int_equal(n_epoch, 2 * time);
+        assert_int_equal(count_event_files(logs), time);
     }
     rq_cli_run(&run, TRAIN, SMALL, "--epochs", "1", "--log-dir", images, "-q", "-o",
                rq_test_path("%s/train/cat/0.jpg/x", images));
     assert_exit(&run, 1);
     rq_cli_run(&run, TRAIN, SMALL, "--epochs", "1", "--log-dir", "/dev/null", "-q", "-o", out);
     assert_failure(&run, 1, "/dev/null");
+}
+
+/* A bar is drawn on a terminal, and nowhere else. */
+static void test_progress__on_a_terminal_only(void **state)
+{
+    (void)state;
+    char command[4 * PATH];
+    (void)snprintf(command, sizeof command,
+                   "%s train %s -a '" SMALL_ARCH "' -r 16 -b 4 --threads 1 --epochs 1 -o %s",
+                   RQ_PROGRAM, images, out);
+    const rq_cli_options terminal = {.program = "/usr/bin/script"};
+    rq_cli_run_with(&run, &terminal, "-q", "-e", "-c", command, "/dev/null");
+    assert_exit(&run, 0);
+    assert_says_out(&run, "epoch 0 [============            ] 1/2");
+    assert_says_out(&run, "\r\033[K"); /* and taken away again */
+    rq_cli_run(&run, TRAIN, SMALL, "--epochs", "1", "-o", out);
+    assert_exit(&run, 0);
+    assert_not_err(&run, "epoch 0 [");
+    assert_not_err(&run, "\r");
 }
 
 /* Options that change the course of training make another run; the others do not. */
@@ -348,6 +381,7 @@ int main(void)
         cmocka_unit_test(test_ema__of_a_quantized_model),
         cmocka_unit_test(test_mixup__not_into_quantized_layers),
         cmocka_unit_test(test_log_dir__json_lines),
+        cmocka_unit_test(test_progress__on_a_terminal_only),
         cmocka_unit_test(test_resume__what_may_change),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
