@@ -110,6 +110,8 @@ static rq_status train_step(rq_run *run, rq_step_result *result, rq_error *err)
     run->lr = learning_rate(run);
     status =
         rq_trainer_step_mixed(run->trainer, batch.pixels, batch.labels, batch.mix, result, err);
+    if (status == RQ_OK && run->custom_l2)
+        result->loss += rq_custom_l2_add(run->custom_l2);
     if (status == RQ_OK)
         status = rq_optimizer_step(run->optimizer, run->lr, err);
     if (status != RQ_OK)
@@ -307,8 +309,14 @@ static rq_status create_trainer(rq_run *run, rq_error *err)
     };
     if (status == RQ_OK)
         status = rq_trainer_create(&run->trainer, run->model, &options, err);
+    rq_optimizer_options optimizer = o->optimizer;
+    if (status == RQ_OK && o->custom_l2)
+        status = rq_custom_l2_create(&run->custom_l2, run->trainer, run->model,
+                                     optimizer.weight_decay, err);
+    if (run->custom_l2)
+        optimizer.rules.custom_l2 = rq_custom_l2_kernels(run->custom_l2);
     if (status == RQ_OK)
-        status = rq_optimizer_create(&run->optimizer, run->trainer, run->model, &o->optimizer, err);
+        status = rq_optimizer_create(&run->optimizer, run->trainer, run->model, &optimizer, err);
     if (status == RQ_OK && o->ema > 0.0)
         status = rq_ema_create(&run->ema, run->model, err);
     return status;
@@ -335,6 +343,7 @@ static rq_status create(rq_run *run, rq_error *err)
 static void destroy(rq_run *run)
 {
     rq_ema_destroy(run->ema);
+    rq_custom_l2_destroy(run->custom_l2);
     rq_optimizer_destroy(run->optimizer);
     rq_trainer_destroy(run->trainer);
     rq_train_data_close(&run->data);

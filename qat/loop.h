@@ -30,7 +30,8 @@ typedef struct rq_loop_options {
     double lr, min_lr, warmup_epochs;
     double label_smoothing;
     rq_optimizer_options optimizer;
-    double ema; /* alpha of ema.h; 0: no average */
+    bool custom_l2; /* weight decay by custom_l2.h where it applies */
+    double ema;     /* alpha of ema.h; 0: no average */
     rq_ema_rule ema_rule;
     rq_precision precision;
     /* Form qat: batch norm / ranges are frozen from epoch (0-based) n * epochs / 8 + 2 on, n

@@ -44,6 +44,9 @@ const rq_option rq_loop_flags_table[] = {
                     "the same as --weight-decay"),
     RQ_OPTION_FLAG("decay-identity", 0, rq_loop_flags, decay_identity,
                    "weight decay on the identity branches' batch norm too"),
+    RQ_OPTION_FLAG("custom-l2", 0, rq_loop_flags, custom_l2,
+                   "weight decay on the merged kernels of RepVGG's blocks instead of each "
+                   "branch's"),
     RQ_OPTION_FLOAT("bias-lr", 0, rq_loop_flags, bias_lr, "X", 0.0, RQ_MAX_LR_SCALE,
                     "factor of the learning rate for biases"),
     RQ_OPTION_STRING("lr-scale", 0, rq_loop_flags, lr_scales, "PREFIX=X,…",
@@ -185,6 +188,7 @@ rq_status rq_loop_flags_apply(const rq_loop_flags *flags, const rq_option_set *s
         .warmup_epochs = flags->warmup_epochs,
         .label_smoothing = flags->label_smoothing,
         .optimizer = optimizer_options(flags),
+        .custom_l2 = flags->custom_l2,
         .ema = flags->ema,
         .ema_rule = (rq_ema_rule)flags->ema_rule,
         .precision = (rq_precision)flags->precision,

@@ -14,7 +14,7 @@ typedef struct rq_loop_flags {
     double label_smoothing, mixup, ema, save_minutes;
     /* rq_optimizer_kind, rq_schedule_kind, rq_ema_rule, rq_augment, rq_bad_images, rq_precision */
     int optimizer, schedule, ema_rule, augment, bad_images, precision;
-    bool scale_lr, nesterov, decay_identity, evaluate, profile, json;
+    bool scale_lr, nesterov, decay_identity, custom_l2, evaluate, profile, json;
 } rq_loop_flags;
 
 extern const rq_option rq_loop_flags_table[];

@@ -103,6 +103,12 @@ static rq_status apply_lr_scales(rq_param_rule *rules, const rq_graph *graph, co
     return RQ_OK;
 }
 
+static bool decays(const rq_param *param, const rq_rule_options *options)
+{
+    return param->tensor.rank >= 2 ||
+           (options->decay_identity && ends_with(param->name, "identity.weight"));
+}
+
 rq_status rq_param_rules(rq_param_rule *rules, const rq_graph *graph,
                          const rq_rule_options *options, rq_error *err)
 {
@@ -113,8 +119,7 @@ rq_status rq_param_rules(rq_param_rule *rules, const rq_graph *graph,
         const rq_param *param = &graph->params[i];
         rules[i] = (rq_param_rule){
             .trained = !is_frozen(param->name, options->freeze),
-            .decays = param->tensor.rank >= 2 ||
-                      (options->decay_identity && ends_with(param->name, "identity.weight")),
+            .decays = decays(param, options) && !(options->custom_l2 && options->custom_l2[i]),
             .lr_scale = ends_with(param->name, "bias") ? options->bias_lr : 1.0,
         };
     }

@@ -2,7 +2,8 @@
  * rank and name:
  *
  *   weight decay   tensors of two or more dimensions, and with decay_identity those named
- *                  "…identity.weight" (a batch norm's), as RepVGG's training script has it
+ *                  "…identity.weight" (a batch norm's), as RepVGG's training script has it; not
+ *                  those of custom_l2, whose decay is part of the loss
  *   lr_scale       bias_lr for names that end in "bias" (the QAT script: 2), else 1; times the
  *                  factor of the longest matching prefix of lr_scales
  *   trained        not below a prefix of freeze
@@ -16,6 +17,7 @@
 
 typedef struct rq_rule_options {
     bool decay_identity;
+    const bool *custom_l2; /* [n_params] kernels of custom_l2.h, or NULL */
     double bias_lr;
     const char *freeze;    /* "stage0,stage1", or NULL */
     const char *lr_scales; /* "stage0=0.1,linear=10", or NULL */

@@ -5,6 +5,7 @@
 #define RQ_QAT_RUN_H
 
 #include "qat/checkpoint.h"
+#include "qat/custom_l2.h"
 #include "qat/loop.h"
 #include "qat/train_log.h"
 
@@ -14,7 +15,8 @@ typedef struct rq_run {
     rq_train_data data;
     rq_trainer *trainer;
     rq_optimizer *optimizer;
-    rq_ema *ema; /* or NULL */
+    rq_custom_l2 *custom_l2; /* or NULL */
+    rq_ema *ema;             /* or NULL */
     rq_progress progress;
     rq_train_log log;
     rq_arena arena;

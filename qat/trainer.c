@@ -230,7 +230,7 @@ rq_status rq_trainer_step(rq_trainer *trainer, const uint8_t *pixels, const int3
     return rq_trainer_step_mixed(trainer, pixels, labels, NULL, result, err);
 }
 
-const float *rq_trainer_gradient(const rq_trainer *trainer, int param)
+float *rq_trainer_gradient(const rq_trainer *trainer, int param)
 {
     return trainer->gradients[param];
 }

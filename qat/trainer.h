@@ -69,8 +69,9 @@ RQ_NODISCARD rq_status rq_trainer_step_mixed(rq_trainer *trainer, const uint8_t 
                                              const int32_t *labels, const rq_mix *mix,
                                              rq_step_result *result, rq_error *err);
 
-/* Gradient of a parameter of the model's graph after a step, same shape; NULL for buffers. */
-const float *rq_trainer_gradient(const rq_trainer *trainer, int param);
+/* Gradient of a parameter of the model's graph after a step, same shape; NULL for buffers. What is
+ * added to it before the optimizer's step (custom_l2.h) counts. */
+float *rq_trainer_gradient(const rq_trainer *trainer, int param);
 
 /* The logits of the last step, f32 [batch, classes]. */
 const float *rq_trainer_logits(const rq_trainer *trainer);

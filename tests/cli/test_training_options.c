@@ -1,6 +1,7 @@
 /* Recipes and what goes over them, fine-tuning, moving averages, logs: the options of training as
  * typed, seen in what they write. */
 #include <dirent.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "tests/cli/small_set.h"
@@ -257,6 +258,31 @@ static void test_mixup__not_into_quantized_layers(void **state)
     assert_failure(&run, 1, "mixup: the first layer is quantized");
 }
 
+/* The loss of the first progress line. */
+static double first_loss(void)
+{
+    const char *loss = strstr(run.err, "Loss ");
+    assert_non_null(loss);
+    return strtod(loss + strlen("Loss "), NULL);
+}
+
+/* Its part of the loss is printed with the rest, and only RepVGG's blocks have it. */
+static void test_custom_l2__blocks_of_repvgg(void **state)
+{
+    (void)state;
+    const char *target = rq_test_path("%s;block=target", SMALL_ARCH);
+    rq_cli_run(&run, TRAIN, SMALL, "--epochs", "1", "--wd", "0.5", "-o", out);
+    assert_exit(&run, 0);
+    const double plain = first_loss();
+    rq_cli_run(&run, TRAIN, SMALL, "--epochs", "1", "--wd", "0.5", "-o", out, "--custom-l2");
+    assert_exit(&run, 0);
+    assert_true(first_loss() > plain + 0.1);
+    rq_cli_run(&run, "train", images, "-a", target, SMALL, "--epochs", "1", "--custom-l2", "-q",
+               "-o", rq_test_path("%s/none.bin", dir));
+    assert_failure(&run, 2, "--custom-l2");
+    assert_false(small_exists(rq_test_path("%s/none.bin", dir)));
+}
+
 /* How many event files (tests/qat/test_event_file.c reads what is in them) a folder has. */
 static int count_event_files(const char *folder)
 {
@@ -380,6 +406,7 @@ int main(void)
         cmocka_unit_test(test_ema__saved_beside),
         cmocka_unit_test(test_ema__of_a_quantized_model),
         cmocka_unit_test(test_mixup__not_into_quantized_layers),
+        cmocka_unit_test(test_custom_l2__blocks_of_repvgg),
         cmocka_unit_test(test_log_dir__json_lines),
         cmocka_unit_test(test_progress__on_a_terminal_only),
         cmocka_unit_test(test_resume__what_may_change),
