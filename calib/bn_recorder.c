@@ -50,3 +50,10 @@ void rq_bn_recorder_observe(void *recorder, int node, const void *value, const r
     else
         rq_channel_stats_merge(stats, batch);
 }
+
+void rq_bn_recorder_merge_ranks(rq_bn_recorder *recorder)
+{
+    for (int i = 0; i < recorder->n_nodes; i++)
+        if (recorder->stats[i].n_channels > 0)
+            rq_channel_stats_merge_ranks(&recorder->stats[i], recorder->scratch.sums);
+}

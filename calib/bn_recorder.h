@@ -32,6 +32,9 @@ RQ_NODISCARD rq_status rq_bn_recorder_init(rq_bn_recorder *out, const rq_graph *
                                            rq_stat_kind kind, rq_error *err);
 void rq_bn_recorder_deinit(rq_bn_recorder *recorder);
 
+/* Statistics of what all ranks (ranks.h) have recorded, on each of them; RQ_STAT_EXACT only. */
+void rq_bn_recorder_merge_ranks(rq_bn_recorder *recorder);
+
 /* An rq_value_observer with the recorder as its context. */
 void rq_bn_recorder_observe(void *recorder, int node, const void *value, const rq_shape *shape);
 

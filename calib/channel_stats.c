@@ -4,6 +4,7 @@
 #include <omp.h>
 #include <string.h>
 
+#include "runtime/base/ranks.h"
 #include "runtime/base/simd.h"
 #include "runtime/base/size.h"
 
@@ -52,6 +53,23 @@ void rq_channel_stats_merge(rq_channel_stats *into, const rq_channel_stats *from
         into->m2[c] += from->m2[c] + delta * delta * into->count * share;
     }
     into->count = count;
+}
+
+void rq_channel_stats_merge_ranks(rq_channel_stats *stats, double *work)
+{
+    const size_t n = stats->n_channels;
+    const double own = stats->count;
+    rq_ranks_sum(&stats->count, 1);
+    for (size_t c = 0; c < n; c++) {
+        work[c] = stats->mean[c];
+        stats->mean[c] *= own;
+    }
+    rq_ranks_sum(stats->mean, n);
+    for (size_t c = 0; c < n && stats->count > 0.0; c++) {
+        stats->mean[c] /= stats->count;
+        stats->m2[c] += own * (work[c] - stats->mean[c]) * (work[c] - stats->mean[c]);
+    }
+    rq_ranks_sum(stats->m2, n);
 }
 
 void rq_channel_stats_average(rq_channel_stats *into, const rq_channel_stats *batch)

@@ -34,6 +34,9 @@ static inline double rq_channel_variance(const rq_channel_stats *stats, size_t c
 /* into becomes the statistics of both; the same number of channels. */
 void rq_channel_stats_merge(rq_channel_stats *into, const rq_channel_stats *from);
 
+/* The statistics of all ranks (ranks.h) together, on each of them. work: [C]. */
+void rq_channel_stats_merge_ranks(rq_channel_stats *stats, double *work);
+
 /* The moving average of the original insert_bn: the first batch is copied, then mean and variance
  * become 0.9 times what they were plus 0.1 times those of the batch. Later batches weigh more. into
  * then has count 1. Use either this or merge on one object. */

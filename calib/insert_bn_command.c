@@ -13,6 +13,7 @@
 #include "runtime/base/file.h"
 #include "runtime/base/json_writer.h"
 #include "runtime/base/log.h"
+#include "runtime/base/ranks.h"
 #include "runtime/session/data_options.h"
 #include "runtime/session/evaluate.h"
 #include "runtime/session/open_model.h"
@@ -114,7 +115,7 @@ static rq_status open_recording(recording *self, const options *given, const rq_
                                 rq_error *err)
 {
     const rq_transform transform = train_transform(given, &base->preprocess);
-    const size_t batch = (size_t)given->data.batch, size = (size_t)transform.size;
+    const size_t batch = (size_t)rq_rank_rows(given->data.batch), size = (size_t)transform.size;
     rq_loader_options loader = rq_data_loader_options(&given->data, transform);
     loader.shuffle = given->shuffle;
     loader.seed = (uint64_t)given->seed;
@@ -176,6 +177,11 @@ static rq_status record_batches(recording *self, size_t n_batches, size_t *n_ima
         rq_log(RQ_LOG_PROGRESS, "insert_bn: batch %zu/%zu, %.1f images/s", done + 1, n_batches,
                (double)*n_images / (now - start));
     }
+    double n = (double)*n_images;
+    if (rq_n_ranks() > 1)
+        rq_bn_recorder_merge_ranks(self->recorder);
+    rq_ranks_sum(&n, 1);
+    *n_images = (size_t)n;
     rq_log(RQ_LOG_PROGRESS, "%s", "");
     rq_log(RQ_LOG_INFO, "statistics of %zu images in %zu batches, %.1f images/s", *n_images,
            n_batches, (double)*n_images / (rq_clock() - start));
@@ -221,7 +227,7 @@ static rq_status check(const options *given, const rq_model *base, const rq_mode
                        result *out, rq_error *err)
 {
     const bool is_validation = has_validation(given->data.dir);
-    const int batch = (int)given->data.batch;
+    const int batch = (int)rq_rank_rows(given->data.batch);
     rq_eval_data data = RQ_EVAL_DATA_INIT;
     rq_session *sessions[2] = {NULL, NULL};
     rq_error reason = RQ_ERROR_INIT;
@@ -293,11 +299,22 @@ static void print_json(const result *found)
     rq_json_end(&json);
 }
 
+/* The same batches whatever the number of processes. */
+static rq_status check_ranks(const options *given, rq_error *err)
+{
+    if (given->stat == RQ_STAT_EMA && rq_n_ranks() > 1)
+        return rq_fail(err, RQ_ERR_USAGE,
+                       "--stat ema: an average over batches in their order is made by one process");
+    return rq_ranks_must_divide(given->data.batch, "batch", err);
+}
+
 static rq_status insert_bn(const options *given, int argc, char **argv, result *out, rq_error *err)
 {
     rq_model base, withbn = RQ_MODEL_INIT;
     rq_bn_recorder recorder = RQ_BN_RECORDER_INIT;
-    rq_status status = rq_writer_probe(given->out, err);
+    rq_status status = check_ranks(given, err);
+    if (status == RQ_OK)
+        status = rq_writer_probe(given->out, err);
     if (status != RQ_OK)
         return status;
     status = rq_open_model(&base, given->base, &given->open, 1u << RQ_FORM_DEPLOY, err);

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "runtime/base/log.h"
+#include "runtime/base/ranks.h"
 
 static bool is_terminal;
 static bool has_progress; /* guarded by stderr's lock */
@@ -27,7 +28,7 @@ static int terminal_columns(void)
 static void write_message(void *context, rq_log_level level, const char *line)
 {
     (void)context;
-    if (level == RQ_LOG_PROGRESS && !is_terminal)
+    if ((level == RQ_LOG_PROGRESS && !is_terminal) || (level != RQ_LOG_WARN && rq_rank() != 0))
         return;
     flockfile(stderr);
     if (has_progress)
@@ -59,9 +60,20 @@ static void fill_standard_descriptors(void)
         (void)close(fd);
 }
 
+static void silence_stdout(void)
+{
+    const int fd = open("/dev/null", O_WRONLY);
+    if (fd < 0)
+        return;
+    (void)dup2(fd, STDOUT_FILENO);
+    (void)close(fd);
+}
+
 void rq_console_open(void)
 {
     fill_standard_descriptors();
+    if (rq_rank() != 0)
+        silence_stdout();
     (void)signal(SIGPIPE, SIG_IGN);
     is_terminal = isatty(STDERR_FILENO) == 1;
     rq_log_set_sink(write_message, NULL);

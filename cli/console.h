@@ -6,7 +6,9 @@
 
 #include "runtime/base/status.h"
 
-/* Make the three standard descriptors safe, ignore SIGPIPE (a reader that went away becomes a write
+/* Only rank 0 (ranks.h) prints results and messages; of the others warnings are heard.
+ *
+ * Make the three standard descriptors safe, ignore SIGPIPE (a reader that went away becomes a write
  * error) and send the libraries' messages to stderr. */
 void rq_console_open(void);
 

@@ -2,10 +2,12 @@
  * command's name. */
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/commands.h"
 #include "cli/console.h"
 #include "runtime/base/interrupt.h"
+#include "runtime/base/ranks.h"
 
 static const char program[] = "repqat";
 
@@ -15,6 +17,22 @@ static const rq_command *const commands[] = {
 #undef X
         NULL,
 };
+
+/* Those whose work several processes may share (ranks.h). */
+static const rq_command *const shared[] = {
+    &rq_command_train,     &rq_command_hyper_search, &rq_command_qat_train,
+    &rq_command_insert_bn, &rq_command_evaluate,     NULL,
+};
+
+static rq_status run_command(const rq_command *command, int argc, char **argv, rq_error *err)
+{
+    const rq_command *const *other = shared;
+    while (*other && *other != command)
+        other++;
+    if (rq_n_ranks() > 1 && !*other)
+        return rq_fail(err, RQ_ERR_USAGE, "runs in one process, not in %d", rq_n_ranks());
+    return command->run(command, argc, argv, err);
+}
 
 const rq_command *rq_find_command(const char *name)
 {
@@ -102,7 +120,7 @@ static rq_status dispatch(int argc, char **argv, const rq_command **ran, rq_erro
     }
     if (command) {
         *ran = command;
-        return command->run(command, argc, argv, err);
+        return run_command(command, argc, argv, err);
     }
     if (is_any(argv[0], "-h", "--help"))
         print_help();
@@ -115,9 +133,12 @@ static rq_status dispatch(int argc, char **argv, const rq_command **ran, rq_erro
     return RQ_OK;
 }
 
-/* "repqat COMMAND: message", and for wrong usage where to look. */
+/* "repqat COMMAND: message", and for wrong usage where to look. What stops one rank stops most of
+ * them, so the others leave rank 0 the time to say it and to end them. */
 static void print_error(const rq_command *ran, const rq_error *err)
 {
+    if (rq_rank() != 0)
+        (void)sleep(1);
     const char *space = ran ? " " : "", *name = ran ? ran->name : "";
     rq_console_clear();
     (void)fprintf(stderr, "%s%s%s: %s\n", program, space, name,
@@ -146,8 +167,10 @@ int main(int argc, char **argv)
 {
     const rq_command *ran = NULL;
     rq_error err = RQ_ERROR_INIT;
+    rq_status status = rq_ranks_open(&err);
     rq_console_open();
-    rq_status status = dispatch(argc, argv, &ran, &err);
+    if (status == RQ_OK)
+        status = dispatch(argc, argv, &ran, &err);
     if (status) {
         err.code = status;
         print_error(ran, &err);
@@ -157,5 +180,6 @@ int main(int argc, char **argv)
         status = err.code;
         print_error(ran, &err);
     }
+    rq_ranks_close(status && status != RQ_ERR_INTERRUPTED, exit_code(status));
     return exit_code(status);
 }

@@ -1,6 +1,7 @@
 /* What ends a mix or a product: ReLU and fake quantization. */
 #include "qat/mix_kernels.h"
 #include "qat/units.h"
+#include "runtime/base/ranks.h"
 #include "runtime/model/quant.h"
 
 #define RANGE_MOMENTUM 0.01f
@@ -18,6 +19,10 @@ void tr_act_quantize(tr_act *act, const rq_graph *graph, int node)
 /* NaN counts as 0: the step will fail at its loss. */
 void tr_act_observe(const tr_act *act, float lo, float hi)
 {
+    double ends[2] = {-(double)lo, (double)hi};
+    rq_ranks_max(ends, 2);
+    lo = (float)-ends[0];
+    hi = (float)ends[1];
     const bool is_first = *act->min == 0.0f && *act->max == 0.0f;
     lo = act->zero_point && lo < 0.0f ? lo : 0.0f;
     hi = hi > 0.0f ? hi : 0.0f;

@@ -11,6 +11,7 @@
 #include "runtime/base/file.h"
 #include "runtime/base/interrupt.h"
 #include "runtime/base/log.h"
+#include "runtime/base/ranks.h"
 
 const char *const rq_precision_names[] = {"f32", "bf16", NULL};
 
@@ -64,8 +65,9 @@ static rq_status fail_at_step(const rq_run *run, rq_status status, rq_error *err
 {
     const rq_loop_options *o = run->options;
     if (status == RQ_ERR_RANGE) {
-        const char *layer = rq_first_not_finite(run->trainer, run->model, o->data.batch,
-                                                o->data.resolution, o->data.resolution);
+        const char *layer =
+            rq_first_not_finite(run->trainer, run->model, (int)rq_rank_rows(o->data.batch),
+                                o->data.resolution, o->data.resolution);
         char text[sizeof err->text];
         (void)snprintf(text, sizeof text, "%s", err ? err->text : "");
         (void)rq_fail(err, status, "%.200s%s%.80s%s%.160s%s", text,
@@ -151,6 +153,15 @@ static void report_step(rq_run *run, double seconds, const rq_step_result *resul
     rq_train_log_bar(&run->log, &report);
 }
 
+/* The signal that any of the processes has had. */
+static int agreed_signal(rq_run *run)
+{
+    double signal = rq_interrupt_signal();
+    rq_ranks_max(&signal, 1);
+    run->signal = (int)signal;
+    return run->signal;
+}
+
 static rq_status train_epoch(rq_run *run, rq_error *err)
 {
     double start = rq_clock();
@@ -161,7 +172,7 @@ static rq_status train_epoch(rq_run *run, rq_error *err)
     rq_loader_start(run->data.train, (uint64_t)run->progress.epoch, (size_t)run->progress.step);
     while (run->progress.step < run_steps_of_epoch(run)) {
         rq_step_result result;
-        if (rq_interrupt_signal())
+        if (agreed_signal(run))
             return rq_fail(err, RQ_ERR_INTERRUPTED, "interrupted");
         rq_status status = train_step(run, &result, err);
         if (status != RQ_OK)
@@ -218,7 +229,8 @@ static rq_status stop(rq_run *run, rq_error *err)
     const rq_status status = run_save(run, err);
     if (status != RQ_OK)
         return status;
-    const char *signal = sigabbrev_np(rq_interrupt_signal());
+    const int number = run->signal ? run->signal : rq_interrupt_signal();
+    const char *signal = sigabbrev_np(number);
     rq_train_log_stop(&run->log, &run->progress, signal ? signal : "signal");
     return rq_fail(err, RQ_ERR_INTERRUPTED,
                    "stopped by SIG%s in epoch %lld after %lld of %lld steps; %s holds the state "
@@ -288,7 +300,8 @@ static rq_status check_outputs(rq_run *run, rq_error *err)
         status = rq_writer_probe(run->checkpoint, err);
     if (status == RQ_OK && o->ema > 0.0)
         status = rq_writer_probe(run->best_ema, err);
-    return status == RQ_OK ? rq_train_log_open(&run->log, o->log_dir, err) : status;
+    const char *log_dir = rq_rank() == 0 ? o->log_dir : NULL;
+    return status == RQ_OK ? rq_train_log_open(&run->log, log_dir, err) : status;
 }
 
 static rq_status create_trainer(rq_run *run, rq_error *err)
@@ -300,7 +313,7 @@ static rq_status create_trainer(rq_run *run, rq_error *err)
     if (status == RQ_OK)
         status = rq_frozen_nodes(frozen, &run->model->graph, o->optimizer.rules.freeze, err);
     const rq_trainer_options options = {
-        .batch = o->data.batch,
+        .batch = (int)rq_rank_rows(o->data.batch),
         .height = o->data.resolution,
         .width = o->data.resolution,
         .label_smoothing = o->label_smoothing,

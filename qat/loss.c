@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "qat/units.h"
+#include "runtime/base/ranks.h"
 #include "runtime/session/evaluate.h"
 
 /* What a row should be: a class, and with the rest of the weight another one. */
@@ -55,7 +56,9 @@ rq_status tr_loss(const float *logits, const int32_t *labels, const rq_mix *mix,
                            classes);
         result->n_counted += labels[i] != RQ_LABEL_IGNORE;
     }
-    const double share = result->n_counted ? 1.0 / (double)result->n_counted : 0.0;
+    double counted = result->n_counted;
+    rq_ranks_sum(&counted, 1);
+    const double share = counted > 0.0 ? 1.0 / counted : 0.0;
 #pragma omp parallel for schedule(static)
     for (size_t i = 0; i < n; i++) {
         const float *row = logits + i * classes;
@@ -69,14 +72,18 @@ rq_status tr_loss(const float *logits, const int32_t *labels, const rq_mix *mix,
             row_loss_and_gradient(row, classes, target_of(labels, mix, i), smoothing, share, drow);
         row_rank[i] = rq_logit_rank(row, (int)classes, labels[i]);
     }
-    double loss = 0.0;
+    double sums[] = {0.0, 0.0, 0.0}; /* loss, top 1, top 5 */
     for (size_t i = 0; i < n; i++)
         if (labels[i] != RQ_LABEL_IGNORE) {
-            loss += row_loss[i];
-            result->top1 += row_rank[i] < 1;
-            result->top5 += row_rank[i] < 5;
+            sums[0] += row_loss[i];
+            sums[1] += row_rank[i] < 1;
+            sums[2] += row_rank[i] < 5;
         }
-    result->loss = loss * share;
+    rq_ranks_sum(sums, 3);
+    result->n_counted = (int)counted;
+    result->loss = sums[0] * share;
+    result->top1 = (int)sums[1];
+    result->top5 = (int)sums[2];
     if (!isfinite(result->loss))
         return rq_fail(err, RQ_ERR_RANGE, "the loss is not finite");
     return RQ_OK;

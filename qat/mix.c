@@ -6,11 +6,12 @@
 #include "qat/mix_kernels.h"
 #include "qat/share.h"
 #include "runtime/base/clock.h"
+#include "runtime/base/ranks.h"
 
 #define BN_MOMENTUM 0.1
 
 /* Add up all threads' sums into thread 0's, in thread order. */
-static const double *total_sums(const rq_trainer *trainer, size_t channels, int n_threads)
+static double *total_sums(const rq_trainer *trainer, size_t channels, int n_threads)
 {
     double *total = tr_sums_of_thread(trainer, channels, 0);
     for (int t = 1; t < n_threads; t++) {
@@ -33,8 +34,31 @@ static bool uses_running(const rq_trainer *trainer, const mix_term *term)
 
 /* ---- forward ---- */
 
-/* Batch mean and variance of the numbers u, about a pivot (the first pixel's numbers). Returns sums
- * [2, C]. */
+/* Pixels of the whole batch. */
+static double all_pixels(const mix_unit *mix)
+{
+    return (double)mix->pixels * rq_n_ranks();
+}
+
+/* From each rank's mean and variance, over equally many pixels, those of all. moments: [3, C], the
+ * third row to work in. */
+static void merge_ranks(double *moments, size_t channels)
+{
+    double *mean = moments, *var = moments + channels, *own = moments + 2 * channels;
+    const double n = rq_n_ranks();
+    memcpy(own, mean, channels * sizeof *own);
+    rq_ranks_sum(mean, channels);
+    for (size_t c = 0; c < channels; c++) {
+        mean[c] /= n;
+        var[c] += (own[c] - mean[c]) * (own[c] - mean[c]);
+    }
+    rq_ranks_sum(var, channels);
+    for (size_t c = 0; c < channels; c++)
+        var[c] /= n;
+}
+
+/* Batch mean and variance [2, C] of the numbers u, which each rank sums about a pivot (its first
+ * pixel's numbers). */
 static const double *batch_moments(rq_trainer *trainer, const mix_unit *mix, const mix_term *term,
                                    const float *u)
 {
@@ -53,7 +77,16 @@ static const double *batch_moments(rq_trainer *trainer, const mix_unit *mix, con
             tr_flush_block(&mine, 2 * channels);
         }
     }
-    return total_sums(trainer, channels, n_threads);
+    double *moments = total_sums(trainer, channels, n_threads);
+    for (size_t c = 0; c < channels; c++) {
+        const double shift = moments[c] / (double)mix->pixels;
+        const double spread = moments[channels + c] / (double)mix->pixels - shift * shift;
+        moments[c] = (double)term->pivot[c] + shift;
+        moments[channels + c] = spread > 0.0 ? spread : 0.0;
+    }
+    if (rq_n_ranks() > 1)
+        merge_ranks(moments, channels);
+    return moments;
 }
 
 /* mu and sigma of a batch norm in real units: of this batch (running statistics follow), or the
@@ -62,7 +95,7 @@ static void bn_statistics(rq_trainer *trainer, const mix_unit *mix, mix_term *te
                           const tr_value *src)
 {
     const size_t channels = mix->channels;
-    const double n = (double)mix->pixels;
+    const double n = all_pixels(mix);
     if (uses_running(trainer, term)) {
         for (size_t c = 0; c < channels; c++) {
             term->mu[c] = (double)term->mean[c];
@@ -71,16 +104,14 @@ static void bn_statistics(rq_trainer *trainer, const mix_unit *mix, mix_term *te
         }
         return;
     }
-    const double *sums = batch_moments(trainer, mix, term, src->data);
+    const double *moments = batch_moments(trainer, mix, term, src->data);
     for (size_t c = 0; c < channels; c++) {
         const double scale = channel_scale(src, c);
-        const double shift = sums[c] / n;
-        const double mean = ((double)term->pivot[c] + shift) * scale;
-        const double spread = sums[channels + c] / n - shift * shift;
-        const double var = (spread > 0.0 ? spread : 0.0) * scale * scale;
+        const double mean = moments[c] * scale;
+        const double var = moments[channels + c] * scale * scale;
         term->mu[c] = mean;
         term->sigma[c] = sqrt(var + term->eps);
-        term->pivot[c] = (float)((double)term->pivot[c] + shift);
+        term->pivot[c] = (float)moments[c];
         term->mean[c] = (float)((1.0 - BN_MOMENTUM) * (double)term->mean[c] + BN_MOMENTUM * mean);
         const double unbiased = n > 1.0 ? var * n / (n - 1.0) : var;
         term->var[c] = (float)((1.0 - BN_MOMENTUM) * (double)term->var[c] + BN_MOMENTUM * unbiased);
@@ -236,9 +267,9 @@ static bool has_weight(const mix_term *term)
     return term->kind == TERM_BN || term->kind == TERM_SCALE;
 }
 
-/* dz over the first gradient buffer of dst; returns the sums [1 + n_terms, C]: dz, then dz * (u_k -
- * pivot_k). */
-static const double *reduce(rq_trainer *trainer, tr_unit *unit)
+/* dz over the first gradient buffer of dst; returns this rank's sums [1 + n_terms, C]: dz, then dz
+ * * (u_k - pivot_k). */
+static double *reduce(rq_trainer *trainer, tr_unit *unit)
 {
     mix_unit *mix = unit->mix;
     const tr_value *dst = unit->dst;
@@ -269,53 +300,91 @@ static const double *reduce(rq_trainer *trainer, tr_unit *unit)
     return total_sums(trainer, channels, n_threads);
 }
 
-/* Gradients of one batch norm's parameters, and the coefficients of du. sums: dz and dz * (u -
- * pivot), [C] each. */
-static void bn_gradient(const rq_trainer *trainer, const mix_unit *mix, mix_term *term,
-                        const tr_value *src, const double *sum_dz, const double *sum_dzu)
+/* The gradient of gamma that sums of dz and dz * (u - pivot) over some pixels make. */
+static double gamma_gradient(const mix_term *term, const tr_value *src, size_t c, double sum_dz,
+                             double sum_dzu)
 {
-    const double n = (double)mix->pixels;
+    const double scale = channel_scale(src, c);
+    /* the pivot is the rounded mean: what it misses is made up here */
+    const double off = (double)term->pivot[c] - term->mu[c] / scale;
+    return (sum_dzu + off * sum_dz) * scale / term->sigma[c];
+}
+
+/* This rank's share of the gradients of a batch norm's parameters. */
+static void bn_parameters(const rq_trainer *trainer, const mix_unit *mix, const mix_term *term,
+                          const tr_value *src, const double *sum_dz, const double *sum_dzu)
+{
     conv_unit *conv = src->quantized_conv;
     for (size_t c = 0; c < mix->channels; c++) {
-        const double scale = channel_scale(src, c), sigma = term->sigma[c];
-        const double gamma = (double)term->gamma[c];
-        /* the pivot is the rounded mean: what it misses is made up here */
-        const double off = (double)term->pivot[c] - term->mu[c] / scale;
-        const double dgamma = (sum_dzu[c] + off * sum_dz[c]) * scale / sigma;
-        const double da = gamma * scale / sigma;
+        const double gamma = (double)term->gamma[c], sigma = term->sigma[c];
+        const double dgamma = gamma_gradient(term, src, c, sum_dz[c], sum_dzu[c]);
         term->dgamma[c] = (float)dgamma;
         term->dbeta[c] = (float)sum_dz[c];
-        term->da[c] = (float)da;
-        if (uses_running(trainer, term)) {
-            term->db[c] = term->dc[c] = 0.0f;
-            if (conv)
-                conv->du_dot_u[c] = gamma * dgamma + gamma / sigma * term->mu[c] * sum_dz[c];
+        if (!conv)
             continue;
-        }
-        const double db = -da * scale / sigma * dgamma / n;
-        term->db[c] = (float)db;
-        term->dc[c] = (float)(-da * sum_dz[c] / n + db * off);
-        if (conv)
-            conv->du_dot_u[c] = gamma * dgamma * term->eps / (sigma * sigma);
+        conv->du_dot_u[c] = uses_running(trainer, term)
+                                ? gamma * dgamma + gamma / sigma * term->mu[c] * sum_dz[c]
+                                : gamma * dgamma * term->eps / (sigma * sigma);
     }
 }
 
-static void term_gradient(const rq_trainer *trainer, const tr_unit *unit, int k, const double *sums)
+/* The coefficients of du, from all ranks' sums. */
+static void bn_coefficients(const rq_trainer *trainer, const mix_unit *mix, const mix_term *term,
+                            const tr_value *src, const double *sum_dz, const double *sum_dzu)
+{
+    const double n = all_pixels(mix);
+    for (size_t c = 0; c < mix->channels; c++) {
+        const double scale = channel_scale(src, c), sigma = term->sigma[c];
+        const double da = (double)term->gamma[c] * scale / sigma;
+        term->da[c] = (float)da;
+        term->db[c] = term->dc[c] = 0.0f;
+        if (uses_running(trainer, term))
+            continue;
+        const double dgamma = gamma_gradient(term, src, c, sum_dz[c], sum_dzu[c]);
+        const double db = -da * scale / sigma * dgamma / n;
+        const double off = (double)term->pivot[c] - term->mu[c] / scale;
+        term->db[c] = (float)db;
+        term->dc[c] = (float)(-da * sum_dz[c] / n + db * off);
+    }
+}
+
+static void term_parameters(const rq_trainer *trainer, const tr_unit *unit, int k,
+                            const double *sums)
 {
     const mix_unit *mix = unit->mix;
-    mix_term *term = &unit->mix->terms[k];
+    const mix_term *term = &mix->terms[k];
+    const double *sum_dzu = sums + (size_t)(1 + k) * mix->channels;
     if (term->kind == TERM_BN) {
-        bn_gradient(trainer, mix, term, unit->src[k], sums, sums + (size_t)(1 + k) * mix->channels);
+        bn_parameters(trainer, mix, term, unit->src[k], sums, sum_dzu);
         return;
     }
     for (size_t c = 0; c < mix->channels; c++) {
-        const double scale = channel_scale(unit->src[k], c);
-        term->da[c] = term->a[c];
         if (term->kind == TERM_BIAS)
             term->dbeta[c] = (float)sums[c];
         if (term->kind == TERM_SCALE && term->dgamma)
-            term->dgamma[c] = (float)(sums[(size_t)(1 + k) * mix->channels + c] * scale);
+            term->dgamma[c] = (float)(sum_dzu[c] * channel_scale(unit->src[k], c));
     }
+}
+
+static void term_coefficients(const rq_trainer *trainer, const tr_unit *unit, int k,
+                              const double *sums)
+{
+    const mix_unit *mix = unit->mix;
+    const mix_term *term = &mix->terms[k];
+    if (term->kind == TERM_BN)
+        bn_coefficients(trainer, mix, term, unit->src[k], sums,
+                        sums + (size_t)(1 + k) * mix->channels);
+    else
+        memcpy(term->da, term->a, mix->channels * sizeof *term->da);
+}
+
+/* Do all ranks' sums enter the gradient of a source? */
+static bool needs_all_sums(const rq_trainer *trainer, const mix_unit *mix)
+{
+    for (int k = 0; k < mix->n_terms; k++)
+        if (mix->terms[k].kind == TERM_BN && !uses_running(trainer, &mix->terms[k]))
+            return true;
+    return false;
 }
 
 static rq_status mix_backward(rq_trainer *trainer, tr_unit *unit, rq_error *err)
@@ -323,9 +392,13 @@ static rq_status mix_backward(rq_trainer *trainer, tr_unit *unit, rq_error *err)
     (void)err;
     mix_unit *mix = unit->mix;
     const double start = rq_clock();
-    const double *sums = reduce(trainer, unit);
+    double *sums = reduce(trainer, unit);
     for (int k = 0; k < mix->n_terms; k++)
-        term_gradient(trainer, unit, k, sums);
+        term_parameters(trainer, unit, k, sums);
+    if (needs_all_sums(trainer, mix))
+        rq_ranks_sum(sums, (size_t)(1 + mix->n_terms) * mix->channels);
+    for (int k = 0; k < mix->n_terms; k++)
+        term_coefficients(trainer, unit, k, sums);
     const float *dz = unit->dst->gradient[0];
 #pragma omp parallel
     {

@@ -24,6 +24,7 @@ typedef struct rq_run {
     const char *settings;              /* the options on which the course of training depends */
     const char *identity; /* these and the model: what a checkpoint must have been made with */
     int64_t n_batches;    /* of a whole epoch */
+    int signal;           /* that ends the run; 0: none */
     bool resumed;
     bool has_state; /* the checkpoint's file is of this run */
     /* this process: */

@@ -2,6 +2,7 @@
 #include "qat/run.h"
 #include "runtime/base/interrupt.h"
 #include "runtime/base/log.h"
+#include "runtime/base/ranks.h"
 #include "runtime/session/evaluate.h"
 
 /* Called between the batches of a validation. */
@@ -11,6 +12,8 @@ static rq_status stop_if_interrupted(void *context, const rq_batch *batch,
     (void)context;
     (void)batch;
     (void)logits;
+    if (rq_n_ranks() > 1) /* they stop together, after it */
+        return RQ_OK;
     return rq_interrupt_signal() ? rq_fail(err, RQ_ERR_INTERRUPTED, "interrupted") : RQ_OK;
 }
 
@@ -21,7 +24,7 @@ rq_status run_validate(rq_run *run, const char *what, double *top1, double *top5
         return RQ_OK;
     rq_session *session = NULL;
     rq_session_options options = RQ_SESSION_OPTIONS_INIT;
-    options.batch = run->options->data.val_batch;
+    options.batch = (int)rq_rank_rows(run->options->data.val_batch);
     rq_status status = rq_session_create(&session, run->model, &options, err);
     rq_evaluation result;
     if (status == RQ_OK)

@@ -5,6 +5,7 @@
 #include "qat/run.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
+#include "runtime/base/ranks.h"
 
 double run_seconds_used(const rq_run *run)
 {
@@ -58,13 +59,11 @@ static void set_plan(rq_run *run, int64_t steps)
            finish_seconds(run));
 }
 
-void run_watch_budget(rq_run *run)
+static void watch_budget(rq_run *run)
 {
     enum { MIN_STEPS = 4 }; /* until the speed is known */
     const double budget = run->options->budget_seconds;
     const bool is_known = run->steps >= MIN_STEPS;
-    if (!(budget > 0.0))
-        return;
     const int64_t done = run->progress.epoch * run->n_batches + run->progress.step;
     if (seconds_left(run) <= (is_known ? finish_seconds(run) : 0.0) &&
         done < run_planned_steps(run)) {
@@ -77,14 +76,34 @@ void run_watch_budget(rq_run *run)
     }
 }
 
-void run_revise_plan(rq_run *run)
+static void revise_plan(rq_run *run)
 {
     const int64_t planned = run->progress.total_steps;
     const bool was_cut = planned % run->n_batches != 0; /* it was the last */
-    if (!(run->options->budget_seconds > 0.0) || was_cut || !run->epoch_steps)
+    if (was_cut || !run->epoch_steps)
         return;
     const int64_t steps = plan(run), done = run->progress.epoch * run->n_batches;
     const bool is_longer = done < planned && 10 * steps > 11 * planned;
     if (!planned || run->epochs == 1 || steps < planned || is_longer)
         set_plan(run, steps);
+}
+
+/* The processes' clocks differ: rank 0's plan holds for all. */
+static void plan_by(rq_run *run, void (*change)(rq_run *run))
+{
+    if (!(run->options->budget_seconds > 0.0))
+        return;
+    if (rq_rank() == 0)
+        change(run);
+    rq_ranks_share(&run->progress.total_steps);
+}
+
+void run_watch_budget(rq_run *run)
+{
+    plan_by(run, watch_budget);
+}
+
+void run_revise_plan(rq_run *run)
+{
+    plan_by(run, revise_plan);
 }

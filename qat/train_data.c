@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "runtime/base/log.h"
+#include "runtime/base/ranks.h"
 #include "runtime/model/quant.h"
 #include "runtime/session/open_model.h"
 
@@ -93,7 +94,9 @@ static bool has_validation(const char *dir)
 static rq_status open_training(rq_train_data *data, rq_model *model, const rq_data_options *o,
                                rq_error *err)
 {
-    rq_status status = rq_dataset_open(&data->train_set, o->dir, RQ_SPLIT_TRAIN, err);
+    rq_status status = rq_ranks_must_divide(o->batch, "batch-size", err);
+    if (status == RQ_OK)
+        status = rq_dataset_open(&data->train_set, o->dir, RQ_SPLIT_TRAIN, err);
     if (status == RQ_OK)
         status = rq_require_classes(model, model->arch, &data->train_set, err);
     if (status == RQ_OK && !model->class_names)
@@ -106,6 +109,8 @@ static rq_status open_training(rq_train_data *data, rq_model *model, const rq_da
     const rq_loader_options options = {
         .transform = train_transform(o, model),
         .batch = o->batch,
+        .parts = rq_n_ranks(),
+        .part = rq_rank(),
         .workers = o->workers,
         .shuffle = true,
         .drop_last = true,
@@ -133,6 +138,8 @@ static rq_status open_validation(rq_train_data *data, const rq_model *model,
     const rq_loader_options options = {
         .transform = {.kind = RQ_TRANSFORM_EVAL, .resize = pre->resize, .size = pre->crop},
         .batch = o->val_batch,
+        .parts = rq_n_ranks(),
+        .part = rq_rank(),
         .workers = o->workers,
         .bad_images = o->bad_images,
         .cache_bytes = RQ_LOADER_CACHE_BYTES,

@@ -21,8 +21,9 @@ typedef enum rq_augment {
 extern const char *const rq_augment_names[]; /* by the above, NULL at the end */
 
 typedef struct rq_data_options {
-    const char *dir; /* ImageFolder with a train split */
-    int batch, val_batch, workers;
+    const char *dir;      /* ImageFolder with a train split */
+    int batch, val_batch; /* of all processes together (ranks.h) */
+    int workers;
     int resolution; /* side of training images; 0 = the model's crop */
     rq_augment augment;
     double mixup; /* alpha of image/mixup.h; 0: none */
@@ -38,8 +39,8 @@ typedef struct rq_train_data {
 } rq_train_data;
 
 /* The model gets the folder's class names if it has none. Errors: RQ_ERR_MODEL (other classes than
- * the model's), RQ_ERR_USAGE (fewer images than a batch), and those of datasets and loaders. To be
- * closed in any case. */
+ * the model's), RQ_ERR_USAGE (fewer images than a batch, a batch that the processes cannot share),
+ * and those of datasets and loaders. To be closed in any case. */
 RQ_NODISCARD rq_status rq_train_data_open(rq_train_data *data, rq_model *model,
                                           const rq_data_options *options, rq_error *err);
 void rq_train_data_close(rq_train_data *data);

@@ -6,62 +6,11 @@
 
 #include "qat/share.h"
 #include "runtime/base/clock.h"
-#include "runtime/model/arch.h"
+#include "runtime/base/ranks.h"
 
 #define AUXILIARY_WEIGHT 0.1
 
 /* ---- creation ---- */
-
-/* The scales of csla's convolutions are constants (arch.h), the identity's is not. */
-static bool is_constant(const rq_model *model, int node)
-{
-    static const char *const constants[] = {".scale_conv", ".scale_1x1"};
-    const char *name = model->graph.nodes[node].name;
-    rq_arch arch;
-    rq_error other = RQ_ERROR_INIT;
-    if (model->graph.nodes[node].op != RQ_OP_SCALE || !model->arch ||
-        rq_arch_parse(&arch, model->arch, &other) != RQ_OK || arch.block != RQ_BLOCK_CSLA)
-        return false;
-    for (int i = 0; i < 2; i++) {
-        const size_t n = strlen(name), tail = strlen(constants[i]);
-        if (n > tail && strcmp(name + n - tail, constants[i]) == 0)
-            return true;
-    }
-    return false;
-}
-
-static bool has_gradient(const rq_model *model, int node)
-{
-    switch (model->graph.nodes[node].op) {
-    case RQ_OP_CONV:
-    case RQ_OP_LINEAR:
-    case RQ_OP_BATCH_NORM:
-        return true;
-    case RQ_OP_SCALE:
-        return !is_constant(model, node);
-    default:
-        return false;
-    }
-}
-
-static rq_status allocate_gradients(rq_trainer *trainer, rq_error *err)
-{
-    const rq_graph *graph = &trainer->model->graph;
-    for (int i = 0; i < graph->n_nodes; i++)
-        for (int k = 0; k < 2 && has_gradient(trainer->model, i); k++) {
-            const int param = graph->nodes[i].slot[k ? RQ_SLOT_BIAS : RQ_SLOT_WEIGHT];
-            if (param < 0 || trainer->gradients[param])
-                continue;
-            void *gradient = NULL;
-            const rq_status status =
-                rq_arena_array(&trainer->arena, &gradient,
-                               rq_tensor_elems(&graph->params[param].tensor), sizeof(float), err);
-            if (status != RQ_OK)
-                return status;
-            trainer->gradients[param] = gradient;
-        }
-    return RQ_OK;
-}
 
 static rq_status allocate(rq_trainer *trainer, rq_error *err)
 {
@@ -85,7 +34,7 @@ static rq_status allocate(rq_trainer *trainer, rq_error *err)
         if (status != RQ_OK)
             return status;
     }
-    return allocate_gradients(trainer, err);
+    return tr_gradients_allocate(trainer, err);
 }
 
 static rq_status allocate_scratch(rq_trainer *trainer, rq_error *err)
@@ -123,6 +72,8 @@ rq_status rq_trainer_create(rq_trainer **out, rq_model *model, const rq_trainer_
         status = allocate_scratch(trainer, err);
     if (status == RQ_OK)
         status = tr_plan_gradients(trainer, err);
+    if (status == RQ_OK)
+        tr_gradients_plan_sums(trainer);
     trainer->options.frozen_nodes = NULL;
     if (status != RQ_OK) {
         rq_trainer_destroy(trainer);
@@ -180,7 +131,10 @@ rq_status tr_run_backward(rq_trainer *trainer, int first, rq_error *err)
     for (int i = trainer->n_units - 1; i >= first && status == RQ_OK; i--) {
         tr_unit *unit = &trainer->units[i];
         status = named(trainer, unit, unit->backward(trainer, unit, err), err);
+        if (status == RQ_OK)
+            tr_gradients_sum(trainer, i);
     }
+    rq_ranks_await();
     return status;
 }
 

@@ -9,6 +9,9 @@
  * changes parameters, and the model can be saved between any two steps. Batch norm follows PyTorch:
  * batch statistics, running statistics with momentum 0.1 and the unbiased variance.
  *
+ * Of several processes (ranks.h) each has a trainer for its rows of the batch, and a step is that
+ * of the whole batch: statistics, ranges, loss and gradients are taken over all ranks.
+ *
  * Form qat, for a conv + batch_norm + relu + fake_quant chain (PyTorch's ConvBnReLU2d, spec: QAT
  * numerics 4.3): t = gamma / sqrt(running_var + eps); q_w = quantize(W * t) per output channel with
  * the scale of the current weights; u = conv(x, s_w * q_w) / t; y = relu(BN(u)); q = quantize(y)
@@ -25,7 +28,7 @@
 #include "runtime/model/model.h"
 
 typedef struct rq_trainer_options {
-    int batch;
+    int batch;         /* of this process */
     int height, width; /* of the images; 0 = the model's crop */
     double label_smoothing;
     rq_precision precision; /* of the convolutions' operands */
@@ -49,6 +52,7 @@ void rq_trainer_freeze_bn(rq_trainer *trainer, bool frozen);
 /* Let the ranges of fake_quant nodes follow the data (default: on). */
 void rq_trainer_observe(rq_trainer *trainer, bool observing);
 
+/* Of the whole batch. */
 typedef struct rq_step_result {
     double loss;    /* mean over counted images, label smoothing included, plus 0.1 times that of
                        each auxiliary output */

@@ -52,11 +52,19 @@ struct tr_unit {
     int n_src;
     float *dsrc[RQ_MAX_INPUTS]; /* where the gradient of src[k] goes; NULL = not needed */
     tr_value *dst;
+    size_t finished;        /* elements of all_gradients that are complete after its backward */
     bool in_place;          /* backward writes the gradient of src[0] where dst's first one stood */
     struct conv_unit *conv; /* one of these, or none */
     struct mix_unit *mix;
     struct product_unit *product;
 };
+
+/* The gradients of all parameters (parameter_gradients.c). */
+typedef struct tr_gradients {
+    float *block; /* [n] */
+    size_t n;
+    size_t summed; /* elements whose sum over ranks has begun */
+} tr_gradients;
 
 struct rq_trainer {
     rq_arena arena;
@@ -71,9 +79,10 @@ struct rq_trainer {
     int n_units;
     tr_value **outputs; /* [n_outputs] what the loss reads: auxiliary outputs, then the model's */
     int n_outputs;
-    float **gradients; /* [n_params]; NULL for buffers and constants */
-    int n_threads;     /* OpenMP's at creation: what scratch and primitives are made for */
-    void *scratch;     /* per-thread sums of mixes */
+    float **gradients; /* [n_params] into all_gradients; NULL for buffers and constants */
+    tr_gradients all_gradients;
+    int n_threads; /* OpenMP's at creation: what scratch and primitives are made for */
+    void *scratch; /* per-thread sums of mixes */
     size_t scratch_bytes;
     double *row_loss; /* [batch] */
     int *row_rank;    /* [batch] rank of the true class */
@@ -149,6 +158,12 @@ typedef struct product_unit {
  * (gradient_plan.c). */
 RQ_NODISCARD rq_status tr_build_units(rq_trainer *trainer, rq_error *err);
 RQ_NODISCARD rq_status tr_plan_gradients(rq_trainer *trainer, rq_error *err);
+
+/* Memory for gradients; when units are complete, when each part of it is; and in backward, behind
+ * this unit: begin to sum over the ranks what is complete by then. */
+RQ_NODISCARD rq_status tr_gradients_allocate(rq_trainer *trainer, rq_error *err);
+void tr_gradients_plan_sums(rq_trainer *trainer);
+void tr_gradients_sum(rq_trainer *trainer, int unit);
 
 /* Fill a unit whose src, dst and node are set: its buffers and functions. */
 RQ_NODISCARD rq_status tr_conv_create(rq_trainer *trainer, tr_unit *unit, int node, rq_error *err);

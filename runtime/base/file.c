@@ -17,6 +17,7 @@
 #include <zlib.h>
 
 #include "runtime/base/memory.h"
+#include "runtime/base/ranks.h"
 
 rq_status rq_mapping_open(rq_mapping *out, const char *path, rq_error *err)
 {
@@ -182,7 +183,8 @@ static rq_status open_new(rq_writer *writer, rq_error *err)
 
 static rq_status open_in_place(rq_writer *writer, rq_error *err)
 {
-    writer->fd = open(writer->path, O_WRONLY | O_CLOEXEC);
+    const char *path = rq_rank() == 0 ? writer->path : "/dev/null";
+    writer->fd = open(path, O_WRONLY | O_CLOEXEC);
     return writer->fd >= 0 ? RQ_OK : rq_fail_errno(err, writer->path, "open for writing");
 }
 
@@ -197,6 +199,8 @@ rq_status rq_writer_open(rq_writer **out, const char *path, rq_error *err)
     writer->path = rq_arena_strdup(&writer->arena, path);
     if (!writer->path)
         status = rq_fail(err, RQ_ERR_NOMEM, "%s: out of memory", path);
+    else if (rq_rank() != 0)
+        status = open_in_place(writer, err);
     else if (stat(path, &info) != 0)
         status =
             errno == ENOENT ? open_new(writer, err) : rq_fail_errno(err, path, "open for writing");

@@ -13,7 +13,10 @@
  *   - a symbolic link: the file that it points to is replaced, the link stays; a link to nothing is
  *     refused
  *   - a device, a pipe (/dev/null, /dev/stdout): written in place; this is not atomic
- *   - a folder: refused */
+ *   - a folder: refused
+ *
+ * Of several processes that work together (ranks.h) only rank 0 writes; the others' writers take
+ * everything and keep nothing. */
 #ifndef RQ_RUNTIME_BASE_FILE_H
 #define RQ_RUNTIME_BASE_FILE_H
 

@@ -26,9 +26,10 @@ typedef struct worker {
 struct rq_loader {
     const rq_dataset *dataset;
     rq_loader_options options;
-    rq_arena arena;   /* the arrays below */
-    size_t batch;     /* options.batch */
-    size_t n_samples; /* per epoch */
+    rq_arena arena; /* the arrays below */
+    size_t parts;
+    size_t batch;     /* rows of a batch for this process */
+    size_t n_samples; /* of these, per epoch */
     size_t sample_bytes;
     rq_photo_cache cache; /* an epoch has each image once, so one worker at a time uses an entry */
 
@@ -61,6 +62,27 @@ struct rq_loader {
     int n_started;
 };
 
+/* Where this process's sample stands in the epoch of all processes. */
+static size_t row_of(const rq_loader *loader, size_t sample)
+{
+    const size_t batch = loader->batch, part = (size_t)loader->options.part, half = batch / 2;
+    const size_t first = sample / batch * batch * loader->parts, i = sample % batch;
+    const bool in_pairs = loader->parts > 1 && loader->options.mixup > 0.0;
+    if (!in_pairs)
+        return first + part * batch + i;
+    return i < half ? first + part * half + i /* the partners of these stand behind: */
+                    : first + batch * loader->parts - (part + 1) * half + (i - half);
+}
+
+/* How many of n samples of all processes this one has. */
+static size_t own_samples(const rq_loader *loader, size_t n)
+{
+    const size_t batch = loader->batch, all = batch * loader->parts;
+    const size_t before = (size_t)loader->options.part * batch;
+    const size_t rest = n % all > before ? n % all - before : 0;
+    return n / all * batch + (rest < batch ? rest : batch);
+}
+
 static size_t batch_size(const rq_loader *loader, size_t b)
 {
     const size_t first = b * loader->batch;
@@ -92,7 +114,7 @@ static void load_sample(rq_loader *loader, rq_sampler *sampler, size_t sample)
 {
     const size_t slot = sample / loader->batch % loader->n_slots;
     const size_t i = slot * loader->batch + sample % loader->batch;
-    const uint32_t index = loader->order[sample];
+    const uint32_t index = loader->order[row_of(loader, sample)];
     uint8_t *pixels = loader->pixels + i * loader->sample_bytes;
     rq_error *err = &loader->errors[i];
     err->code = take_sample(loader, sampler, index, pixels, err);
@@ -144,6 +166,12 @@ static rq_status check_options(const rq_dataset *dataset, const rq_loader_option
     if (options->workers < 1 || options->workers > RQ_LOADER_MAX_WORKERS)
         return rq_fail(err, RQ_ERR_ARG, "%d loading threads; 1…%d are possible", options->workers,
                        RQ_LOADER_MAX_WORKERS);
+    if (options->parts > 1 && (options->part < 0 || options->part >= options->parts))
+        return rq_fail(err, RQ_ERR_ARG, "part %d of %d", options->part, options->parts);
+    if (options->parts > 1 && options->mixup > 0.0 && options->batch % (2 * options->parts))
+        return rq_fail(err, RQ_ERR_USAGE,
+                       "mixup: a batch of %d images cannot be shared by pairs among %d processes",
+                       options->batch, options->parts);
     if (!(options->mixup >= 0.0 && options->mixup <= RQ_LOADER_MAX_MIXUP))
         return rq_fail(err, RQ_ERR_ARG, "mixup with alpha %g; 0…%d are possible", options->mixup,
                        RQ_LOADER_MAX_MIXUP);
@@ -220,10 +248,12 @@ rq_status rq_loader_create(rq_loader **out, const rq_dataset *dataset,
         return rq_fail(err, RQ_ERR_NOMEM, "out of memory (loader)");
     loader->dataset = dataset;
     loader->options = *options;
-    loader->batch = (size_t)options->batch;
+    loader->parts = options->parts > 1 ? (size_t)options->parts : 1;
+    loader->batch = ((size_t)options->batch + loader->parts - 1) / loader->parts;
     const size_t n_images = dataset->n_images;
-    const bool drops = options->drop_last && n_images >= loader->batch;
-    loader->n_samples = drops ? n_images - n_images % loader->batch : n_images;
+    const size_t all = loader->batch * loader->parts;
+    const bool drops = options->drop_last && n_images >= all;
+    loader->n_samples = own_samples(loader, drops ? n_images - n_images % all : n_images);
     (void)pthread_mutex_init(&loader->lock, NULL);
     (void)pthread_cond_init(&loader->work, NULL);
     (void)pthread_cond_init(&loader->done, NULL);

@@ -17,7 +17,11 @@ typedef enum rq_bad_images { RQ_BAD_FAIL, RQ_BAD_SKIP } rq_bad_images;
 
 typedef struct rq_loader_options {
     rq_transform transform;
-    int batch;   /* images per batch, >= 1 */
+    int batch; /* images per batch, >= 1 */
+    /* Of `parts` processes that share the batches this is number `part`: it gets, of each batch,
+     * its batch / parts rows (rounded up, the batch too). With mixup these are pairs of an image
+     * and its partner. parts 0 or 1: all rows. */
+    int parts, part;
     int workers; /* decoding threads, 1…RQ_LOADER_MAX_WORKERS */
     rq_bad_images bad_images;
     bool shuffle;   /* a new order each epoch */
@@ -33,7 +37,8 @@ typedef struct rq_loader_options {
 enum { RQ_LABEL_IGNORE = -1, RQ_LOADER_MAX_WORKERS = 1024, RQ_LOADER_MAX_MIXUP = 1000 };
 #define RQ_LOADER_CACHE_BYTES ((size_t)1 << 30)
 
-/* Valid until the next rq_loader_next, rq_loader_start or rq_loader_destroy. */
+/* This process's rows. Valid until the next rq_loader_next, rq_loader_start or rq_loader_destroy.
+ */
 typedef struct rq_batch {
     const uint8_t *pixels; /* [n, size, size, 3] u8 RGB */
     const int32_t *labels; /* [n]; RQ_LABEL_IGNORE for a skipped image (its pixels are zero) */

@@ -3,6 +3,8 @@
 
 #include <omp.h>
 
+#include "runtime/base/ranks.h"
+
 const char *const rq_bad_image_words[] = {
     [RQ_BAD_FAIL] = "fail", [RQ_BAD_SKIP] = "skip", [RQ_BAD_SKIP + 1] = NULL};
 
@@ -38,6 +40,8 @@ rq_loader_options rq_data_loader_options(const rq_data_options *options, rq_tran
     return (rq_loader_options){
         .transform = transform,
         .batch = (int)options->batch,
+        .parts = rq_n_ranks(),
+        .part = rq_rank(),
         .workers = worker_count(options->workers),
         .bad_images = (rq_bad_images)options->bad_images,
     };

@@ -58,7 +58,8 @@ void rq_set_threads(int64_t threads);
  * own crop, else resize 256 and crop 224 for 224, resize r and crop r for any other r. */
 rq_transform rq_eval_transform(const rq_preprocess *preprocess, int64_t resolution);
 
-/* A loader as the options say, in the dataset's order: its options, and the loader itself. */
+/* A loader as the options say, in the dataset's order, of this rank's rows (ranks.h): its options,
+ * and the loader itself. */
 rq_loader_options rq_data_loader_options(const rq_data_options *options, rq_transform transform);
 RQ_NODISCARD rq_status rq_open_loader(rq_loader **out, const rq_dataset *dataset,
                                       const rq_data_options *options, rq_transform transform,

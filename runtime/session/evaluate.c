@@ -7,6 +7,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 #include "runtime/base/memory.h"
+#include "runtime/base/ranks.h"
 
 #define PROGRESS_SECONDS 0.2 /* between two progress lines */
 
@@ -130,9 +131,24 @@ static rq_status run_batch(evaluator *self, rq_session *const *sessions, const r
     return status;
 }
 
+/* Counts of all ranks. */
+static void add_ranks(rq_evaluation *out)
+{
+    double sums[] = {(double)out->n_images, (double)out->n_skipped, (double)out->n_top1,
+                     (double)out->n_top5, out->loss};
+    rq_ranks_sum(sums, sizeof sums / sizeof sums[0]);
+    out->n_images = (size_t)sums[0];
+    out->n_skipped = (size_t)sums[1];
+    out->n_top1 = (size_t)sums[2];
+    out->n_top5 = (size_t)sums[3];
+    out->loss = sums[4];
+}
+
 /* From counts to rates. */
 static rq_status finish(const evaluator *self, rq_evaluation *out, rq_error *err)
 {
+    for (int k = 0; k < self->n_sessions; k++)
+        add_ranks(&out[k]);
     const double seconds = rq_clock() - self->start;
     for (int k = 0; k < self->n_sessions; k++) {
         if (out[k].n_images == 0)

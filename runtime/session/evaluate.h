@@ -21,7 +21,10 @@ typedef struct rq_evaluation {
 typedef rq_status rq_logits_sink(void *context, const rq_batch *batch, const float *const *logits,
                                  rq_error *err);
 
-/* Run the sessions over epoch 0 of the loader, whose batch and image side they are made for.
+/* Of several processes (ranks.h) each has its rows of the images, and all receive the results of
+ * all images; the sink gets this process's rows.
+ *
+ * Run the sessions over epoch 0 of the loader, whose batch and image side they are made for.
  * sink may be NULL. out: one per session. Nothing is allocated after the first batch.
  * Errors: RQ_ERR_RANGE (a label that is not a class, logits that are not finite), RQ_ERR_IMAGE (no
  * image could be read), RQ_ERR_NOMEM, and those of the loader, the sessions and the sink. */

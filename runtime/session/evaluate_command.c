@@ -5,6 +5,7 @@
 
 #include "runtime/base/json_writer.h"
 #include "runtime/base/log.h"
+#include "runtime/base/ranks.h"
 #include "runtime/session/data_options.h"
 #include "runtime/session/evaluate.h"
 #include "runtime/session/npy.h"
@@ -79,12 +80,15 @@ static rq_status evaluate(const options *given, const rq_model *model, rq_evalua
     rq_eval_data data = RQ_EVAL_DATA_INIT;
     rq_session *session = NULL;
     logits_file file = {.missing = NULL};
+    if (given->logits && rq_n_ranks() > 1)
+        return rq_fail(err, RQ_ERR_USAGE, "--logits: each of the %d processes has a part only",
+                       rq_n_ranks());
     rq_status status = rq_eval_data_open(&data, &given->data, &model->preprocess, err);
     if (status == RQ_OK)
         status = rq_require_classes(model, given->model, &data.dataset, err);
     if (status == RQ_OK)
-        status =
-            rq_open_session(&session, model, given->model, (int)given->data.batch, data.size, err);
+        status = rq_open_session(&session, model, given->model,
+                                 (int)rq_rank_rows(given->data.batch), data.size, err);
     if (status == RQ_OK && given->logits)
         status = open_logits(&file, given->logits, data.dataset.n_images, model->n_classes, err);
     if (status == RQ_OK)
