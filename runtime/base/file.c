@@ -181,11 +181,25 @@ static rq_status open_new(rq_writer *writer, rq_error *err)
     return create_temporary(writer, err);
 }
 
-static rq_status open_in_place(rq_writer *writer, rq_error *err)
+static rq_status open_in_place(rq_writer *writer, const char *path, rq_error *err)
 {
-    const char *path = rq_rank() == 0 ? writer->path : "/dev/null";
     writer->fd = open(path, O_WRONLY | O_CLOEXEC);
-    return writer->fd >= 0 ? RQ_OK : rq_fail_errno(err, writer->path, "open for writing");
+    return writer->fd >= 0 ? RQ_OK : rq_fail_errno(err, path, "open for writing");
+}
+
+static rq_status open_target(rq_writer *writer, rq_error *err)
+{
+    struct stat info;
+    const char *path = writer->path;
+    if (rq_rank() != 0)
+        return open_in_place(writer, "/dev/null", err);
+    if (stat(path, &info) != 0)
+        return errno == ENOENT ? open_new(writer, err)
+                               : rq_fail_errno(err, path, "open for writing");
+    if (S_ISDIR(info.st_mode))
+        return rq_fail(err, RQ_ERR_IO, "%s: is a folder, not a file", path);
+    return S_ISREG(info.st_mode) ? open_replacing(writer, &info, err)
+                                 : open_in_place(writer, path, err);
 }
 
 rq_status rq_writer_open(rq_writer **out, const char *path, rq_error *err)
@@ -193,23 +207,10 @@ rq_status rq_writer_open(rq_writer **out, const char *path, rq_error *err)
     rq_writer *writer = rq_alloc(sizeof *writer);
     if (!writer)
         return rq_fail(err, RQ_ERR_NOMEM, "%s: out of memory", path);
-    rq_status status;
-    struct stat info;
     writer->fd = -1;
     writer->path = rq_arena_strdup(&writer->arena, path);
-    if (!writer->path)
-        status = rq_fail(err, RQ_ERR_NOMEM, "%s: out of memory", path);
-    else if (rq_rank() != 0)
-        status = open_in_place(writer, err);
-    else if (stat(path, &info) != 0)
-        status =
-            errno == ENOENT ? open_new(writer, err) : rq_fail_errno(err, path, "open for writing");
-    else if (S_ISDIR(info.st_mode))
-        status = rq_fail(err, RQ_ERR_IO, "%s: is a folder, not a file", path);
-    else if (S_ISREG(info.st_mode))
-        status = open_replacing(writer, &info, err);
-    else
-        status = open_in_place(writer, err);
+    const rq_status status = writer->path ? open_target(writer, err)
+                                          : rq_fail(err, RQ_ERR_NOMEM, "%s: out of memory", path);
     if (status)
         rq_writer_abort(writer);
     else
