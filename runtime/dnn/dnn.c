@@ -100,6 +100,23 @@ const char *rq_dnn_isa_name(void)
     }
 }
 
+rq_dnn_isa rq_dnn_isa_level(void)
+{
+    static const unsigned bits[] = {
+        [RQ_DNN_SSE41] = dnnl_cpu_isa_sse41,
+        [RQ_DNN_AVX] = dnnl_cpu_isa_avx,
+        [RQ_DNN_AVX2] = dnnl_cpu_isa_avx2,
+        [RQ_DNN_AVX2_VNNI] = dnnl_cpu_isa_avx2_vnni,
+        [RQ_DNN_AVX512] = dnnl_cpu_isa_avx512_core,
+        [RQ_DNN_AVX512_VNNI] = dnnl_cpu_isa_avx512_core_vnni,
+    };
+    const unsigned isa = (unsigned)dnnl_get_effective_cpu_isa();
+    int level = RQ_DNN_AVX512_VNNI;
+    while (level > RQ_DNN_SSE41 && (isa & bits[level]) != bits[level])
+        level--;
+    return (rq_dnn_isa)level;
+}
+
 /* ---- kernels: a primitive with its arguments ---- */
 
 enum { MAX_ARGS = 5 };

@@ -34,6 +34,18 @@ bool rq_dnn_u8s8_may_saturate(void);
 /* The instruction set that oneDNN uses: "AVX512_CORE_VNNI". */
 const char *rq_dnn_isa_name(void);
 
+/* The same as a level: the best of these that the CPU has and ONEDNN_MAX_CPU_ISA allows. Each has
+ * the instructions of those before it, but AVX512 not those of AVX2_VNNI. */
+typedef enum rq_dnn_isa {
+    RQ_DNN_SSE41,
+    RQ_DNN_AVX,
+    RQ_DNN_AVX2, /* and FMA */
+    RQ_DNN_AVX2_VNNI,
+    RQ_DNN_AVX512, /* F, BW, VL, DQ */
+    RQ_DNN_AVX512_VNNI,
+} rq_dnn_isa;
+rq_dnn_isa rq_dnn_isa_level(void);
+
 /* Inference: dst = conv(src, wei) + bias, in one of these types. */
 typedef enum rq_dnn_types {
     RQ_DNN_F32,   /* f32 x f32 + f32 -> f32 */

@@ -79,6 +79,7 @@ rq_status rq_plan_integer_conv(rq_session *s, int first, int last, rq_iconv_kind
     step->dst = *buffer;
     step->scratch = in_place ? *buffer : scratch;
     step->macs = rq_plan_macs(&shape);
+    step->is_int8 = kind == RQ_ICONV_U8;
     s->info.weight_bytes += rq_iconv_weight_bytes(iconv);
     s->info.saturation_safe |= kind == RQ_ICONV_U8 && rq_iconv_is_split(iconv);
     return RQ_OK;

@@ -35,6 +35,7 @@ struct rq_step {
     const char *kind;
     int node; /* whose value exists after this step; -1: none */
     double macs;
+    bool is_int8; /* macs are u8 x s8 */
     rq_run *run;
     int src[RQ_MAX_INPUTS], n_src; /* buffers */
     int dst, scratch;              /* buffers, -1 = none */

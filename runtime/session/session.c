@@ -242,7 +242,8 @@ static rq_status run_steps(rq_session *session, const uint8_t *pixels, int n, fl
             return status;
         }
         if (times)
-            times[i] = (rq_step_time){step->name, step->kind, step->macs, rq_clock() - start};
+            times[i] = (rq_step_time){step->name, step->kind, step->macs, step->is_int8,
+                                      rq_clock() - start};
         if (session->options.observer && step->node >= 0)
             session->options.observer(session->options.observer_context, step->node,
                                       rq_plan_at(session, step->dst), &step->out);

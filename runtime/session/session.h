@@ -55,7 +55,8 @@ rq_session_info rq_session_get_info(const rq_session *session);
 typedef struct rq_step_time {
     const char *name; /* of the node; owned by the session */
     const char *kind;
-    double macs; /* multiply-adds per image; 0 for what is not a convolution */
+    double macs;  /* multiply-adds per image; 0 for what is not a convolution */
+    bool is_int8; /* they are u8 x s8, else f32 */
     double seconds;
 } rq_step_time;
 

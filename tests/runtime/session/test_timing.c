@@ -30,6 +30,8 @@ static void check_timing(void (*make)(rq_model *))
     double steps = 0.0;
     for (int i = 0; i < timing.n_steps; i++) {
         assert_non_null(timing.steps[i].name);
+        assert_int_equal(timing.steps[i].is_int8,
+                         model.form == RQ_FORM_INT8 && timing.steps[i].macs > 0.0);
         steps += timing.steps[i].seconds;
     }
     assert_true(steps > 0.0 && steps <= timing.max_s);
