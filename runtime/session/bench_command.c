@@ -1,99 +1,98 @@
-/* repqat bench model.bin: speed of a session alone, on random pixels. */
+/* repqat bench model.bin: speed and memory of a session. repqat bench --loader DIR: speed of the
+ * image loader. */
 #include "runtime/session/bench_command.h"
 
-#include <omp.h>
-
-#include "runtime/base/json_writer.h"
 #include "runtime/session/data_options.h"
-#include "runtime/session/open_model.h"
-#include "runtime/session/timing.h"
+#include "runtime/session/loader_bench.h"
+#include "runtime/session/session_bench.h"
+
+enum { MODEL_BATCH = 1, LOADER_BATCH = 32 };
 
 typedef struct options {
-    const char *model;
+    const char *model; /* "": not given */
     rq_open_options open;
-    int64_t batch, resolution, threads, repeat;
+    rq_data_options data; /* dir is --loader's; batch 0: not given */
+    int augment;          /* rq_bench_augment; -1: not given */
+    int64_t repeat;
     bool layers, json;
 } options;
 
 static const rq_option table[] = {
     RQ_POSITIONAL("MODEL", options, model, "model file or checkpoint, any form"),
-    RQ_OPTION_BATCH(options, batch),
-    RQ_OPTION_RESOLUTION(options, resolution),
-    RQ_OPTION_THREADS(options, threads),
+    RQ_OPTION_STRING("loader", 0, options, data.dir, "DIR",
+                     "instead of a model: speed of the image loader alone, on the training and the "
+                     "validation images of this folder"),
+    RQ_OPTION_INT("batch", 'b', options, data.batch, "N", 1, RQ_MAX_BATCH,
+                  "images per batch; 1 when not given, for --loader 32"),
+    RQ_OPTION_INT("resolution", 'r', options, data.resolution, "PIXELS", 1, RQ_MAX_SIDE,
+                  "side of the network's input; the model's when not given, for --loader 224"),
+    RQ_OPTION_THREADS(options, data.threads),
     RQ_OPTION_INT("repeat", 0, options, repeat, "N", 1, 1000000,
-                  "timed runs; as many as fit into two seconds (5 to 200) when not given"),
-    RQ_OPTION_FLAG("layers", 0, options, layers, "time of each layer too (mean of the runs)"),
+                  "timed runs, or epochs of --loader; as many as fit into two seconds (runs: 5 to "
+                  "200) when not given"),
+    RQ_OPTION_FLAG("layers", 0, options, layers,
+                   "time of each layer too (mean of the runs), and its share of the peak of the "
+                   "CPU's multiply-add instructions, which is measured"),
+    RQ_OPTION_INT("workers", 'j', options, data.workers, "N", 1, RQ_LOADER_MAX_WORKERS,
+                  "of --loader: threads that decode images; one per CPU when not given"),
+    RQ_OPTION_CHOICE("augment", 0, options, augment, rq_bench_augment_words,
+                     "of --loader: as in train, auto when not given"),
+    RQ_OPTION_CHOICE("bad-images", 0, options, data.bad_images, rq_bad_image_words,
+                     "of --loader: what to do about images that cannot be read"),
     RQ_OPTION_FLAG("json", 0, options, json, "print one JSON object"),
 };
 
-static double step_gops(const rq_timing *timing, const rq_step_time *step)
+/* A model or a folder, and only options that belong to it. */
+static rq_status check_usage(const options *given, rq_error *err)
 {
-    return step->macs > 0.0 ? 2e-9 * step->macs * timing->batch / step->seconds : 0.0;
+    const bool has_model = given->model[0] != '\0', has_loader = given->data.dir != NULL;
+    if (!has_model && !has_loader)
+        return rq_fail(err, RQ_ERR_USAGE, "MODEL or --loader is missing");
+    if (has_model && has_loader)
+        return rq_fail(err, RQ_ERR_USAGE, "MODEL and --loader exclude each other");
+    if (has_loader &&
+        (given->layers || given->data.threads || given->open.arch || given->open.classes))
+        return rq_fail(err, RQ_ERR_USAGE,
+                       "--layers, --threads, --arch and --classes are for a MODEL, not for "
+                       "--loader");
+    if (has_model &&
+        (given->data.workers || given->augment >= 0 || given->data.bad_images != RQ_BAD_FAIL))
+        return rq_fail(err, RQ_ERR_USAGE,
+                       "--workers, --augment and --bad-images are for --loader, not for a MODEL");
+    return RQ_OK;
 }
 
-static double total_seconds(const rq_timing *timing)
+static rq_status bench_model(const options *given, rq_error *err)
 {
-    double total = 0.0;
-    for (int i = 0; i < timing->n_steps; i++)
-        total += timing->steps[i].seconds;
-    return total;
+    const rq_session_bench bench = {
+        .path = given->model,
+        .open = given->open,
+        .batch = given->data.batch ? (int)given->data.batch : MODEL_BATCH,
+        .resolution = (int)given->data.resolution,
+        .repeat = (int)given->repeat,
+        .layers = given->layers,
+        .json = given->json,
+    };
+    rq_set_threads(given->data.threads);
+    return rq_bench_session(&bench, err);
 }
 
-static void print_text(const rq_timing *timing, int size)
+static rq_status bench_loader(const options *given, rq_error *err)
 {
-    (void)printf("batch %d, %d x %d pixels, %d threads, %d runs\n", timing->batch, size, size,
-                 omp_get_max_threads(), timing->n_runs);
-    (void)printf("median %.3f ms (min %.3f, max %.3f), %.1f images/s, %.1f GOP/s\n",
-                 1e3 * timing->median_s, 1e3 * timing->min_s, 1e3 * timing->max_s,
-                 rq_timing_images_per_s(timing), rq_timing_gops(timing));
-    if (!timing->n_steps)
-        return;
-    const double total = total_seconds(timing);
-    (void)printf("\n%10s %7s %9s  %-16s %s\n", "ms", "share", "GOP/s", "kernel", "layer");
-    for (int i = 0; i < timing->n_steps; i++) {
-        const rq_step_time *step = &timing->steps[i];
-        (void)printf("%10.4f %6.1f%% %9.1f  %-16s %s\n", 1e3 * step->seconds,
-                     100.0 * step->seconds / total, step_gops(timing, step), step->kind,
-                     step->name);
-    }
-}
-
-static void print_json(const rq_model *model, const rq_timing *timing, int size)
-{
-    rq_json_writer json = rq_json_begin(stdout);
-    rq_json_add_string(&json, "form", rq_form_name(model->form));
-    rq_json_add_int(&json, "batch", timing->batch);
-    rq_json_add_int(&json, "resolution", size);
-    rq_json_add_int(&json, "threads", omp_get_max_threads());
-    rq_json_add_int(&json, "runs", timing->n_runs);
-    rq_json_add_number(&json, "median_ms", 1e3 * timing->median_s);
-    rq_json_add_number(&json, "min_ms", 1e3 * timing->min_s);
-    rq_json_add_number(&json, "max_ms", 1e3 * timing->max_s);
-    rq_json_add_number(&json, "img_per_s", rq_timing_images_per_s(timing));
-    rq_json_add_number(&json, "gops", rq_timing_gops(timing));
-    if (timing->n_steps) {
-        const double total = total_seconds(timing);
-        rq_json_open_array(&json, "layers");
-        for (int i = 0; i < timing->n_steps; i++) {
-            const rq_step_time *step = &timing->steps[i];
-            rq_json_open_object(&json, NULL);
-            rq_json_add_string(&json, "name", step->name);
-            rq_json_add_string(&json, "kernel", step->kind);
-            rq_json_add_number(&json, "ms", 1e3 * step->seconds);
-            rq_json_add_number(&json, "gops", step_gops(timing, step));
-            rq_json_add_number(&json, "share", step->seconds / total);
-            rq_json_close(&json);
-        }
-    }
-    rq_json_end(&json);
+    rq_loader_bench bench = {
+        .data = given->data,
+        .augment = given->augment < 0 ? RQ_BENCH_AUTO : (rq_bench_augment)given->augment,
+        .n_epochs = given->repeat,
+        .json = given->json,
+    };
+    if (!bench.data.batch)
+        bench.data.batch = LOADER_BATCH;
+    return rq_bench_loader(&bench, err);
 }
 
 static rq_status run(const rq_command *self, int argc, char **argv, rq_error *err)
 {
-    options given = {.batch = 1};
-    rq_model model;
-    rq_session *session = NULL;
-    rq_timing timing = {.n_steps = 0};
+    options given = {.model = "", .data = {.bad_images = RQ_BAD_FAIL}, .augment = -1};
     bool done;
     const rq_option_set sets[] = {
         {table, sizeof table / sizeof table[0], &given},
@@ -102,23 +101,11 @@ static rq_status run(const rq_command *self, int argc, char **argv, rq_error *er
     rq_status status = rq_command_option_sets(self, sets, 2, argc, argv, &done, err);
     if (status != RQ_OK || done)
         return status;
-    rq_set_threads(given.threads);
-    status = rq_open_model(&model, given.model, &given.open, RQ_ANY_FORM, err);
+    status = check_usage(&given, err);
     if (status != RQ_OK)
         return status;
-    const int size = given.resolution ? (int)given.resolution : model.preprocess.crop;
-    status = rq_open_session(&session, &model, given.model, (int)given.batch, size, err);
-    if (status == RQ_OK)
-        status = rq_time_session(&timing, session, (int)given.batch, size, (int)given.repeat,
-                                 given.layers, err);
-    if (status == RQ_OK && given.json)
-        print_json(&model, &timing, size);
-    else if (status == RQ_OK)
-        print_text(&timing, size);
-    rq_timing_deinit(&timing);
-    rq_session_destroy(session);
-    rq_model_deinit(&model);
-    return status;
+    return given.data.dir ? bench_loader(&given, err) : bench_model(&given, err);
 }
 
-const rq_command rq_command_bench = {"bench", "speed of a model on this machine", run};
+const rq_command rq_command_bench = {
+    "bench", "speed of a model, or of the image loader, on this machine", run};
