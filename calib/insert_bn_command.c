@@ -14,20 +14,14 @@
 #include "runtime/base/json_writer.h"
 #include "runtime/base/log.h"
 #include "runtime/base/ranks.h"
+#include "runtime/session/augment.h"
 #include "runtime/session/data_options.h"
 #include "runtime/session/evaluate.h"
 #include "runtime/session/open_model.h"
 
-enum { SMALL_IMAGE = 64, CHECK_BATCHES = 4 };
+enum { CHECK_BATCHES = 4 };
 #define PROGRESS_SECONDS 0.2
 
-typedef enum augment { AUGMENT_AUTO, AUGMENT_CROP, AUGMENT_PAD_CROP, AUGMENT_NONE } augment;
-
-static const char *const augment_words[] = {[AUGMENT_AUTO] = "auto",
-                                            [AUGMENT_CROP] = "crop",
-                                            [AUGMENT_PAD_CROP] = "pad-crop",
-                                            [AUGMENT_NONE] = "none",
-                                            NULL};
 static const char *const stat_words[] = {[RQ_STAT_EXACT] = "exact", [RQ_STAT_EMA] = "ema", NULL};
 
 typedef struct options {
@@ -36,7 +30,7 @@ typedef struct options {
     const char *base, *out;
     int64_t batches; /* 0: all */
     int64_t seed;
-    int stat, augment; /* rq_stat_kind, augment */
+    int stat, augment; /* rq_stat_kind, rq_augment */
     bool shuffle, json;
 } options;
 
@@ -49,7 +43,7 @@ static const rq_option table[] = {
     RQ_OPTION_CHOICE("stat", 0, options, stat, stat_words,
                      "statistics over all images alike, or the original's moving average, in "
                      "which later batches weigh more"),
-    RQ_OPTION_CHOICE("augment", 0, options, augment, augment_words,
+    RQ_OPTION_CHOICE("augment", 0, options, augment, rq_augment_names,
                      "training transform; auto is pad-crop up to 64 pixels, crop above"),
     RQ_OPTION_FLAG("shuffle", 0, options, shuffle, "images in random order"),
     RQ_OPTION_INT("seed", 0, options, seed, "N", 0, INT64_MAX, "of order and augmentation"),
@@ -67,22 +61,8 @@ typedef struct result {
 
 static rq_transform train_transform(const options *given, const rq_preprocess *preprocess)
 {
-    rq_transform transform = rq_eval_transform(preprocess, given->data.resolution);
-    const bool is_small = transform.size <= SMALL_IMAGE;
-    switch ((augment)given->augment) {
-    case AUGMENT_AUTO:
-        transform.kind = is_small ? RQ_TRANSFORM_PAD_CROP : RQ_TRANSFORM_CROP;
-        break;
-    case AUGMENT_CROP:
-        transform.kind = RQ_TRANSFORM_CROP;
-        break;
-    case AUGMENT_PAD_CROP:
-        transform.kind = RQ_TRANSFORM_PAD_CROP;
-        break;
-    case AUGMENT_NONE:
-        break;
-    }
-    return transform;
+    return rq_augment_transform((rq_augment)given->augment,
+                                rq_eval_transform(preprocess, given->data.resolution), preprocess);
 }
 
 /* The batch's images without those that were skipped, in dst when there are any of these. Their

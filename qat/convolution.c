@@ -178,8 +178,12 @@ rq_status tr_conv_create(rq_trainer *trainer, tr_unit *unit, int node, rq_error 
     unit->forward = forward;
     unit->backward = backward;
     unit->destroy = destroy;
-    const rq_train_conv_options options = {trainer->options.precision, unit->src[0]->needs_gradient,
-                                           scale != NULL};
+    const rq_train_conv_options options = {
+        .precision = trainer->options.precision,
+        .with_dsrc = unit->src[0]->needs_gradient,
+        .exact_forward = scale != NULL,
+        .u8_source = unit->src[0]->is_u8,
+    };
     rq_status status = rq_train_conv_create(&conv->conv, trainer->dnn, &conv->shape, &options, err);
     if (status != RQ_OK || !scale)
         return status;

@@ -6,57 +6,16 @@
 
 #include "runtime/base/log.h"
 #include "runtime/base/ranks.h"
-#include "runtime/model/quant.h"
 #include "runtime/session/open_model.h"
 
-const char *const rq_augment_names[] = {"auto",   "crop", "weak", "raug15", "pad-crop",
-                                        "cutout", "flip", "none", NULL};
-
-enum {
-    SMALL_IMAGE = 64
-}; /* up to this side, "auto" pads and crops instead of cropping at random sizes */
-
-/* Half as wide as the image (DeVries and Taylor's choice for CIFAR-10), in the mean colour. */
-static rq_cutout mean_cutout(const rq_model *model, int size)
-{
-    rq_cutout cutout = {.side = size / 2};
-    for (int c = 0; c < 3; c++)
-        cutout.fill[c] = rq_pixel_zero_point(model->preprocess.mean[c]);
-    return cutout;
-}
-
+/* At another size than the model's crop, images are resized to that size. */
 static rq_transform train_transform(const rq_data_options *options, const rq_model *model)
 {
-    const int size = options->resolution ? options->resolution : model->preprocess.crop;
-    rq_transform transform = {
-        .kind = RQ_TRANSFORM_CROP, .resize = model->preprocess.resize, .size = size};
-    switch (options->augment) {
-    case RQ_AUGMENT_AUTO:
-        transform.kind = size <= SMALL_IMAGE ? RQ_TRANSFORM_PAD_CROP : RQ_TRANSFORM_CROP;
-        break;
-    case RQ_AUGMENT_CROP:
-    case RQ_AUGMENT_WEAK:
-        break;
-    case RQ_AUGMENT_RAUG15:
-        transform.randaug = true;
-        break;
-    case RQ_AUGMENT_PAD_CROP:
-        transform.kind = RQ_TRANSFORM_PAD_CROP;
-        break;
-    case RQ_AUGMENT_CUTOUT:
-        transform.kind = RQ_TRANSFORM_PAD_CROP;
-        transform.cutout = mean_cutout(model, size);
-        break;
-    case RQ_AUGMENT_FLIP:
-        transform.kind = RQ_TRANSFORM_FLIP;
-        break;
-    case RQ_AUGMENT_NONE:
-        transform.kind = RQ_TRANSFORM_EVAL;
-        break;
-    }
-    if (size != model->preprocess.crop)
-        transform.resize = size;
-    return transform;
+    const rq_preprocess *pre = &model->preprocess;
+    const int size = options->resolution ? options->resolution : pre->crop;
+    const rq_transform evaluate = {
+        .kind = RQ_TRANSFORM_EVAL, .resize = size == pre->crop ? pre->resize : size, .size = size};
+    return rq_augment_transform(options->augment, evaluate, pre);
 }
 
 /* Labels for a model that has none yet. */

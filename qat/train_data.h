@@ -4,21 +4,7 @@
 
 #include "runtime/image/loader.h"
 #include "runtime/model/model.h"
-
-/* auto: pad-crop up to 64 pixels, else crop. crop is the preset "weak" of RepVGG's script, raug15
- * the crop with RandAugment (image/randaug.h), cutout the pad-crop with a square of half the side
- * cut out. */
-typedef enum rq_augment {
-    RQ_AUGMENT_AUTO,
-    RQ_AUGMENT_CROP,
-    RQ_AUGMENT_WEAK,
-    RQ_AUGMENT_RAUG15,
-    RQ_AUGMENT_PAD_CROP,
-    RQ_AUGMENT_CUTOUT,
-    RQ_AUGMENT_FLIP,
-    RQ_AUGMENT_NONE
-} rq_augment;
-extern const char *const rq_augment_names[]; /* by the above, NULL at the end */
+#include "runtime/session/augment.h"
 
 typedef struct rq_data_options {
     const char *dir;      /* ImageFolder with a train split */

@@ -35,6 +35,7 @@ typedef struct tr_value {
     struct conv_unit *quantized_conv;   /* a quantized convolution */
     const struct tr_value *pool_source; /* a quantized value, summed over its pixels */
     bool quantized;                     /* numbers are q - zero_point, q 0 to 255 */
+    bool is_u8;                         /* and there is no zero point, whatever the range */
     bool is_gate;                       /* and stand for a sigmoid: scale RQ_GATE_SCALE */
     uint8_t zero_point;
     bool needs_gradient;

@@ -434,6 +434,8 @@ struct rq_dnn_train_conv {
     kernel round_src, round_ddst;            /* f32 -> bf16; no primitive in f32 */
     void *wei_forward, *wei_backward, *dwei; /* packed */
     void *src;                               /* bf16, from forward to backward */
+    size_t ddst_bytes; /* of the rounded gradient in scratch; where there is no forward, the
+                          rounded source stands behind it */
 };
 
 typedef struct train_pds {
@@ -518,8 +520,9 @@ static dnnl_status_t train_descs(train_pds *pds, const train_mds *m, const rq_co
 }
 
 static dnnl_status_t train_kernels(rq_dnn_train_conv *conv, const train_pds *pds,
-                                   const train_mds *m, bool bf16, bool with_dsrc)
+                                   const train_mds *m, const rq_dnn_train_options *options)
 {
+    const bool bf16 = options->precision == RQ_PRECISION_BF16;
     const arg_spec forward[] = {{DNNL_ARG_SRC, dnnl_query_src_md, 0},
                                 {DNNL_ARG_WEIGHTS, dnnl_query_weights_md, 0},
                                 {DNNL_ARG_DST, dnnl_query_dst_md, 0}};
@@ -531,11 +534,15 @@ static dnnl_status_t train_kernels(rq_dnn_train_conv *conv, const train_pds *pds
                                 {DNNL_ARG_DIFF_WEIGHTS, dnnl_query_diff_weights_md, 0}};
     const dnnl_engine_t engine = conv->dnn->engine;
     const dnnl_memory_desc_t *plain = &m->weights.wei_plain; /* f32 */
-    dnnl_status_t status = kernel_init(&conv->forward, engine, pds->forward, forward, 3);
-    if (status == dnnl_success)
-        status = reorder_init(&conv->pack_forward, engine, plain,
-                              dnnl_primitive_desc_query_md(pds->forward, dnnl_query_weights_md, 0));
-    if (status == dnnl_success && with_dsrc) {
+    dnnl_status_t status = dnnl_success;
+    if (options->with_forward) {
+        status = kernel_init(&conv->forward, engine, pds->forward, forward, 3);
+        if (status == dnnl_success)
+            status =
+                reorder_init(&conv->pack_forward, engine, plain,
+                             dnnl_primitive_desc_query_md(pds->forward, dnnl_query_weights_md, 0));
+    }
+    if (status == dnnl_success && options->with_dsrc) {
         status = kernel_init(&conv->backward_data, engine, pds->data, data, 3);
         if (status == dnnl_success)
             status =
@@ -571,30 +578,36 @@ void *rq_dnn_scratch(const rq_dnn *dnn)
 }
 
 static rq_status train_buffers(rq_dnn_train_conv *conv, const train_pds *pds, const train_mds *m,
-                               bool bf16, bool with_dsrc, rq_error *err)
+                               const rq_dnn_train_options *options, rq_error *err)
 {
-    conv->wei_forward = rq_alloc(query_bytes(pds->forward, dnnl_query_weights_md, 0));
-    conv->wei_backward = rq_alloc(with_dsrc ? query_bytes(pds->data, dnnl_query_weights_md, 0) : 0);
+    const bool bf16 = options->precision == RQ_PRECISION_BF16, forward = options->with_forward;
+    const size_t src_bytes = bf16 ? dnnl_memory_desc_get_size(&m->weights.src) : 0;
+    conv->wei_forward = rq_alloc(forward ? query_bytes(pds->forward, dnnl_query_weights_md, 0) : 0);
+    conv->wei_backward =
+        rq_alloc(options->with_dsrc ? query_bytes(pds->data, dnnl_query_weights_md, 0) : 0);
     conv->dwei = rq_alloc(query_bytes(pds->weights, dnnl_query_diff_weights_md, 0));
-    conv->src = rq_alloc(bf16 ? dnnl_memory_desc_get_size(&m->weights.src) : 0);
+    conv->src = rq_alloc(forward ? src_bytes : 0);
     if (!conv->wei_forward || !conv->wei_backward || !conv->dwei || !conv->src)
         return rq_fail(err, RQ_ERR_NOMEM, "out of memory");
-    (void)kernel_set(&conv->pack_forward, 1, conv->wei_forward);
-    (void)kernel_set(&conv->forward, WEI, conv->wei_forward);
-    if (with_dsrc) {
+    if (forward) {
+        (void)kernel_set(&conv->pack_forward, 1, conv->wei_forward);
+        (void)kernel_set(&conv->forward, WEI, conv->wei_forward);
+    }
+    if (options->with_dsrc) {
         (void)kernel_set(&conv->pack_backward, 1, conv->wei_backward);
         (void)kernel_set(&conv->backward_data, 1, conv->wei_backward);
     }
     (void)kernel_set(&conv->backward_weights, 2, conv->dwei);
     (void)kernel_set(&conv->unpack_gradient, 0, conv->dwei);
-    return bf16 ? rq_dnn_reserve_scratch(conv->dnn, dnnl_memory_desc_get_size(&m->weights.dst), err)
-                : RQ_OK;
+    conv->ddst_bytes = bf16 ? dnnl_memory_desc_get_size(&m->weights.dst) : 0;
+    conv->ddst_bytes = (conv->ddst_bytes + RQ_ALIGNMENT - 1) / RQ_ALIGNMENT * RQ_ALIGNMENT;
+    return rq_dnn_reserve_scratch(conv->dnn, conv->ddst_bytes + (forward ? 0 : src_bytes), err);
 }
 
 rq_status rq_dnn_train_conv_create(rq_dnn_train_conv **out, rq_dnn *dnn, const rq_conv_shape *shape,
-                                   rq_precision precision, bool with_dsrc, rq_error *err)
+                                   const rq_dnn_train_options *options, rq_error *err)
 {
-    const bool bf16 = precision == RQ_PRECISION_BF16;
+    const bool bf16 = options->precision == RQ_PRECISION_BF16;
     rq_status result = RQ_ERR_NOMEM;
     train_pds pds = {NULL, NULL, NULL};
     train_mds m;
@@ -604,15 +617,15 @@ rq_status rq_dnn_train_conv_create(rq_dnn_train_conv **out, rq_dnn *dnn, const r
     conv->dnn = dnn;
     dnnl_status_t status = describe_training(&m, shape, bf16);
     if (status == dnnl_success)
-        status = train_descs(&pds, &m, shape, with_dsrc, dnn->engine);
+        status = train_descs(&pds, &m, shape, options->with_dsrc, dnn->engine);
     if (status == dnnl_success)
-        status = train_kernels(conv, &pds, &m, bf16, with_dsrc);
+        status = train_kernels(conv, &pds, &m, options);
     if (status != dnnl_success) {
         result = conv_fail(err, status, shape,
                            bf16 ? "bf16 training convolution" : "training convolution");
         goto out;
     }
-    result = train_buffers(conv, &pds, &m, bf16, with_dsrc, err);
+    result = train_buffers(conv, &pds, &m, options, err);
     if (result != RQ_OK)
         goto out;
     *out = conv;
@@ -645,8 +658,11 @@ void rq_dnn_train_conv_destroy(rq_dnn_train_conv *conv)
 
 rq_status rq_dnn_train_conv_set_weights(rq_dnn_train_conv *conv, const float *wei, rq_error *err)
 {
-    (void)kernel_set(&conv->pack_forward, 0, wei);
-    rq_status status = kernel_run(&conv->pack_forward, conv->dnn, "packing weights", err);
+    rq_status status = RQ_OK;
+    if (conv->forward.primitive) {
+        (void)kernel_set(&conv->pack_forward, 0, wei);
+        status = kernel_run(&conv->pack_forward, conv->dnn, "packing weights", err);
+    }
     if (status == RQ_OK && conv->backward_data.primitive) {
         (void)kernel_set(&conv->pack_backward, 0, wei);
         status = kernel_run(&conv->pack_backward, conv->dnn, "packing weights", err);
@@ -682,10 +698,13 @@ rq_status rq_dnn_train_conv_forward(rq_dnn_train_conv *conv, const float *src, f
 rq_status rq_dnn_train_conv_backward(rq_dnn_train_conv *conv, const float *src, const float *ddst,
                                      float *dwei, float *dsrc, rq_error *err)
 {
-    const void *operand_src = conv->round_src.primitive ? conv->src : (const void *)src;
-    const void *operand_ddst;
-    rq_status status =
-        operand(conv, &conv->round_ddst, ddst, conv->dnn->scratch, &operand_ddst, err);
+    unsigned char *scratch = conv->dnn->scratch;
+    const void *operand_src = conv->src, *operand_ddst;
+    rq_status status = operand(conv, &conv->round_ddst, ddst, scratch, &operand_ddst, err);
+    const bool is_rounded = conv->forward.primitive && conv->round_src.primitive;
+    if (status == RQ_OK && !is_rounded)
+        status =
+            operand(conv, &conv->round_src, src, scratch + conv->ddst_bytes, &operand_src, err);
     if (status != RQ_OK)
         return status;
     (void)kernel_set(&conv->backward_weights, 0, operand_src);

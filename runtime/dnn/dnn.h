@@ -96,17 +96,24 @@ bool rq_dnn_has_bf16(void);
 
 typedef struct rq_dnn_train_conv rq_dnn_train_conv;
 
-/* with_dsrc: backward will be asked for the gradient of the source (not for the first layer). */
+typedef struct rq_dnn_train_options {
+    rq_precision precision;
+    bool with_forward; /* else backward alone, of a forward that is computed elsewhere */
+    bool with_dsrc;    /* backward will be asked for the gradient of the source (not for the first
+                          layer) */
+} rq_dnn_train_options;
+
 RQ_NODISCARD rq_status rq_dnn_train_conv_create(rq_dnn_train_conv **out, rq_dnn *dnn,
-                                                const rq_conv_shape *shape, rq_precision precision,
-                                                bool with_dsrc, rq_error *err);
+                                                const rq_conv_shape *shape,
+                                                const rq_dnn_train_options *options, rq_error *err);
 void rq_dnn_train_conv_destroy(rq_dnn_train_conv *conv); /* NULL is fine */
 
 RQ_NODISCARD rq_status rq_dnn_train_conv_set_weights(rq_dnn_train_conv *conv, const float *wei,
                                                      rq_error *err);
 RQ_NODISCARD rq_status rq_dnn_train_conv_forward(rq_dnn_train_conv *conv, const float *src,
                                                  float *dst, rq_error *err);
-/* src: what the last forward read. Overwrites dwei [OC, IC/G, KH, KW] and dsrc (NULL: not wanted).
+/* src: what the last forward read; weights: the last that were set. Overwrites dwei [OC, IC/G, KH,
+ * KW] and dsrc (NULL: not wanted).
  */
 RQ_NODISCARD rq_status rq_dnn_train_conv_backward(rq_dnn_train_conv *conv, const float *src,
                                                   const float *ddst, float *dwei, float *dsrc,

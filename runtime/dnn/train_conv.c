@@ -3,14 +3,64 @@
 #include <omp.h>
 
 #include "runtime/base/memory.h"
+#include "runtime/base/simd.h"
 #include "runtime/dnn/winograd.h"
 
 struct rq_train_conv {
     rq_dnn *dnn;
+    rq_dnn_conv *integer;      /* forward in u8 x s8, or NULL */
+    int8_t *wei;               /* its weights; its source is in scratch */
     rq_dnn_train_conv *direct; /* NULL: nothing is left to it */
-    bool by_winograd;          /* backward, and forward without direct */
+    bool by_winograd;          /* backward, and forward without the two above */
     rq_winograd winograd;
+    size_t n_src, n_wei;
 };
+
+/* Leave conv->integer NULL where oneDNN has no such kernel, or a slow one. */
+static rq_status create_integer(rq_train_conv *conv, const rq_conv_shape *shape, rq_error *err)
+{
+    const rq_dnn_conv_options options = {.types = RQ_DNN_U8_F32};
+    rq_error reason = RQ_ERROR_INIT;
+    if (rq_dnn_u8s8_may_saturate())
+        return RQ_OK;
+    const rq_status status =
+        rq_dnn_conv_create(&conv->integer, conv->dnn, shape, &options, &reason);
+    if (status == RQ_ERR_NOMEM)
+        return rq_fail(err, status, "%s", reason.text);
+    if (status != RQ_OK || rq_dnn_conv_is_reference(conv->integer)) {
+        rq_dnn_conv_destroy(conv->integer);
+        conv->integer = NULL;
+        return RQ_OK;
+    }
+    conv->n_src = (size_t)(shape->n * shape->ih * shape->iw * shape->ic);
+    conv->n_wei = (size_t)(shape->oc * (shape->ic / shape->conv.groups) * shape->conv.kernel[0] *
+                           shape->conv.kernel[1]);
+    conv->wei = rq_alloc(conv->n_wei);
+    if (!conv->wei)
+        return rq_fail(err, RQ_ERR_NOMEM, "out of memory");
+    return rq_dnn_reserve_scratch(conv->dnn, conv->n_src, err);
+}
+
+static rq_status create(rq_train_conv *conv, const rq_conv_shape *shape,
+                        const rq_train_conv_options *options, rq_error *err)
+{
+    rq_status status = RQ_OK;
+    if (options->exact_forward && options->u8_source)
+        status = create_integer(conv, shape, err);
+    if (status != RQ_OK)
+        return status;
+    conv->by_winograd = options->precision == RQ_PRECISION_F32 && rq_winograd_suits(shape);
+    if (conv->by_winograd) {
+        rq_winograd_init(&conv->winograd, shape, omp_get_max_threads());
+        status = rq_dnn_reserve_scratch(conv->dnn, rq_winograd_scratch_bytes(&conv->winograd), err);
+    }
+    const bool forward = !conv->integer && (options->exact_forward || !conv->by_winograd);
+    if (status != RQ_OK || (conv->by_winograd && !forward))
+        return status;
+    const rq_dnn_train_options direct = {options->precision, forward,
+                                         options->with_dsrc && !conv->by_winograd};
+    return rq_dnn_train_conv_create(&conv->direct, conv->dnn, shape, &direct, err);
+}
 
 rq_status rq_train_conv_create(rq_train_conv **out, rq_dnn *dnn, const rq_conv_shape *shape,
                                const rq_train_conv_options *options, rq_error *err)
@@ -19,15 +69,7 @@ rq_status rq_train_conv_create(rq_train_conv **out, rq_dnn *dnn, const rq_conv_s
     if (!conv)
         return rq_fail(err, RQ_ERR_NOMEM, "out of memory");
     conv->dnn = dnn;
-    conv->by_winograd = options->precision == RQ_PRECISION_F32 && rq_winograd_suits(shape);
-    rq_status status = RQ_OK;
-    if (conv->by_winograd) {
-        rq_winograd_init(&conv->winograd, shape, omp_get_max_threads());
-        status = rq_dnn_reserve_scratch(dnn, rq_winograd_scratch_bytes(&conv->winograd), err);
-    }
-    if (status == RQ_OK && (!conv->by_winograd || options->exact_forward))
-        status = rq_dnn_train_conv_create(&conv->direct, dnn, shape, options->precision,
-                                          options->with_dsrc && !conv->by_winograd, err);
+    const rq_status status = create(conv, shape, options, err);
     if (status == RQ_OK)
         *out = conv;
     else
@@ -37,14 +79,49 @@ rq_status rq_train_conv_create(rq_train_conv **out, rq_dnn *dnn, const rq_conv_s
 
 void rq_train_conv_destroy(rq_train_conv *conv)
 {
-    if (conv)
-        rq_dnn_train_conv_destroy(conv->direct);
+    if (!conv)
+        return;
+    rq_dnn_conv_destroy(conv->integer);
+    rq_dnn_train_conv_destroy(conv->direct);
+    rq_free(conv->wei);
     rq_free(conv);
 }
+
+/* ---- integers ---- */
+
+RQ_SIMD static void to_u8(uint8_t *restrict out, const float *restrict x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        out[i] = (uint8_t)(int32_t)x[i];
+}
+
+RQ_SIMD static void to_s8(int8_t *restrict out, const float *restrict x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        out[i] = (int8_t)(int32_t)x[i];
+}
+
+enum { CHUNK = 16384 }; /* elements that a thread converts at a time */
+
+static rq_status forward_integer(rq_train_conv *conv, const float *src, const float *wei,
+                                 float *dst, rq_error *err)
+{
+    uint8_t *integers = rq_dnn_scratch(conv->dnn);
+    to_s8(conv->wei, wei, conv->n_wei);
+#pragma omp parallel for schedule(static)
+    for (size_t i = 0; i < conv->n_src; i += CHUNK)
+        to_u8(integers + i, src + i, conv->n_src - i < CHUNK ? conv->n_src - i : CHUNK);
+    const rq_status status = rq_dnn_conv_set_weights(conv->integer, conv->wei, NULL, err);
+    return status == RQ_OK ? rq_dnn_conv_run(conv->integer, integers, dst, err) : status;
+}
+
+/* ---- a step ---- */
 
 rq_status rq_train_conv_forward(rq_train_conv *conv, const float *src, const float *wei, float *dst,
                                 rq_error *err)
 {
+    if (conv->integer)
+        return forward_integer(conv, src, wei, dst, err);
     if (!conv->direct) {
         rq_winograd_forward(&conv->winograd, src, wei, dst, rq_dnn_scratch(conv->dnn));
         return RQ_OK;
@@ -53,11 +130,20 @@ rq_status rq_train_conv_forward(rq_train_conv *conv, const float *src, const flo
     return status == RQ_OK ? rq_dnn_train_conv_forward(conv->direct, src, dst, err) : status;
 }
 
+static rq_status backward_direct(rq_train_conv *conv, const float *src, const float *wei,
+                                 const float *ddst, float *dwei, float *dsrc, rq_error *err)
+{
+    const rq_status status =
+        conv->integer ? rq_dnn_train_conv_set_weights(conv->direct, wei, err) : RQ_OK;
+    return status == RQ_OK ? rq_dnn_train_conv_backward(conv->direct, src, ddst, dwei, dsrc, err)
+                           : status;
+}
+
 rq_status rq_train_conv_backward(rq_train_conv *conv, const float *src, const float *wei,
                                  const float *ddst, float *dwei, float *dsrc, rq_error *err)
 {
     if (!conv->by_winograd)
-        return rq_dnn_train_conv_backward(conv->direct, src, ddst, dwei, dsrc, err);
+        return backward_direct(conv, src, wei, ddst, dwei, dsrc, err);
     rq_winograd_backward_weights(&conv->winograd, src, ddst, dwei, rq_dnn_scratch(conv->dnn));
     if (dsrc)
         rq_winograd_backward_data(&conv->winograd, ddst, wei, dsrc, rq_dnn_scratch(conv->dnn));

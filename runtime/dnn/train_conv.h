@@ -1,5 +1,6 @@
 /* The convolution of a training step, by the fastest way that this CPU and the shape offer:
- * oneDNN's kernels, or Winograd's (winograd.h) for most 3x3 convolutions in f32. */
+ * oneDNN's kernels, or Winograd's (winograd.h) for most 3x3 convolutions in f32; forward of
+ * quantized operands in u8 x s8 where these do not saturate. */
 #ifndef RQ_RUNTIME_DNN_TRAIN_CONV_H
 #define RQ_RUNTIME_DNN_TRAIN_CONV_H
 
@@ -8,7 +9,9 @@
 typedef struct rq_train_conv_options {
     rq_precision precision;
     bool with_dsrc;     /* backward will be asked for the gradient of the source */
-    bool exact_forward; /* integer-valued operands: their sums must be exact */
+    bool exact_forward; /* source and weights are integers, these -127 to 127: their sums must be
+                           exact, but for the rounding of those that f32 does not hold */
+    bool u8_source;     /* the source's integers are 0 to 255 */
 } rq_train_conv_options;
 
 typedef struct rq_train_conv rq_train_conv;

@@ -12,7 +12,7 @@ typedef struct options {
     const char *model; /* "": not given */
     rq_open_options open;
     rq_data_options data; /* dir is --loader's; batch 0: not given */
-    int augment;          /* rq_bench_augment; -1: not given */
+    int augment;          /* rq_augment; -1: not given */
     int64_t repeat;
     bool layers, json;
 } options;
@@ -35,7 +35,7 @@ static const rq_option table[] = {
                    "CPU's multiply-add instructions, which is measured"),
     RQ_OPTION_INT("workers", 'j', options, data.workers, "N", 1, RQ_LOADER_MAX_WORKERS,
                   "of --loader: threads that decode images; one per CPU when not given"),
-    RQ_OPTION_CHOICE("augment", 0, options, augment, rq_bench_augment_words,
+    RQ_OPTION_CHOICE("augment", 0, options, augment, rq_augment_names,
                      "of --loader: as in train, auto when not given"),
     RQ_OPTION_CHOICE("bad-images", 0, options, data.bad_images, rq_bad_image_words,
                      "of --loader: what to do about images that cannot be read"),
@@ -81,7 +81,7 @@ static rq_status bench_loader(const options *given, rq_error *err)
 {
     rq_loader_bench bench = {
         .data = given->data,
-        .augment = given->augment < 0 ? RQ_BENCH_AUTO : (rq_bench_augment)given->augment,
+        .augment = given->augment < 0 ? RQ_AUGMENT_AUTO : (rq_augment)given->augment,
         .n_epochs = given->repeat,
         .json = given->json,
     };

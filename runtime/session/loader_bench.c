@@ -6,43 +6,10 @@
 
 #include "runtime/base/clock.h"
 #include "runtime/base/json_writer.h"
-#include "runtime/model/quant.h"
 
 #define AUTO_SECONDS 2.0
 
-enum { SMALL_IMAGE = 64 }; /* "auto" pads and crops up to this side */
-
-const char *const rq_bench_augment_words[] = {"auto",   "crop", "weak", "raug15", "pad-crop",
-                                              "cutout", "flip", "none", NULL};
-
 static const rq_preprocess imagenet = RQ_PREPROCESS_IMAGENET;
-
-/* Half as wide as the image, in the mean colour. */
-static rq_cutout mean_cutout(int size)
-{
-    rq_cutout cutout = {.side = size / 2};
-    for (int c = 0; c < 3; c++)
-        cutout.fill[c] = rq_pixel_zero_point(imagenet.mean[c]);
-    return cutout;
-}
-
-rq_transform rq_bench_transform(rq_bench_augment augment, int64_t resolution)
-{
-    static const rq_transform_kind kinds[] = {
-        [RQ_BENCH_CROP] = RQ_TRANSFORM_CROP,       [RQ_BENCH_WEAK] = RQ_TRANSFORM_CROP,
-        [RQ_BENCH_RAUG15] = RQ_TRANSFORM_CROP,     [RQ_BENCH_PAD_CROP] = RQ_TRANSFORM_PAD_CROP,
-        [RQ_BENCH_CUTOUT] = RQ_TRANSFORM_PAD_CROP, [RQ_BENCH_FLIP] = RQ_TRANSFORM_FLIP,
-        [RQ_BENCH_NONE] = RQ_TRANSFORM_EVAL,
-    };
-    rq_transform transform = rq_eval_transform(&imagenet, resolution);
-    if (augment == RQ_BENCH_AUTO)
-        augment = transform.size <= SMALL_IMAGE ? RQ_BENCH_PAD_CROP : RQ_BENCH_CROP;
-    transform.kind = kinds[augment];
-    transform.randaug = augment == RQ_BENCH_RAUG15;
-    if (augment == RQ_BENCH_CUTOUT)
-        transform.cutout = mean_cutout(transform.size);
-    return transform;
-}
 
 /* ---- timing ---- */
 
@@ -121,7 +88,7 @@ static double mb_per_s(const split *self)
 static void print_text(const rq_loader_bench *given, const split *splits, int n)
 {
     (void)printf("batch %d, %d workers, augment %s\n", splits[0].options.batch,
-                 splits[0].options.workers, rq_bench_augment_words[given->augment]);
+                 splits[0].options.workers, rq_augment_names[given->augment]);
     for (int i = 0; i < n; i++) {
         const split *s = &splits[i];
         (void)printf("%-5s  %8.1f images/s, %7.1f MB/s of JPEG (%d x %d pixels, %zu images in "
@@ -137,7 +104,7 @@ static void print_json(const rq_loader_bench *given, const split *splits, int n)
     rq_json_writer json = rq_json_begin(stdout);
     rq_json_add_int(&json, "batch", splits[0].options.batch);
     rq_json_add_int(&json, "workers", splits[0].options.workers);
-    rq_json_add_string(&json, "augment", rq_bench_augment_words[given->augment]);
+    rq_json_add_string(&json, "augment", rq_augment_names[given->augment]);
     for (int i = 0; i < n; i++) {
         const split *s = &splits[i];
         rq_json_open_object(&json, s->key);
@@ -170,12 +137,11 @@ rq_status rq_bench_loader(const rq_loader_bench *self, rq_error *err)
     enum { N_SPLITS = 2 };
     split splits[N_SPLITS] = {{.key = "train", .which = RQ_SPLIT_TRAIN},
                               {.key = "val", .which = RQ_SPLIT_VAL}};
-    const int64_t resolution = self->data.resolution;
-    splits[0].options =
-        rq_data_loader_options(&self->data, rq_bench_transform(self->augment, resolution));
+    const rq_transform evaluate = rq_eval_transform(&imagenet, self->data.resolution);
+    splits[0].options = rq_data_loader_options(
+        &self->data, rq_augment_transform(self->augment, evaluate, &imagenet));
     splits[0].options.shuffle = true;
-    splits[1].options =
-        rq_data_loader_options(&self->data, rq_eval_transform(&imagenet, resolution));
+    splits[1].options = rq_data_loader_options(&self->data, evaluate);
     for (int i = 0; i < N_SPLITS; i++) {
         const rq_status status = time_split(&splits[i], self, err);
         if (status != RQ_OK)

@@ -2,23 +2,8 @@
 #ifndef RQ_RUNTIME_SESSION_LOADER_BENCH_H
 #define RQ_RUNTIME_SESSION_LOADER_BENCH_H
 
+#include "runtime/session/augment.h"
 #include "runtime/session/data_options.h"
-
-/* How training changes its images, in the words of train. */
-typedef enum rq_bench_augment {
-    RQ_BENCH_AUTO, /* PAD_CROP up to 64 pixels, else CROP */
-    RQ_BENCH_CROP, /* random resized crop */
-    RQ_BENCH_WEAK, /* the same */
-    RQ_BENCH_RAUG15,
-    RQ_BENCH_PAD_CROP,
-    RQ_BENCH_CUTOUT,
-    RQ_BENCH_FLIP,
-    RQ_BENCH_NONE,
-} rq_bench_augment;
-extern const char *const rq_bench_augment_words[]; /* by rq_bench_augment, NULL at the end */
-
-/* The training transform at a resolution (0: 224) for a model of ImageNet's preprocessing. */
-rq_transform rq_bench_transform(rq_bench_augment augment, int64_t resolution);
 
 /* What a loader delivered, and in what time. */
 typedef struct rq_loader_time {
@@ -37,7 +22,7 @@ RQ_NODISCARD rq_status rq_time_loader(rq_loader_time *out, const rq_dataset *dat
 
 typedef struct rq_loader_bench {
     rq_data_options data; /* threads is not used */
-    rq_bench_augment augment;
+    rq_augment augment;
     int64_t n_epochs; /* as above */
     bool json;
 } rq_loader_bench;

@@ -30,35 +30,6 @@ static int teardown(void **state)
     return 0;
 }
 
-static void check_transform(rq_bench_augment augment, int64_t resolution, rq_transform_kind kind,
-                            int resize, int size)
-{
-    const rq_transform transform = rq_bench_transform(augment, resolution);
-    assert_int_equal(transform.kind, kind);
-    assert_int_equal(transform.resize, resize);
-    assert_int_equal(transform.size, size);
-    assert_int_equal(transform.randaug, augment == RQ_BENCH_RAUG15);
-    assert_int_equal(transform.cutout.side, augment == RQ_BENCH_CUTOUT ? size / 2 : 0);
-    assert_ok(rq_transform_check(&transform, &err), &err);
-}
-
-static void test_bench_transform__is_that_of_train(void **state)
-{
-    (void)state;
-    check_transform(RQ_BENCH_AUTO, 0, RQ_TRANSFORM_CROP, 256, 224);
-    check_transform(RQ_BENCH_AUTO, 65, RQ_TRANSFORM_CROP, 65, 65);
-    check_transform(RQ_BENCH_AUTO, 64, RQ_TRANSFORM_PAD_CROP, 64, 64);
-    check_transform(RQ_BENCH_CROP, 32, RQ_TRANSFORM_CROP, 32, 32);
-    check_transform(RQ_BENCH_WEAK, 32, RQ_TRANSFORM_CROP, 32, 32);
-    check_transform(RQ_BENCH_RAUG15, 0, RQ_TRANSFORM_CROP, 256, 224);
-    check_transform(RQ_BENCH_PAD_CROP, 0, RQ_TRANSFORM_PAD_CROP, 256, 224);
-    check_transform(RQ_BENCH_CUTOUT, 32, RQ_TRANSFORM_PAD_CROP, 32, 32);
-    check_transform(RQ_BENCH_FLIP, 0, RQ_TRANSFORM_FLIP, 256, 224);
-    check_transform(RQ_BENCH_NONE, 0, RQ_TRANSFORM_EVAL, 256, 224);
-    assert_string_equal(rq_bench_augment_words[RQ_BENCH_NONE], "none");
-    assert_null(rq_bench_augment_words[RQ_BENCH_NONE + 1]);
-}
-
 static double file_bytes(const rq_dataset *dataset)
 {
     double total = 0.0;
@@ -72,7 +43,8 @@ static double file_bytes(const rq_dataset *dataset)
 
 static rq_loader_options small_options(void)
 {
-    return (rq_loader_options){.transform = rq_bench_transform(RQ_BENCH_AUTO, SIDE),
+    return (rq_loader_options){.transform =
+                                   (rq_transform){.kind = RQ_TRANSFORM_PAD_CROP, .size = SIDE},
                                .batch = 4,
                                .workers = 2,
                                .shuffle = true};
@@ -123,7 +95,6 @@ static void test_time_loader__bad_images_fail_or_are_left_out(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bench_transform__is_that_of_train),
         cmocka_unit_test(test_time_loader__counts_images_and_bytes),
         cmocka_unit_test(test_time_loader__bad_images_fail_or_are_left_out),
     };
