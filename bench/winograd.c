@@ -91,7 +91,7 @@ static void measure(int64_t n, int64_t side, int64_t ic, int64_t oc)
     void *scratch = rq_alloc(rq_winograd_scratch_bytes(&plan));
     rq_dnn *dnn;
     rq_dnn_train_conv *conv;
-    const rq_dnn_train_options options = {RQ_PRECISION_F32, true, true};
+    const rq_dnn_train_options options = {.with_forward = true, .with_dsrc = true};
     check(scratch ? rq_dnn_create(&dnn, &err) : rq_fail(&err, RQ_ERR_NOMEM, "out of memory"));
     check(rq_dnn_train_conv_create(&conv, dnn, &shape, &options, &err));
     double seconds[2] = {1e9, 1e9};

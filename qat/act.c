@@ -2,6 +2,7 @@
 #include "qat/mix_kernels.h"
 #include "qat/units.h"
 #include "runtime/base/ranks.h"
+#include "runtime/base/simd.h"
 #include "runtime/model/quant.h"
 
 #define RANGE_MOMENTUM 0.01f
@@ -56,4 +57,28 @@ void tr_act_args(const tr_act *act, const tr_value *value, mix_args *args)
     args->inverse_scale = act->quantize ? 1.0f / value->scale : 1.0f;
     args->low = -(float)value->zero_point;
     args->high = 255.0f - (float)value->zero_point;
+}
+
+RQ_SIMD static void to_u8(uint8_t *restrict out, const float *restrict x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        out[i] = (uint8_t)(int32_t)x[i];
+}
+
+void tr_act_apply(const mix_args *args, const tr_value *value, size_t first)
+{
+    enum { BLOCK = 64 }; /* pixels that a core's cache still holds when they become bytes */
+    if (!value->u8) {
+        mix_apply(args, value->data + first);
+        return;
+    }
+    mix_args part = *args;
+    for (size_t p = 0; p < args->pixels; p += BLOCK) {
+        const size_t at = first + p * args->channels;
+        part.pixels = args->pixels - p < BLOCK ? args->pixels - p : BLOCK;
+        for (int k = 0; k < args->n_terms; k++)
+            part.u[k] = args->u[k] + p * args->channels;
+        mix_apply(&part, value->data + at);
+        to_u8(value->u8 + at, value->data + at, part.pixels * args->channels);
+    }
 }

@@ -256,7 +256,7 @@ static rq_status add_elementwise(rq_trainer *trainer, int root, tr_value **raw, 
     if (status != RQ_OK)
         return status;
     unit->dst->quantized = c.act.quantize;
-    unit->dst->is_u8 = c.act.quantize && !c.act.zero_point;
+    unit->dst->is_u8 = c.act.quantize && !c.act.zero_point && core != RQ_OP_SIGMOID;
     if (c.own && core == RQ_OP_MUL)
         return add_product(trainer, &c, unit, err);
     if (c.own && core == RQ_OP_SIGMOID)

@@ -68,6 +68,11 @@ static void quantize_channel(conv_unit *conv, int64_t oc)
         (float)((double)conv->s_x * (double)conv->s_w[oc] / away_from_zero(conv->factor[oc]));
 }
 
+static rq_train_source source_of(const tr_unit *unit)
+{
+    return (rq_train_source){unit->src[0]->data, unit->src[0]->u8};
+}
+
 static rq_status forward(rq_trainer *trainer, tr_unit *unit, rq_error *err)
 {
     conv_unit *conv = unit->conv;
@@ -86,7 +91,7 @@ static rq_status forward(rq_trainer *trainer, tr_unit *unit, rq_error *err)
     const double ready = rq_clock();
     trainer->profile.weights += ready - start;
     const rq_status status =
-        rq_train_conv_forward(conv->conv, unit->src[0]->data, weight, unit->dst->data, err);
+        rq_train_conv_forward(conv->conv, source_of(unit), weight, unit->dst->data, err);
     trainer->profile.forward_conv += rq_clock() - ready;
     return status;
 }
@@ -135,7 +140,7 @@ static rq_status backward(rq_trainer *trainer, tr_unit *unit, rq_error *err)
     const double start = rq_clock();
     const float *ddst = tr_summed_gradient(unit->dst);
     const rq_status status = rq_train_conv_backward(
-        conv->conv, unit->src[0]->data, conv->quantized ? conv->q : conv->weight, ddst,
+        conv->conv, source_of(unit), conv->quantized ? conv->q : conv->weight, ddst,
         conv->quantized ? conv->dq : conv->dweight, unit->dsrc[0], err);
     const double convolved = rq_clock();
     trainer->profile.backward_conv += convolved - start;
@@ -159,6 +164,17 @@ static rq_status check_quantized(const conv_unit *conv, const tr_value *src, rq_
         return rq_fail(err, RQ_ERR_UNSUPPORTED,
                        "a quantized convolution has a bias and a batch norm");
     return RQ_OK;
+}
+
+/* Memory for a value's numbers as u8, which its producer then fills. */
+static rq_status want_bytes(rq_trainer *trainer, tr_value *value, rq_error *err)
+{
+    void *bytes = value->u8;
+    const rq_status status =
+        bytes ? RQ_OK
+              : rq_arena_array(&trainer->arena, &bytes, rq_shape_elems(&value->shape), 1, err);
+    value->u8 = bytes;
+    return status;
 }
 
 static void destroy(tr_unit *unit)
@@ -185,6 +201,8 @@ rq_status tr_conv_create(rq_trainer *trainer, tr_unit *unit, int node, rq_error 
         .u8_source = unit->src[0]->is_u8,
     };
     rq_status status = rq_train_conv_create(&conv->conv, trainer->dnn, &conv->shape, &options, err);
+    if (status == RQ_OK && rq_train_conv_reads_u8(conv->conv))
+        status = want_bytes(trainer, unit->src[0], err);
     if (status != RQ_OK || !scale)
         return status;
     conv->quantized = true;

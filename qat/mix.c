@@ -22,9 +22,28 @@ static double *total_sums(const rq_trainer *trainer, size_t channels, int n_thre
     return total;
 }
 
+/* The extremes of all threads, in thread 0's. */
+static const float *total_extremes(const rq_trainer *trainer, size_t channels, int n_threads)
+{
+    float *total = tr_extremes_of_thread(trainer, channels, 0);
+    for (int t = 1; t < n_threads; t++) {
+        const float *part = tr_extremes_of_thread(trainer, channels, t);
+        for (size_t c = 0; c < channels; c++) {
+            total[c] = fminf(total[c], part[c]);
+            total[channels + c] = fmaxf(total[channels + c], part[channels + c]);
+        }
+    }
+    return total;
+}
+
 static double channel_scale(const tr_value *value, size_t c)
 {
     return value->channel_scale ? (double)value->channel_scale[c] : (double)value->scale;
+}
+
+static bool observes(const rq_trainer *trainer, const mix_unit *mix)
+{
+    return mix->act.quantize && trainer->observing;
 }
 
 static bool uses_running(const rq_trainer *trainer, const mix_term *term)
@@ -58,11 +77,12 @@ static void merge_ranks(double *moments, size_t channels)
 }
 
 /* Batch mean and variance [2, C] of the numbers u, which each rank sums about a pivot (its first
- * pixel's numbers). */
-static const double *batch_moments(rq_trainer *trainer, const mix_unit *mix, const mix_term *term,
+ * pixel's numbers). Where a range is to be observed, u's extremes are found on the way. */
+static const double *batch_moments(rq_trainer *trainer, mix_unit *mix, const mix_term *term,
                                    const float *u)
 {
     const size_t channels = mix->channels;
+    const bool with_extremes = observes(trainer, mix) && mix->n_terms == 1;
     int n_threads = 1;
     memcpy(term->pivot, u, channels * sizeof *term->pivot);
 #pragma omp parallel
@@ -72,11 +92,12 @@ static const double *batch_moments(rq_trainer *trainer, const mix_unit *mix, con
         n_threads = omp_get_num_threads();
         for (size_t p = mine.begin; p < mine.end; p += TR_BLOCK) {
             const size_t n = mine.end - p < TR_BLOCK ? mine.end - p : TR_BLOCK;
-            mix_moments(u + p * channels, term->pivot, mine.block, mine.block + channels, n,
-                        channels);
+            mix_moments(u + p * channels, term->pivot, mine.block, mine.block + channels,
+                        with_extremes ? mine.extremes : NULL, n, channels);
             tr_flush_block(&mine, 2 * channels);
         }
     }
+    mix->extremes = with_extremes ? total_extremes(trainer, channels, n_threads) : NULL;
     double *moments = total_sums(trainer, channels, n_threads);
     for (size_t c = 0; c < channels; c++) {
         const double shift = moments[c] / (double)mix->pixels;
@@ -91,8 +112,7 @@ static const double *batch_moments(rq_trainer *trainer, const mix_unit *mix, con
 
 /* mu and sigma of a batch norm in real units: of this batch (running statistics follow), or the
  * running ones. */
-static void bn_statistics(rq_trainer *trainer, const mix_unit *mix, mix_term *term,
-                          const tr_value *src)
+static void bn_statistics(rq_trainer *trainer, mix_unit *mix, mix_term *term, const tr_value *src)
 {
     const size_t channels = mix->channels;
     const double n = all_pixels(mix);
@@ -124,6 +144,7 @@ static void bn_statistics(rq_trainer *trainer, const mix_unit *mix, mix_term *te
 static void fold_terms(rq_trainer *trainer, tr_unit *unit)
 {
     mix_unit *mix = unit->mix;
+    mix->extremes = NULL;
     memset(mix->c, 0, mix->channels * sizeof *mix->c);
     for (int k = 0; k < mix->n_terms; k++) {
         mix_term *term = &mix->terms[k];
@@ -167,11 +188,18 @@ static mix_args args_of(const tr_unit *unit, size_t begin, size_t end)
     return args;
 }
 
-static void observe_range(tr_unit *unit)
+/* z = a u + c is monotone in u, in f32 too: each channel's extremes of u give those of z. */
+static void range_of_extremes(const tr_unit *unit, float *lo, float *hi)
 {
-    mix_unit *mix = unit->mix;
+    mix_args args = args_of(unit, 0, 2);
+    args.u[0] = unit->mix->extremes;
+    mix_range(&args, lo, hi);
+}
+
+static void range_of_pixels(const tr_unit *unit, float *low, float *high)
+{
+    const mix_unit *mix = unit->mix;
     float lo = INFINITY, hi = -INFINITY;
-    mix->by_rule = false;
 #pragma omp parallel reduction(min : lo) reduction(max : hi)
     {
         const tr_share mine = tr_my_pixels(mix->pixels);
@@ -180,6 +208,19 @@ static void observe_range(tr_unit *unit)
             mix_range(&args, &lo, &hi);
         }
     }
+    *low = lo;
+    *high = hi;
+}
+
+static void observe_range(tr_unit *unit)
+{
+    mix_unit *mix = unit->mix;
+    float lo = INFINITY, hi = -INFINITY;
+    mix->by_rule = false;
+    if (mix->extremes)
+        range_of_extremes(unit, &lo, &hi);
+    else
+        range_of_pixels(unit, &lo, &hi);
     tr_act_observe(&mix->act, lo, hi);
 }
 
@@ -239,7 +280,7 @@ static rq_status mix_forward(rq_trainer *trainer, tr_unit *unit, rq_error *err)
     mix_unit *mix = unit->mix;
     const double start = rq_clock();
     fold_terms(trainer, unit);
-    if (mix->act.quantize && trainer->observing)
+    if (observes(trainer, mix))
         observe_range(unit);
     tr_act_settle(&mix->act, unit->dst);
     rq_status status = tr_act_check(&mix->act, err);
@@ -252,7 +293,7 @@ static rq_status mix_forward(rq_trainer *trainer, tr_unit *unit, rq_error *err)
         const tr_share mine = tr_my_pixels(mix->pixels);
         if (mine.begin < mine.end) {
             const mix_args args = args_of(unit, mine.begin, mine.end);
-            mix_apply(&args, unit->dst->data + mine.begin * mix->channels);
+            tr_act_apply(&args, unit->dst, mine.begin * mix->channels);
         }
     }
     trainer->profile.forward_pass += rq_clock() - start;

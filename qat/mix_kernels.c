@@ -183,15 +183,30 @@ RQ_SIMD void mix_range(const mix_args *args, float *lo, float *hi)
 #undef RANGE
 }
 
-RQ_SIMD void mix_moments(const float *restrict u, const float *restrict pivot, float *restrict sum,
-                         float *restrict sum_squares, size_t pixels, size_t channels)
+INLINE void moments_body(const float *restrict u, const float *restrict pivot, float *restrict sum,
+                         float *restrict sum_squares, float *restrict lo, float *restrict hi,
+                         bool with_extremes, size_t pixels, size_t channels)
 {
     for (size_t p = 0; p < pixels; p++)
         for (size_t c = 0; c < channels; c++) {
-            const float d = u[p * channels + c] - pivot[c];
+            const float value = u[p * channels + c], d = value - pivot[c];
             sum[c] += d;
             sum_squares[c] += d * d;
+            if (with_extremes) {
+                lo[c] = value < lo[c] ? value : lo[c];
+                hi[c] = value > hi[c] ? value : hi[c];
+            }
         }
+}
+
+RQ_SIMD void mix_moments(const float *u, const float *pivot, float *sum, float *sum_squares,
+                         float *extremes, size_t pixels, size_t channels)
+{
+    if (extremes)
+        moments_body(u, pivot, sum, sum_squares, extremes, extremes + channels, true, pixels,
+                     channels);
+    else
+        moments_body(u, pivot, sum, sum_squares, NULL, NULL, false, pixels, channels);
 }
 
 INLINE void reduce_body(const mix_args *args, int n_terms, enum act act, float *const *g, int n_g,

@@ -30,9 +30,9 @@ void mix_apply(const mix_args *args, float *y);
 void mix_range(const mix_args *args, float *lo, float *hi);
 
 /* Per channel: sum += u - pivot, sum_squares += (u - pivot)^2, in f32 over a range that is short
- * enough. */
-void mix_moments(const float *u, const float *pivot, float *sum, float *sum_squares, size_t pixels,
-                 size_t channels);
+ * enough; extremes [2, C] (NULL: not wanted), smallest and largest u, are widened. */
+void mix_moments(const float *u, const float *pivot, float *sum, float *sum_squares,
+                 float *extremes, size_t pixels, size_t channels);
 
 /* dz = factor * (g[0] + … + g[n_g - 1]), n_g up to MIX_READERS, where act passes the gradient, else
  * 0; written over g[0]. Per channel: sum_dz += dz; sum_dzu[k] += dz * (u[k] - pivot[k]) where

@@ -81,11 +81,10 @@ static rq_status forward(rq_trainer *trainer, tr_unit *unit, rq_error *err)
         status = plan_rule(unit, err);
     if (status != RQ_OK)
         return status;
-    float *dst = unit->dst->data;
 #pragma omp parallel for schedule(static)
     for (size_t i = 0; i < product->images; i++) {
         const mix_args args = args_of(unit, i, 0, product->pixels);
-        mix_apply(&args, dst + i * product->pixels * product->channels);
+        tr_act_apply(&args, unit->dst, i * product->pixels * product->channels);
     }
     trainer->profile.forward_pass += rq_clock() - start;
     return RQ_OK;

@@ -3,6 +3,7 @@
 #ifndef RQ_QAT_SHARE_H
 #define RQ_QAT_SHARE_H
 
+#include <math.h>
 #include <omp.h>
 #include <string.h>
 
@@ -16,14 +17,16 @@ enum {
 /* Pixels begin to end, and sums per channel, in double and for the running block in f32. */
 typedef struct tr_share {
     size_t begin, end;
-    double *sums; /* [TR_N_SUMS, C] */
-    float *block; /* [TR_N_SUMS, C] */
+    double *sums;    /* [TR_N_SUMS, C] */
+    float *block;    /* [TR_N_SUMS, C] */
+    float *extremes; /* [2, C] smallest and largest so far, of whatever the pass looks at */
 } tr_share;
 
 /* Bytes of sums that one thread needs for so many channels: whole cache lines. */
 static inline size_t tr_sums_bytes(size_t channels)
 {
-    const size_t size_bytes = TR_N_SUMS * channels * (sizeof(double) + sizeof(float));
+    const size_t size_bytes =
+        channels * (TR_N_SUMS * (sizeof(double) + sizeof(float)) + 2 * sizeof(float));
     return (size_bytes + RQ_ALIGNMENT - 1) & ~(size_t)(RQ_ALIGNMENT - 1);
 }
 
@@ -31,6 +34,12 @@ static inline double *tr_sums_of_thread(const rq_trainer *trainer, size_t channe
 {
     return (double *)(void *)((unsigned char *)trainer->scratch +
                               (size_t)thread * tr_sums_bytes(channels));
+}
+
+static inline float *tr_extremes_of_thread(const rq_trainer *trainer, size_t channels, int thread)
+{
+    double *sums = tr_sums_of_thread(trainer, channels, thread);
+    return (float *)(void *)(sums + TR_N_SUMS * channels) + TR_N_SUMS * channels;
 }
 
 /* Inside a parallel region: this thread's even share of the pixels. */
@@ -46,7 +55,12 @@ static inline tr_share tr_my_sums(const rq_trainer *trainer, size_t pixels, size
     tr_share mine = tr_my_pixels(pixels);
     mine.sums = tr_sums_of_thread(trainer, channels, omp_get_thread_num());
     mine.block = (float *)(void *)(mine.sums + TR_N_SUMS * channels);
+    mine.extremes = tr_extremes_of_thread(trainer, channels, omp_get_thread_num());
     memset(mine.sums, 0, tr_sums_bytes(channels));
+    for (size_t c = 0; c < channels; c++) {
+        mine.extremes[c] = INFINITY;
+        mine.extremes[channels + c] = -INFINITY;
+    }
     return mine;
 }
 

@@ -36,6 +36,7 @@ typedef struct tr_value {
     const struct tr_value *pool_source; /* a quantized value, summed over its pixels */
     bool quantized;                     /* numbers are q - zero_point, q 0 to 255 */
     bool is_u8;                         /* and there is no zero point, whatever the range */
+    uint8_t *u8;                        /* then: the numbers once more; NULL: nobody reads them */
     bool is_gate;                       /* and stand for a sigmoid: scale RQ_GATE_SCALE */
     uint8_t zero_point;
     bool needs_gradient;
@@ -142,6 +143,7 @@ typedef struct mix_unit {
     float *one;                         /* [C] of ones: acc = 1 * u */
     float *rule_bias, *rule_multiplier; /* [C] output rule */
     bool by_rule;                       /* this step computes z by the output rule */
+    const float *extremes; /* [2, C] smallest and largest u of this step; NULL: not known */
     size_t pixels, channels;
 } mix_unit;
 
@@ -193,6 +195,11 @@ void tr_act_settle(const tr_act *act, tr_value *value);
 RQ_NODISCARD rq_status tr_act_check(const tr_act *act, rq_error *err);
 
 struct mix_args;
+
+/* y = act(z) for a range of the value's numbers that begins at element `first`, as f32 and, where
+ * they are wanted, as u8. */
+void tr_act_apply(const struct mix_args *args, const tr_value *value, size_t first);
+
 void tr_act_args(const tr_act *act, const tr_value *value, struct mix_args *args);
 
 /* Pixels to the numbers of the input value: normalised, and mixed where mix is not NULL; or p - z

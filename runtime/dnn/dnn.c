@@ -431,7 +431,7 @@ struct rq_dnn_train_conv {
     kernel backward_data;    /* ddst, wei, dsrc */
     kernel backward_weights; /* src, ddst, dwei */
     kernel pack_forward, pack_backward, unpack_gradient;
-    kernel round_src, round_ddst;            /* f32 -> bf16; no primitive in f32 */
+    kernel round_src, round_ddst; /* f32 (the source: or u8) -> bf16; no primitive in f32 */
     void *wei_forward, *wei_backward, *dwei; /* packed */
     void *src;                               /* bf16, from forward to backward */
     size_t ddst_bytes; /* of the rounded gradient in scratch; where there is no forward, the
@@ -444,7 +444,7 @@ typedef struct train_pds {
 
 /* One description per convolution: they differ in what is bf16. */
 typedef struct train_mds {
-    conv_mds forward, data, weights;
+    conv_mds forward, data, weights, bytes; /* the last: a source of u8 */
 } train_mds;
 
 static dnnl_status_t describe_training(train_mds *m, const rq_conv_shape *shape, bool bf16)
@@ -455,6 +455,8 @@ static dnnl_status_t describe_training(train_mds *m, const rq_conv_shape *shape,
         status = describe(&m->data, shape, dnnl_f32, operand, dnnl_f32, operand);
     if (status == dnnl_success)
         status = describe(&m->weights, shape, operand, dnnl_f32, dnnl_f32, operand);
+    if (status == dnnl_success)
+        status = describe(&m->bytes, shape, dnnl_u8, dnnl_s8, dnnl_f32, dnnl_f32);
     return status;
 }
 
@@ -556,7 +558,8 @@ static dnnl_status_t train_kernels(rq_dnn_train_conv *conv, const train_pds *pds
             &conv->unpack_gradient, engine,
             dnnl_primitive_desc_query_md(pds->weights, dnnl_query_diff_weights_md, 0), plain);
     if (status == dnnl_success && bf16)
-        status = reorder_init(&conv->round_src, engine, &m->data.src, &m->weights.src);
+        status = reorder_init(&conv->round_src, engine,
+                              options->u8_source ? &m->bytes.src : &m->data.src, &m->weights.src);
     if (status == dnnl_success && bf16)
         status = reorder_init(&conv->round_ddst, engine, &m->forward.dst, &m->weights.dst);
     return status;
@@ -671,7 +674,7 @@ rq_status rq_dnn_train_conv_set_weights(rq_dnn_train_conv *conv, const float *we
 }
 
 /* data itself, or rounded into bf16 memory. */
-static rq_status operand(rq_dnn_train_conv *conv, kernel *round, const float *data, void *rounded,
+static rq_status operand(rq_dnn_train_conv *conv, kernel *round, const void *data, void *rounded,
                          const void **out, rq_error *err)
 {
     *out = data;
@@ -695,7 +698,7 @@ rq_status rq_dnn_train_conv_forward(rq_dnn_train_conv *conv, const float *src, f
     return kernel_run(&conv->forward, conv->dnn, "convolution", err);
 }
 
-rq_status rq_dnn_train_conv_backward(rq_dnn_train_conv *conv, const float *src, const float *ddst,
+rq_status rq_dnn_train_conv_backward(rq_dnn_train_conv *conv, const void *src, const float *ddst,
                                      float *dwei, float *dsrc, rq_error *err)
 {
     unsigned char *scratch = conv->dnn->scratch;

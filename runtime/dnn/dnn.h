@@ -99,6 +99,7 @@ typedef struct rq_dnn_train_conv rq_dnn_train_conv;
 typedef struct rq_dnn_train_options {
     rq_precision precision;
     bool with_forward; /* else backward alone, of a forward that is computed elsewhere */
+    bool u8_source;    /* bf16 without forward only: backward gets the source as u8 */
     bool with_dsrc;    /* backward will be asked for the gradient of the source (not for the first
                           layer) */
 } rq_dnn_train_options;
@@ -112,10 +113,9 @@ RQ_NODISCARD rq_status rq_dnn_train_conv_set_weights(rq_dnn_train_conv *conv, co
                                                      rq_error *err);
 RQ_NODISCARD rq_status rq_dnn_train_conv_forward(rq_dnn_train_conv *conv, const float *src,
                                                  float *dst, rq_error *err);
-/* src: what the last forward read; weights: the last that were set. Overwrites dwei [OC, IC/G, KH,
- * KW] and dsrc (NULL: not wanted).
- */
-RQ_NODISCARD rq_status rq_dnn_train_conv_backward(rq_dnn_train_conv *conv, const float *src,
+/* src: what the last forward read, f32, or u8 with u8_source; weights: the last that were set.
+ * Overwrites dwei [OC, IC/G, KH, KW] and dsrc (NULL: not wanted). */
+RQ_NODISCARD rq_status rq_dnn_train_conv_backward(rq_dnn_train_conv *conv, const void *src,
                                                   const float *ddst, float *dwei, float *dsrc,
                                                   rq_error *err);
 

@@ -9,11 +9,12 @@
 struct rq_train_conv {
     rq_dnn *dnn;
     rq_dnn_conv *integer;      /* forward in u8 x s8, or NULL */
-    int8_t *wei;               /* its weights; its source is in scratch */
+    int8_t *wei;               /* its weights */
     rq_dnn_train_conv *direct; /* NULL: nothing is left to it */
+    bool reads_u8;             /* direct, in backward */
     bool by_winograd;          /* backward, and forward without the two above */
     rq_winograd winograd;
-    size_t n_src, n_wei;
+    size_t n_wei;
 };
 
 /* Leave conv->integer NULL where oneDNN has no such kernel, or a slow one. */
@@ -32,13 +33,10 @@ static rq_status create_integer(rq_train_conv *conv, const rq_conv_shape *shape,
         conv->integer = NULL;
         return RQ_OK;
     }
-    conv->n_src = (size_t)(shape->n * shape->ih * shape->iw * shape->ic);
     conv->n_wei = (size_t)(shape->oc * (shape->ic / shape->conv.groups) * shape->conv.kernel[0] *
                            shape->conv.kernel[1]);
     conv->wei = rq_alloc(conv->n_wei);
-    if (!conv->wei)
-        return rq_fail(err, RQ_ERR_NOMEM, "out of memory");
-    return rq_dnn_reserve_scratch(conv->dnn, conv->n_src, err);
+    return conv->wei ? RQ_OK : rq_fail(err, RQ_ERR_NOMEM, "out of memory");
 }
 
 static rq_status create(rq_train_conv *conv, const rq_conv_shape *shape,
@@ -57,8 +55,11 @@ static rq_status create(rq_train_conv *conv, const rq_conv_shape *shape,
     const bool forward = !conv->integer && (options->exact_forward || !conv->by_winograd);
     if (status != RQ_OK || (conv->by_winograd && !forward))
         return status;
-    const rq_dnn_train_options direct = {options->precision, forward,
-                                         options->with_dsrc && !conv->by_winograd};
+    conv->reads_u8 = conv->integer && options->precision == RQ_PRECISION_BF16;
+    const rq_dnn_train_options direct = {.precision = options->precision,
+                                         .with_forward = forward,
+                                         .u8_source = conv->reads_u8,
+                                         .with_dsrc = options->with_dsrc && !conv->by_winograd};
     return rq_dnn_train_conv_create(&conv->direct, conv->dnn, shape, &direct, err);
 }
 
@@ -77,6 +78,11 @@ rq_status rq_train_conv_create(rq_train_conv **out, rq_dnn *dnn, const rq_conv_s
     return status;
 }
 
+bool rq_train_conv_reads_u8(const rq_train_conv *conv)
+{
+    return conv->integer != NULL;
+}
+
 void rq_train_conv_destroy(rq_train_conv *conv)
 {
     if (!conv)
@@ -89,62 +95,52 @@ void rq_train_conv_destroy(rq_train_conv *conv)
 
 /* ---- integers ---- */
 
-RQ_SIMD static void to_u8(uint8_t *restrict out, const float *restrict x, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        out[i] = (uint8_t)(int32_t)x[i];
-}
-
 RQ_SIMD static void to_s8(int8_t *restrict out, const float *restrict x, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         out[i] = (int8_t)(int32_t)x[i];
 }
 
-enum { CHUNK = 16384 }; /* elements that a thread converts at a time */
-
-static rq_status forward_integer(rq_train_conv *conv, const float *src, const float *wei,
+static rq_status forward_integer(rq_train_conv *conv, const uint8_t *src, const float *wei,
                                  float *dst, rq_error *err)
 {
-    uint8_t *integers = rq_dnn_scratch(conv->dnn);
     to_s8(conv->wei, wei, conv->n_wei);
-#pragma omp parallel for schedule(static)
-    for (size_t i = 0; i < conv->n_src; i += CHUNK)
-        to_u8(integers + i, src + i, conv->n_src - i < CHUNK ? conv->n_src - i : CHUNK);
     const rq_status status = rq_dnn_conv_set_weights(conv->integer, conv->wei, NULL, err);
-    return status == RQ_OK ? rq_dnn_conv_run(conv->integer, integers, dst, err) : status;
+    return status == RQ_OK ? rq_dnn_conv_run(conv->integer, src, dst, err) : status;
 }
 
 /* ---- a step ---- */
 
-rq_status rq_train_conv_forward(rq_train_conv *conv, const float *src, const float *wei, float *dst,
-                                rq_error *err)
+rq_status rq_train_conv_forward(rq_train_conv *conv, rq_train_source src, const float *wei,
+                                float *dst, rq_error *err)
 {
     if (conv->integer)
-        return forward_integer(conv, src, wei, dst, err);
+        return forward_integer(conv, src.u8, wei, dst, err);
     if (!conv->direct) {
-        rq_winograd_forward(&conv->winograd, src, wei, dst, rq_dnn_scratch(conv->dnn));
+        rq_winograd_forward(&conv->winograd, src.f32, wei, dst, rq_dnn_scratch(conv->dnn));
         return RQ_OK;
     }
     const rq_status status = rq_dnn_train_conv_set_weights(conv->direct, wei, err);
-    return status == RQ_OK ? rq_dnn_train_conv_forward(conv->direct, src, dst, err) : status;
+    return status == RQ_OK ? rq_dnn_train_conv_forward(conv->direct, src.f32, dst, err) : status;
 }
 
-static rq_status backward_direct(rq_train_conv *conv, const float *src, const float *wei,
+static rq_status backward_direct(rq_train_conv *conv, rq_train_source src, const float *wei,
                                  const float *ddst, float *dwei, float *dsrc, rq_error *err)
 {
+    const void *operand = conv->reads_u8 ? (const void *)src.u8 : (const void *)src.f32;
     const rq_status status =
         conv->integer ? rq_dnn_train_conv_set_weights(conv->direct, wei, err) : RQ_OK;
-    return status == RQ_OK ? rq_dnn_train_conv_backward(conv->direct, src, ddst, dwei, dsrc, err)
-                           : status;
+    return status == RQ_OK
+               ? rq_dnn_train_conv_backward(conv->direct, operand, ddst, dwei, dsrc, err)
+               : status;
 }
 
-rq_status rq_train_conv_backward(rq_train_conv *conv, const float *src, const float *wei,
+rq_status rq_train_conv_backward(rq_train_conv *conv, rq_train_source src, const float *wei,
                                  const float *ddst, float *dwei, float *dsrc, rq_error *err)
 {
     if (!conv->by_winograd)
         return backward_direct(conv, src, wei, ddst, dwei, dsrc, err);
-    rq_winograd_backward_weights(&conv->winograd, src, ddst, dwei, rq_dnn_scratch(conv->dnn));
+    rq_winograd_backward_weights(&conv->winograd, src.f32, ddst, dwei, rq_dnn_scratch(conv->dnn));
     if (dsrc)
         rq_winograd_backward_data(&conv->winograd, ddst, wei, dsrc, rq_dnn_scratch(conv->dnn));
     return RQ_OK;

@@ -11,8 +11,15 @@ typedef struct rq_train_conv_options {
     bool with_dsrc;     /* backward will be asked for the gradient of the source */
     bool exact_forward; /* source and weights are integers, these -127 to 127: their sums must be
                            exact, but for the rounding of those that f32 does not hold */
-    bool u8_source;     /* the source's integers are 0 to 255 */
+    bool u8_source;     /* the source's integers are 0 to 255, and given as u8 too where
+                           rq_train_conv_reads_u8 */
 } rq_train_conv_options;
+
+/* The numbers [N, IH, IW, IC] of a source. */
+typedef struct rq_train_source {
+    const float *f32;
+    const uint8_t *u8; /* the same; NULL where rq_train_conv_reads_u8 does not ask for them */
+} rq_train_source;
 
 typedef struct rq_train_conv rq_train_conv;
 
@@ -22,13 +29,16 @@ RQ_NODISCARD rq_status rq_train_conv_create(rq_train_conv **out, rq_dnn *dnn,
                                             const rq_train_conv_options *options, rq_error *err);
 void rq_train_conv_destroy(rq_train_conv *conv); /* NULL is fine */
 
-/* dst [N, OH, OW, OC] = conv(src [N, IH, IW, IC], wei [OC, IC/G, KH, KW]). */
-RQ_NODISCARD rq_status rq_train_conv_forward(rq_train_conv *conv, const float *src,
+/* Does it read the source as u8? */
+bool rq_train_conv_reads_u8(const rq_train_conv *conv);
+
+/* dst [N, OH, OW, OC] = conv(src, wei [OC, IC/G, KH, KW]). */
+RQ_NODISCARD rq_status rq_train_conv_forward(rq_train_conv *conv, rq_train_source src,
                                              const float *wei, float *dst, rq_error *err);
 
 /* src and wei: what the last forward read, unchanged. Overwrites dwei [OC, IC/G, KH, KW] and dsrc
  * (NULL: not wanted). */
-RQ_NODISCARD rq_status rq_train_conv_backward(rq_train_conv *conv, const float *src,
+RQ_NODISCARD rq_status rq_train_conv_backward(rq_train_conv *conv, rq_train_source src,
                                               const float *wei, const float *ddst, float *dwei,
                                               float *dsrc, rq_error *err);
 

@@ -253,8 +253,12 @@ static void check_qat_block(rq_tensorfile *file, bool frozen)
     tr_value *x = trainer->values[in];
     const float s_x = *golden_f32(file, "", "s_x");
     x->scale = s_x;
-    for (size_t i = 0; i < rq_tensor_elems(&q_x); i++)
-        x->data[i] = (float)((const uint8_t *)q_x.data)[i];
+    for (size_t i = 0; i < rq_tensor_elems(&q_x); i++) {
+        const uint8_t q = ((const uint8_t *)q_x.data)[i];
+        x->data[i] = (float)q;
+        if (x->u8)
+            x->u8[i] = q;
+    }
     assert_ok(tr_run_forward(trainer, 2, &err), &err);
     const tr_value *y = output(trainer);
     const size_t n_y = rq_shape_elems(&y->shape);

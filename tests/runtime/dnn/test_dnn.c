@@ -148,9 +148,12 @@ static void check_training_in(const rq_conv_shape *s, const rq_dnn_train_options
 static void check_training(const rq_conv_shape *s)
 {
     for (int forward = 0; forward < 2; forward++) {
-        check_training_in(s, &(rq_dnn_train_options){RQ_PRECISION_F32, forward, true});
-        if (rq_dnn_has_bf16())
-            check_training_in(s, &(rq_dnn_train_options){RQ_PRECISION_BF16, forward, true});
+        rq_dnn_train_options options = {.with_forward = forward, .with_dsrc = true};
+        check_training_in(s, &options);
+        if (!rq_dnn_has_bf16())
+            continue;
+        options.precision = RQ_PRECISION_BF16;
+        check_training_in(s, &options);
     }
 }
 

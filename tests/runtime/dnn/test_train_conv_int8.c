@@ -15,6 +15,7 @@ typedef struct problem {
     rq_conv_shape shape;
     size_t n_src, n_wei, n_dst;
     float *src, *wei, *ddst;
+    uint8_t *bytes; /* src */
 } problem;
 
 static float *alloc_floats(size_t n)
@@ -33,10 +34,13 @@ static void setup(problem *p, const rq_conv_shape *s, bool extreme)
     p->n_dst = (size_t)(s->n * s->oh * s->ow * s->oc);
     p->n_wei = (size_t)(s->oc * (s->ic / s->conv.groups) * s->conv.kernel[0] * s->conv.kernel[1]);
     p->src = alloc_floats(p->n_src);
+    p->bytes = rq_alloc(p->n_src);
     p->wei = alloc_floats(p->n_wei);
     p->ddst = alloc_floats(p->n_dst);
-    for (size_t i = 0; i < p->n_src; i++)
-        p->src[i] = extreme ? 255.0f : (float)rq_random_below(&random, 256);
+    for (size_t i = 0; i < p->n_src; i++) {
+        p->bytes[i] = extreme ? 255 : (uint8_t)rq_random_below(&random, 256);
+        p->src[i] = (float)p->bytes[i];
+    }
     for (size_t i = 0; i < p->n_wei; i++)
         p->wei[i] =
             extreme ? i % 5 ? 127.0f : -127.0f : (float)rq_random_below(&random, 255) - 127.0f;
@@ -47,6 +51,7 @@ static void setup(problem *p, const rq_conv_shape *s, bool extreme)
 static void teardown(problem *p)
 {
     rq_free(p->src);
+    rq_free(p->bytes);
     rq_free(p->wei);
     rq_free(p->ddst);
 }
@@ -91,9 +96,11 @@ static outcome run(const problem *p, rq_precision precision, bool u8_source)
     rq_train_conv *conv;
     assert_ok(rq_dnn_create(&dnn, &err), &err);
     assert_ok(rq_train_conv_create(&conv, dnn, &p->shape, &options, &err), &err);
-    assert_ok(rq_train_conv_forward(conv, p->src, p->wei, out.dst, &err), &err);
-    assert_ok(rq_train_conv_backward(conv, p->src, p->wei, p->ddst, out.dwei, out.dsrc, &err),
-              &err);
+    if (!u8_source)
+        assert_false(rq_train_conv_reads_u8(conv));
+    const rq_train_source src = {p->src, rq_train_conv_reads_u8(conv) ? p->bytes : NULL};
+    assert_ok(rq_train_conv_forward(conv, src, p->wei, out.dst, &err), &err);
+    assert_ok(rq_train_conv_backward(conv, src, p->wei, p->ddst, out.dwei, out.dsrc, &err), &err);
     rq_train_conv_destroy(conv);
     rq_dnn_destroy(dnn);
     return out;
