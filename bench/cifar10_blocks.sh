@@ -21,7 +21,7 @@ run() {
     echo "($((SECONDS - start)) s)"
 }
 
-options=(--recipe cifar --epochs 15 -p 0)
+options=(--recipe cifar --epochs 12 -p 0)
 run hyper_search "$dir" -a "$network;block=target" "${options[@]}" --seed 1 -o "$out/scales.bin" 2>"$out/scales.log"
 for seed in 1 2; do
     for kind in 'plain target' 'repvgg repvgg' "repopt target --scales $out/scales.bin" 'qarepvgg qarepvgg'; do

@@ -6,6 +6,7 @@
 #include "qat/mix_kernels.h"
 #include "qat/units.h"
 #include "runtime/base/clock.h"
+#include "runtime/base/simd.h"
 
 /* A folding factor t near 0 (gamma near 0) would make 1 / t useless; the layer's output is then
  * beta anyway. */
@@ -96,26 +97,51 @@ static rq_status forward(rq_trainer *trainer, tr_unit *unit, rq_error *err)
     return status;
 }
 
-/* From the gradient of the integers to that of the weights (straight through where the integer is
- * inside its range), and what gamma receives through the folding factor t = gamma / sigma: sum
- * dfolded * folded / t, less the 1 / t behind the convolution. */
+enum { LANES = 8 }; /* sums, so that the compiler may keep them in one vector */
+
+static inline __attribute__((always_inline)) void
+unfold_lanes(const float *restrict folded, const float *restrict dq, float inverse, float factor,
+             float *restrict dweight, double *restrict sums, size_t n)
+{
+    for (size_t k = 0; k < n; k++) {
+        const bool inside = fabsf(folded[k] * inverse) < 127.5f; /* ties go to even */
+        const float dfolded = inside ? dq[k] * inverse : 0.0f;
+        sums[k] += (double)dfolded * (double)folded[k];
+        dweight[k] = dfolded * factor;
+    }
+}
+
+/* From the gradient of the integers to that of weights which share a factor: straight through where
+ * the integer, before it is clamped, lies in -127 to 127. Returns the sum of dfolded * folded. */
+RQ_SIMD static double unfold_run(const float *folded, const float *dq, float inverse, float factor,
+                                 float *dweight, size_t n)
+{
+    double sums[LANES] = {0.0}, total = 0.0;
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        unfold_lanes(folded + i, dq + i, inverse, factor, dweight + i, sums, LANES);
+    unfold_lanes(folded + i, dq + i, inverse, factor, dweight + i, sums, n - i);
+    for (size_t k = 0; k < LANES; k++)
+        total += sums[k];
+    return total;
+}
+
+/* The gradient of a channel's weights, and what gamma receives through the folding factor t = gamma
+ * / sigma: sum dfolded * folded / t, less the 1 / t behind the convolution. */
 static void unfold_channel(conv_unit *conv, int64_t oc)
 {
     const rq_layer_view *layer = &conv->layer;
-    const size_t taps = rq_layer_channel_size(layer), at = (size_t)oc * taps;
+    const size_t taps = rq_layer_channel_size(layer);
+    const size_t run = layer->std ? (size_t)layer->taps : taps; /* weights that share a factor */
     const float inverse = 1.0f / conv->s_w[oc];
     const int64_t first = oc / (layer->oc / layer->groups) * layer->ic; /* of the group */
+    const double t = conv->factor[oc]; /* as rq_layer_factor had it before var moved */
     double dot = 0.0;
-    for (int64_t ic = 0; ic < layer->ic; ic++) {
-        const double t = conv->factor[oc]; /* as rq_layer_factor had it before var moved */
-        const float factor = (float)(layer->std ? t / (255.0 * (double)layer->std[first + ic]) : t);
-        for (int64_t k = 0; k < layer->taps; k++) {
-            const size_t i = at + (size_t)(ic * layer->taps + k);
-            const float q = rintf(conv->folded[i] * inverse);
-            const float dfolded = q >= -127.0f && q <= 127.0f ? conv->dq[i] * inverse : 0.0f;
-            dot += (double)dfolded * (double)conv->folded[i];
-            conv->dweight[i] = dfolded * factor;
-        }
+    for (size_t i = 0; i < taps; i += run) {
+        const size_t at = (size_t)oc * taps + i, ic = (size_t)first + i / run;
+        const double factor = layer->std ? t / (255.0 * (double)layer->std[ic]) : t;
+        dot += unfold_run(conv->folded + at, conv->dq + at, inverse, (float)factor,
+                          conv->dweight + at, run);
     }
     if (conv->dgamma)
         conv->dgamma[oc] += (float)((dot - conv->du_dot_u[oc]) / away_from_zero(conv->factor[oc]) /

@@ -364,15 +364,33 @@ static void destroy(rq_run *run)
     rq_arena_deinit(&run->arena);
 }
 
+static void log_unit(const rq_unit_profile *unit, double steps, double images)
+{
+    const double forward = unit->forward_s / steps, backward = unit->backward_s / steps;
+    rq_log(RQ_LOG_INFO, "%8.4f %8.4f  %7.3f %7.3f  %6.1f %6.1f  %-14s %s", 1e3 * forward / images,
+           1e3 * backward / images, 1e-6 * unit->forward_bytes / images,
+           1e-6 * unit->backward_bytes / images, 1e-9 * unit->forward_bytes / forward,
+           1e-9 * unit->backward_bytes / backward, unit->kind, unit->layer);
+}
+
 static void log_profile(const rq_run *run)
 {
     const rq_trainer_profile p = rq_trainer_get_profile(run->trainer);
-    const double n = run->steps ? (double)(run->steps * run->options->data.batch) : 1.0;
+    const double steps = (double)run->steps,
+                 images = (double)rq_rank_rows(run->options->data.batch);
+    const double n = steps * images;
+    if (!run->steps)
+        return;
     rq_log(RQ_LOG_INFO,
            "ms/image: conv forward %.3f, passes forward %.3f, conv backward %.3f, passes backward "
            "%.3f, weights %.3f, loss %.3f",
            1e3 * p.forward_conv / n, 1e3 * p.forward_pass / n, 1e3 * p.backward_conv / n,
            1e3 * p.backward_pass / n, 1e3 * p.weights / n, 1e3 * p.loss / n);
+    rq_log(RQ_LOG_INFO, "%17s  %15s  %13s  forward and backward", "ms/image", "MB/image", "GB/s");
+    for (int i = 0; i < rq_trainer_n_units(run->trainer); i++) {
+        const rq_unit_profile unit = rq_trainer_unit(run->trainer, i);
+        log_unit(&unit, steps, images);
+    }
 }
 
 static rq_loop_result result_of(const rq_run *run)

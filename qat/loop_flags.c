@@ -99,7 +99,8 @@ const rq_option rq_loop_flags_table[] = {
                     "time between checkpoints within an epoch; 0: at its end only"),
     RQ_OPTION_FLAG("evaluate", 'e', rq_loop_flags, evaluate,
                    "validate (with --resume: that state) and stop"),
-    RQ_OPTION_FLAG("profile", 0, rq_loop_flags, profile, "log where a step's time goes"),
+    RQ_OPTION_FLAG("profile", 0, rq_loop_flags, profile,
+                   "log where a step's time goes, by kind and by layer, with the bytes moved"),
     RQ_OPTION_FLAG("json", 0, rq_loop_flags, json, "print the result as one JSON object"),
 };
 const size_t rq_loop_flags_count = sizeof rq_loop_flags_table / sizeof rq_loop_flags_table[0];

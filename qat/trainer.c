@@ -120,7 +120,9 @@ rq_status tr_run_forward(rq_trainer *trainer, int first, rq_error *err)
     rq_status status = RQ_OK;
     for (int i = first; i < trainer->n_units && status == RQ_OK; i++) {
         tr_unit *unit = &trainer->units[i];
+        const double start = rq_clock();
         status = named(trainer, unit, unit->forward(trainer, unit, err), err);
+        unit->forward_s += rq_clock() - start;
     }
     return status;
 }
@@ -130,7 +132,9 @@ rq_status tr_run_backward(rq_trainer *trainer, int first, rq_error *err)
     rq_status status = RQ_OK;
     for (int i = trainer->n_units - 1; i >= first && status == RQ_OK; i--) {
         tr_unit *unit = &trainer->units[i];
+        const double start = rq_clock();
         status = named(trainer, unit, unit->backward(trainer, unit, err), err);
+        unit->backward_s += rq_clock() - start;
         if (status == RQ_OK)
             tr_gradients_sum(trainer, i);
     }

@@ -96,4 +96,16 @@ typedef struct rq_trainer_profile {
 } rq_trainer_profile;
 rq_trainer_profile rq_trainer_get_profile(const rq_trainer *trainer);
 
+/* The same by unit of work: a convolution, or the batch norms, sum and activation behind some. */
+typedef struct rq_unit_profile {
+    const char *layer; /* node; the model's */
+    const char *kind;
+    double forward_s, backward_s; /* since creation */
+    /* Values, gradients and weights that one step's passes over them read and write, if no cache
+     * keeps any from one pass to the next; roundings and packing are not counted. */
+    double forward_bytes, backward_bytes;
+} rq_unit_profile;
+int rq_trainer_n_units(const rq_trainer *trainer);
+rq_unit_profile rq_trainer_unit(const rq_trainer *trainer, int i);
+
 #endif

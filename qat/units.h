@@ -54,9 +54,10 @@ struct tr_unit {
     int n_src;
     float *dsrc[RQ_MAX_INPUTS]; /* where the gradient of src[k] goes; NULL = not needed */
     tr_value *dst;
-    size_t finished;        /* elements of all_gradients that are complete after its backward */
-    bool in_place;          /* backward writes the gradient of src[0] where dst's first one stood */
-    struct conv_unit *conv; /* one of these, or none */
+    size_t finished; /* elements of all_gradients that are complete after its backward */
+    bool in_place;   /* backward writes the gradient of src[0] where dst's first one stood */
+    double forward_s, backward_s; /* time spent */
+    struct conv_unit *conv;       /* one of these, or none */
     struct mix_unit *mix;
     struct product_unit *product;
 };

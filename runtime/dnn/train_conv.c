@@ -101,10 +101,14 @@ RQ_SIMD static void to_s8(int8_t *restrict out, const float *restrict x, size_t 
         out[i] = (int8_t)(int32_t)x[i];
 }
 
+enum { CHUNK = 16384 }; /* weights that a thread converts at a time */
+
 static rq_status forward_integer(rq_train_conv *conv, const uint8_t *src, const float *wei,
                                  float *dst, rq_error *err)
 {
-    to_s8(conv->wei, wei, conv->n_wei);
+#pragma omp parallel for schedule(static)
+    for (size_t i = 0; i < conv->n_wei; i += CHUNK)
+        to_s8(conv->wei + i, wei + i, conv->n_wei - i < CHUNK ? conv->n_wei - i : CHUNK);
     const rq_status status = rq_dnn_conv_set_weights(conv->integer, conv->wei, NULL, err);
     return status == RQ_OK ? rq_dnn_conv_run(conv->integer, src, dst, err) : status;
 }

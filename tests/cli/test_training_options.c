@@ -342,6 +342,17 @@ static void test_log_dir__json_lines(void **state)
     assert_failure(&run, 1, "/dev/null");
 }
 
+static void test_profile__every_layer(void **state)
+{
+    (void)state;
+    rq_cli_run(&run, TRAIN, SMALL, "--epochs", "1", "--profile", "-o", out);
+    assert_exit(&run, 0);
+    assert_says_err(&run, "ms/image: conv forward");
+    assert_says_err(&run, "conv           stage1.0.rbr_1x1.conv\n");
+    assert_says_err(&run, "norm, sum, act stage0.nonlinearity\n");
+    assert_not_err(&run, "nan");
+}
+
 /* A bar is drawn on a terminal, and nowhere else. */
 static void test_progress__on_a_terminal_only(void **state)
 {
@@ -408,6 +419,7 @@ int main(void)
         cmocka_unit_test(test_mixup__not_into_quantized_layers),
         cmocka_unit_test(test_custom_l2__blocks_of_repvgg),
         cmocka_unit_test(test_log_dir__json_lines),
+        cmocka_unit_test(test_profile__every_layer),
         cmocka_unit_test(test_progress__on_a_terminal_only),
         cmocka_unit_test(test_resume__what_may_change),
     };
