@@ -16,8 +16,8 @@ static double source_bytes(const tr_unit *unit)
 static double weight_bytes(const conv_unit *conv)
 {
     const rq_conv_shape *s = &conv->shape;
-    return (double)(s->oc * (s->ic / s->conv.groups) * s->conv.kernel[0] * s->conv.kernel[1]) *
-           sizeof(float);
+    const int64_t inputs = s->ic / s->conv.groups;
+    return (double)(s->oc * inputs * s->conv.kernel[0] * s->conv.kernel[1]) * sizeof(float);
 }
 
 static void conv_bytes(const tr_unit *unit, rq_unit_profile *out)
