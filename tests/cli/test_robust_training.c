@@ -335,6 +335,31 @@ static void test_train__disk_full_within_an_epoch(void **state)
     "train", images, "-a", SMALL_ARCH, "-r", "16", "-b", "1", "--epochs", "9", "--threads", "1",   \
         "--lr", "1e6", "--optimizer", "adamw", "--wd", "1e3", "-q", "-o", "out.bin"
 
+/* An image vanishes while training goes on: one line that names it and the place, and the state and
+ * the model of the last epoch stay. */
+static void test_train__folder_that_changes(void **state)
+{
+    (void)state;
+    char command[1024], folder[FOLDER], root[PATH];
+    small_make_folder(folder, FOLDER);
+    (void)snprintf(root, PATH, "%s/images", folder);
+    small_images(root);
+    (void)snprintf(command, sizeof command,
+                   "cd %s && { %s train images -a '" SMALL_ARCH "' -r 96 -b 4 --threads 1 -q "
+                   "--epochs 100000 --log-dir logs -o out.bin & }; "
+                   "until grep -q '\"event\": \"epoch\"' logs/train.jsonl; do sleep 0.1; done; "
+                   "rm images/train/cat/0.jpg; wait $!",
+                   folder, RQ_PROGRAM);
+    const rq_cli_options shell = {.program = "/bin/sh"};
+    rq_cli_run_with(&run, &shell, "-c", command);
+    assert_exit(&run, 1);
+    assert_says_err(&run, "repqat train: ");
+    assert_says_err(&run, "images/train/cat/0.jpg: ");
+    assert_true(small_exists(rq_test_path("%s/out.bin", folder)));
+    assert_true(small_exists(rq_test_path("%s/out.bin.ckpt", folder)));
+    rq_test_rmdir(folder);
+}
+
 static void test_train__loss_not_finite(void **state)
 {
     (void)state;
@@ -364,6 +389,7 @@ int main(void)
         cmocka_unit_test(test_train__stops_when_asked),
         cmocka_unit_test(test_train__budget),
         cmocka_unit_test(test_train__disk_full_within_an_epoch),
+        cmocka_unit_test(test_train__folder_that_changes),
         cmocka_unit_test(test_train__loss_not_finite),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
