@@ -189,7 +189,7 @@ static void test_resume__same_bytes(void **state)
 {
     (void)state;
     need_mpi();
-    char command[2 * PATH];
+    char command[1024];
     uint8_t *files[2];
     size_t n[2];
     (void)snprintf(command, sizeof command,
