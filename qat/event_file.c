@@ -3,11 +3,9 @@
 
 #include <assert.h>
 #include <endian.h>
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
