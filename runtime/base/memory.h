@@ -37,12 +37,13 @@ typedef struct rq_arena_block rq_arena_block;
 /* Zero-initialise (RQ_ARENA_INIT) before first use. Not thread-safe. */
 typedef struct rq_arena {
     rq_arena_block *blocks; /* newest first */
+    size_t block_bytes;     /* of new blocks; 0: 64 KiB. May be set at any time */
     size_t total_bytes;     /* requested so far, padding included */
 } rq_arena;
 
 #define RQ_ARENA_INIT                                                                              \
     {                                                                                              \
-        NULL, 0                                                                                    \
+        NULL, 0, 0                                                                                 \
     }
 
 /* Zeroed, 64-byte aligned memory that lives until rq_arena_deinit; NULL when there is none. */

@@ -8,9 +8,12 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { WEIGHTS_BLOCK_BYTES = 1 << 24 };
+
 struct rq_dnn {
     dnnl_engine_t engine;
     dnnl_stream_t stream;
+    rq_arena weights; /* packed, of inference: side by side in large pages */
     void *scratch;
     size_t scratch_bytes;
 };
@@ -39,6 +42,7 @@ rq_status rq_dnn_create(rq_dnn **out, rq_error *err)
     rq_dnn *dnn = rq_alloc(sizeof *dnn);
     if (!dnn)
         return rq_fail(err, RQ_ERR_NOMEM, "out of memory");
+    dnn->weights.block_bytes = WEIGHTS_BLOCK_BYTES;
     dnnl_status_t status = dnnl_engine_create(&dnn->engine, dnnl_cpu, 0);
     if (status == dnnl_success)
         status = dnnl_stream_create(&dnn->stream, dnn->engine, dnnl_stream_default_flags);
@@ -58,6 +62,7 @@ void rq_dnn_destroy(rq_dnn *dnn)
         (void)dnnl_stream_destroy(dnn->stream);
     if (dnn->engine)
         (void)dnnl_engine_destroy(dnn->engine);
+    rq_arena_deinit(&dnn->weights);
     rq_free(dnn->scratch);
     rq_free(dnn);
 }
@@ -278,7 +283,7 @@ struct rq_dnn_conv {
     const rq_dnn *dnn;
     kernel conv; /* src, wei, dst, [bias] */
     kernel pack; /* plain -> packed */
-    void *wei, *bias;
+    void *wei, *bias; /* in the dnn's arena */
     size_t wei_bytes, bias_bytes;
     bool is_reference;
 };
@@ -361,8 +366,8 @@ rq_status rq_dnn_conv_create(rq_dnn_conv **out, rq_dnn *dnn, const rq_conv_shape
     conv->is_reference = strncmp(implementation_name(pd), "ref", 3) == 0;
     conv->wei_bytes = query_bytes(pd, dnnl_query_weights_md, 0);
     conv->bias_bytes = options->bias ? (size_t)shape->oc * 4 : 0;
-    conv->wei = rq_alloc(conv->wei_bytes);
-    conv->bias = rq_alloc(conv->bias_bytes);
+    conv->wei = rq_arena_alloc(&dnn->weights, conv->wei_bytes);
+    conv->bias = rq_arena_alloc(&dnn->weights, conv->bias_bytes);
     if (!conv->wei || !conv->bias) {
         result = rq_fail(err, RQ_ERR_NOMEM, "out of memory");
         goto out;
@@ -383,8 +388,6 @@ void rq_dnn_conv_destroy(rq_dnn_conv *conv)
         return;
     kernel_deinit(&conv->conv);
     kernel_deinit(&conv->pack);
-    rq_free(conv->wei);
-    rq_free(conv->bias);
     rq_free(conv);
 }
 

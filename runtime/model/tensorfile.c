@@ -366,8 +366,9 @@ rq_status rq_tensorfile_bytes(const rq_tensorfile *file, int i, const unsigned c
 
 void rq_tensorfile_release(const rq_tensorfile *file, const char *name)
 {
+    enum { SMALL_BYTES = 1 << 26 }; /* whole files whose memory is not worth reading them again */
     const rq_tensorfile_entry *entry = find_entry(file, name);
-    if (entry)
+    if (entry && file->mapping.size_bytes > SMALL_BYTES)
         rq_mapping_release(&file->mapping, file->data + entry->begin, entry->end - entry->begin);
 }
 

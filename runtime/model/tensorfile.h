@@ -69,7 +69,8 @@ RQ_NODISCARD rq_status rq_tensorfile_bytes(const rq_tensorfile *file, int i,
 RQ_NODISCARD rq_status rq_tensorfile_find(rq_tensorfile *file, const char *name, rq_tensor *out,
                                           rq_error *err);
 
-/* A tensor's values have been read and will not be soon (rq_mapping_release). */
+/* A tensor's values have been read and will not be soon: in files over 64 MiB they leave memory
+ * (rq_mapping_release); pages of smaller ones stay, for faulting them in again costs more. */
 void rq_tensorfile_release(const rq_tensorfile *file, const char *name);
 
 typedef struct rq_text_pair {

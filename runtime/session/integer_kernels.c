@@ -29,12 +29,13 @@ static inline float round_q(float x)
 static void pad_row_u8(const uint8_t *inside, uint8_t *dst, size_t w, size_t pad,
                        const uint8_t *zero_point)
 {
-    const size_t width = w + 2 * pad;
-    for (size_t x = 0; x < width; x++)
-        if (!inside || x < pad || x >= pad + w)
-            memcpy(dst + 3 * x, zero_point, 3);
+    const size_t left = inside ? pad : w + 2 * pad, right = inside ? pad + w : left;
+    for (size_t x = 0; x < left; x++)
+        memcpy(dst + 3 * x, zero_point, 3);
     if (inside)
         memcpy(dst + 3 * pad, inside, 3 * w);
+    for (size_t x = right; x < w + 2 * pad; x++)
+        memcpy(dst + 3 * x, zero_point, 3);
 }
 
 static void pad_row_f32(const uint8_t *inside, float *dst, size_t w, size_t pad,

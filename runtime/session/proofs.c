@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "runtime/base/simd.h"
 #include "runtime/model/quant.h"
 #include "runtime/session/integer.h"
 
@@ -9,11 +10,32 @@ typedef struct acc_range {
     int64_t low, high;
 } acc_range;
 
+enum { CHUNK = 1 << 20 }; /* taps whose sum stays in 32 bits */
+
+/* Sums of the negative and of the positive weights. n <= CHUNK. */
+RQ_SIMD static void sum_signs(const int8_t *restrict weights, size_t n, int32_t *negative,
+                              int32_t *positive)
+{
+    int32_t low = 0, high = 0;
+    for (size_t i = 0; i < n; i++) {
+        const int32_t w = weights[i];
+        low += w < 0 ? w : 0;
+        high += w > 0 ? w : 0;
+    }
+    *negative = low;
+    *positive = high;
+}
+
 static acc_range range_of(const int8_t *weights, size_t n_taps)
 {
     acc_range range = {0, 0};
-    for (size_t i = 0; i < n_taps; i++)
-        *(weights[i] < 0 ? &range.low : &range.high) += 255 * (int64_t)weights[i];
+    for (size_t at = 0, n; at < n_taps; at += n) {
+        int32_t low, high;
+        n = n_taps - at < CHUNK ? n_taps - at : CHUNK;
+        sum_signs(weights + at, n, &low, &high);
+        range.low += 255 * (int64_t)low;
+        range.high += 255 * (int64_t)high;
+    }
     return range;
 }
 
@@ -35,20 +57,26 @@ int64_t rq_acc_bias_bound(const int8_t *weights, size_t n_taps, int32_t bias)
     return larger_magnitude(range.low + bias, range.high + bias);
 }
 
+/* Sum of the two largest magnitudes among the weights of this sign (1 or -1). */
+RQ_SIMD static int largest_pair(const int8_t *restrict weights, size_t n, int sign)
+{
+    int largest = 0, second = 0, n_largest = 0;
+    for (size_t i = 0; i < n; i++) {
+        const int w = sign * weights[i];
+        largest = w > largest ? w : largest;
+    }
+    for (size_t i = 0; i < n; i++) {
+        const int w = sign * weights[i];
+        n_largest += w == largest;
+        second = w < largest && w > second ? w : second;
+    }
+    return largest + (n_largest > 1 ? largest : second);
+}
+
 bool rq_saturation_free(const int8_t *weights, size_t n_taps)
 {
-    int largest[2] = {0, 0}, second[2] = {0, 0}; /* magnitudes of negative, positive weights */
-    for (size_t i = 0; i < n_taps; i++) {
-        const int sign = weights[i] > 0;
-        const int magnitude = sign ? weights[i] : -weights[i];
-        if (magnitude > largest[sign]) {
-            second[sign] = largest[sign];
-            largest[sign] = magnitude;
-        } else if (magnitude > second[sign]) {
-            second[sign] = magnitude;
-        }
-    }
-    return largest[0] + second[0] <= RQ_PAIR_MAX && largest[1] + second[1] <= RQ_PAIR_MAX;
+    return largest_pair(weights, n_taps, -1) <= RQ_PAIR_MAX &&
+           largest_pair(weights, n_taps, 1) <= RQ_PAIR_MAX;
 }
 
 static rq_status check_channel(const rq_model *model, int node, int64_t oc, rq_error *err)
@@ -64,7 +92,9 @@ static rq_status check_channel(const rq_model *model, int node, int64_t oc, rq_e
     const char *name = graph->nodes[node].name;
     const long long channel = oc;
 
-    const int64_t bound = rq_acc_bound(w, n_taps), bias_bound = rq_acc_bias_bound(w, n_taps, bias);
+    const acc_range range = range_of(w, n_taps);
+    const int64_t bound = larger_magnitude(range.low, range.high);
+    const int64_t bias_bound = larger_magnitude(range.low + bias, range.high + bias);
     if (memchr(w, INT8_MIN, n_taps))
         return rq_fail(err, RQ_ERR_MODEL, "%s: channel %lld has a weight -128, not in -127..127",
                        name, channel);
