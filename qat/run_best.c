@@ -25,6 +25,7 @@ rq_status run_validate(rq_run *run, const char *what, double *top1, double *top5
     rq_session *session = NULL;
     rq_session_options options = RQ_SESSION_OPTIONS_INIT;
     options.batch = (int)rq_rank_rows(run->options->data.val_batch);
+    options.n_streams = RQ_STREAMS_AUTO;
     rq_status status = rq_session_create(&session, run->model, &options, err);
     rq_evaluation result;
     if (status == RQ_OK)

@@ -280,10 +280,11 @@ static rq_status conv_fail(rq_error *err, dnnl_status_t status, const rq_conv_sh
 /* ---- inference ---- */
 
 struct rq_dnn_conv {
-    const rq_dnn *dnn;
+    rq_dnn *dnn;
     kernel conv; /* src, wei, dst, [bias] */
     kernel pack; /* plain -> packed */
-    void *wei, *bias; /* in the dnn's arena */
+    void *wei,
+        *bias; /* in the dnn's arena; NULL before they are set, and where they are another's */
     size_t wei_bytes, bias_bytes;
     bool is_reference;
 };
@@ -366,12 +367,6 @@ rq_status rq_dnn_conv_create(rq_dnn_conv **out, rq_dnn *dnn, const rq_conv_shape
     conv->is_reference = strncmp(implementation_name(pd), "ref", 3) == 0;
     conv->wei_bytes = query_bytes(pd, dnnl_query_weights_md, 0);
     conv->bias_bytes = options->bias ? (size_t)shape->oc * 4 : 0;
-    conv->wei = rq_arena_alloc(&dnn->weights, conv->wei_bytes);
-    conv->bias = rq_arena_alloc(&dnn->weights, conv->bias_bytes);
-    if (!conv->wei || !conv->bias) {
-        result = rq_fail(err, RQ_ERR_NOMEM, "out of memory");
-        goto out;
-    }
     *out = conv;
     conv = NULL;
     result = RQ_OK;
@@ -391,9 +386,21 @@ void rq_dnn_conv_destroy(rq_dnn_conv *conv)
     rq_free(conv);
 }
 
+static rq_status allocate_weights(rq_dnn_conv *conv, rq_error *err)
+{
+    conv->wei = rq_arena_alloc(&conv->dnn->weights, conv->wei_bytes);
+    conv->bias = rq_arena_alloc(&conv->dnn->weights, conv->bias_bytes);
+    return conv->wei && conv->bias ? RQ_OK : rq_fail(err, RQ_ERR_NOMEM, "out of memory");
+}
+
 rq_status rq_dnn_conv_set_weights(rq_dnn_conv *conv, const void *wei, const void *bias,
                                   rq_error *err)
 {
+    if (!conv->wei) {
+        const rq_status allocated = allocate_weights(conv, err);
+        if (allocated != RQ_OK)
+            return allocated;
+    }
     (void)kernel_set(&conv->pack, 0, wei);
     (void)kernel_set(&conv->pack, 1, conv->wei);
     const rq_status status = kernel_run(&conv->pack, conv->dnn, "packing weights", err);
@@ -405,6 +412,25 @@ rq_status rq_dnn_conv_set_weights(rq_dnn_conv *conv, const void *wei, const void
         (void)kernel_set(&conv->conv, BIAS, conv->bias);
     }
     return RQ_OK;
+}
+
+static dnnl_status_t copy_handle(kernel *to, const kernel *from, int i)
+{
+    void *data = NULL;
+    const dnnl_status_t status = dnnl_memory_get_data_handle(from->args[i].memory, &data);
+    return status == dnnl_success ? kernel_set(to, i, data) : status;
+}
+
+bool rq_dnn_conv_share_weights(rq_dnn_conv *conv, const rq_dnn_conv *other)
+{
+    const dnnl_memory_desc_t *mine, *theirs;
+    if (!other->wei || conv->bias_bytes != other->bias_bytes ||
+        dnnl_memory_get_memory_desc(conv->conv.args[WEI].memory, &mine) != dnnl_success ||
+        dnnl_memory_get_memory_desc(other->conv.args[WEI].memory, &theirs) != dnnl_success ||
+        !dnnl_memory_desc_equal(mine, theirs))
+        return false;
+    return copy_handle(&conv->conv, &other->conv, WEI) == dnnl_success &&
+           (!conv->bias_bytes || copy_handle(&conv->conv, &other->conv, BIAS) == dnnl_success);
 }
 
 rq_status rq_dnn_conv_run(rq_dnn_conv *conv, const void *src, void *dst, rq_error *err)

@@ -73,6 +73,11 @@ void rq_dnn_conv_destroy(rq_dnn_conv *conv); /* NULL is fine */
 /* Pack weights (f32 or s8) and copy bias (NULL without one). */
 RQ_NODISCARD rq_status rq_dnn_conv_set_weights(rq_dnn_conv *conv, const void *wei, const void *bias,
                                                rq_error *err);
+
+/* Instead of set_weights: use the packed weights and the bias of a convolution of the same layer,
+ * which must outlive this one. false, and nothing done, where it has none or the two kernels want
+ * them packed differently. */
+bool rq_dnn_conv_share_weights(rq_dnn_conv *conv, const rq_dnn_conv *other);
 RQ_NODISCARD rq_status rq_dnn_conv_run(rq_dnn_conv *conv, const void *src, void *dst,
                                        rq_error *err);
 

@@ -13,7 +13,7 @@ typedef struct options {
     rq_open_options open;
     rq_data_options data; /* dir is --loader's; batch 0: not given */
     int augment;          /* rq_augment; -1: not given */
-    int64_t repeat;
+    int64_t repeat, streams;
     bool layers, json;
 } options;
 
@@ -30,6 +30,11 @@ static const rq_option table[] = {
     RQ_OPTION_INT("repeat", 0, options, repeat, "N", 1, 1000000,
                   "timed runs, or epochs of --loader; as many as fit into two seconds (runs: 5 to "
                   "200) when not given"),
+    RQ_OPTION_INT(
+        "streams", 0, options, streams, "N", 0, 1024,
+        "for throughput: divide a batch among so many sessions of one thread each; 0: one "
+        "per thread, as evaluate and compare do; all threads work on one layer at a time "
+        "when not given"),
     RQ_OPTION_FLAG("layers", 0, options, layers,
                    "time of each layer too (mean of the runs), and its share of the peak of the "
                    "CPU's multiply-add instructions, which is measured"),
@@ -50,11 +55,13 @@ static rq_status check_usage(const options *given, rq_error *err)
         return rq_fail(err, RQ_ERR_USAGE, "MODEL or --loader is missing");
     if (has_model && has_loader)
         return rq_fail(err, RQ_ERR_USAGE, "MODEL and --loader exclude each other");
-    if (has_loader &&
-        (given->layers || given->data.threads || given->open.arch || given->open.classes))
+    if (has_loader && (given->layers || given->streams != 1 || given->data.threads ||
+                       given->open.arch || given->open.classes))
         return rq_fail(err, RQ_ERR_USAGE,
-                       "--layers, --threads, --arch and --classes are for a MODEL, not for "
-                       "--loader");
+                       "--layers, --streams, --threads, --arch and --classes are for a MODEL, not "
+                       "for --loader");
+    if (given->layers && given->streams != 1)
+        return rq_fail(err, RQ_ERR_USAGE, "--layers and --streams exclude each other");
     if (has_model &&
         (given->data.workers || given->augment >= 0 || given->data.bad_images != RQ_BAD_FAIL))
         return rq_fail(err, RQ_ERR_USAGE,
@@ -70,6 +77,7 @@ static rq_status bench_model(const options *given, rq_error *err)
         .batch = given->data.batch ? (int)given->data.batch : MODEL_BATCH,
         .resolution = (int)given->data.resolution,
         .repeat = (int)given->repeat,
+        .n_streams = given->streams ? (int)given->streams : RQ_STREAMS_AUTO,
         .layers = given->layers,
         .json = given->json,
     };
@@ -92,7 +100,7 @@ static rq_status bench_loader(const options *given, rq_error *err)
 
 static rq_status run(const rq_command *self, int argc, char **argv, rq_error *err)
 {
-    options given = {.model = "", .data = {.bad_images = RQ_BAD_FAIL}, .augment = -1};
+    options given = {.model = "", .data = {.bad_images = RQ_BAD_FAIL}, .augment = -1, .streams = 1};
     bool done;
     const rq_option_set sets[] = {
         {table, sizeof table / sizeof table[0], &given},

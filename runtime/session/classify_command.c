@@ -166,7 +166,7 @@ static rq_status classify_all(const options *given, const rq_model *model, rq_er
                        .transform = rq_eval_transform(&model->preprocess, given->resolution)};
     const int n_images = given->images.n_items;
     rq_status status =
-        rq_open_session(&self.session, model, given->model, 1, self.transform.size, err);
+        rq_open_session(&self.session, model, given->model, 1, self.transform.size, 1, err);
     if (status == RQ_OK)
         status = allocate(&self, n_images, err);
     for (int i = 0; i < n_images && status == RQ_OK; i++)

@@ -150,7 +150,7 @@ static rq_status measure_accuracy(comparison *self, const options *given, rq_err
         status = rq_require_classes(&column->model, column->path, &data.dataset, err);
         if (status == RQ_OK)
             status = rq_open_session(&column->session, &column->model, column->path,
-                                     (int)given->data.batch, data.size, err);
+                                     (int)given->data.batch, data.size, RQ_STREAMS_AUTO, err);
         sessions[k] = column->session;
     }
     if (status == RQ_OK)
@@ -172,7 +172,7 @@ static rq_status measure_speed(candidate *column, const options *given, rq_error
         return status;
     column->images_per_s = rq_timing_images_per_s(&timing);
     rq_timing_deinit(&timing);
-    status = rq_open_session(&single, &column->model, column->path, 1, size, err);
+    status = rq_open_session(&single, &column->model, column->path, 1, size, 1, err);
     if (status == RQ_OK)
         status = rq_time_session(&timing, single, 1, size, 0, false, err);
     if (status == RQ_OK) {

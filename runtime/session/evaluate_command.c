@@ -87,8 +87,9 @@ static rq_status evaluate(const options *given, const rq_model *model, rq_evalua
     if (status == RQ_OK)
         status = rq_require_classes(model, given->model, &data.dataset, err);
     if (status == RQ_OK)
-        status = rq_open_session(&session, model, given->model,
-                                 (int)rq_rank_rows(given->data.batch), data.size, err);
+        status =
+            rq_open_session(&session, model, given->model, (int)rq_rank_rows(given->data.batch),
+                            data.size, RQ_STREAMS_AUTO, err);
     if (status == RQ_OK && given->logits)
         status = open_logits(&file, given->logits, data.dataset.n_images, model->n_classes, err);
     if (status == RQ_OK)

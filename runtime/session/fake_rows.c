@@ -33,7 +33,7 @@ static rq_status layer_integers(rq_session *s, int node, float s_x, float s_y,
             return status;
         multiplier[c] = rq_multiplier(s_x, s_w[c], s_y);
     }
-    *weights = (rq_iconv_weights){wei, bias, multiplier, false};
+    *weights = (rq_iconv_weights){wei, bias, multiplier, false, NULL};
     return RQ_OK;
 }
 

@@ -148,6 +148,7 @@ static rq_status add_float_conv(rq_session *s, int node, const float_layer *laye
     int src, dst;
     rq_step *step;
     rq_status status = rq_plan_real_input(s, node, 0, &src, err);
+    const rq_step *twin = rq_plan_twin(s);
     if (status == RQ_OK)
         status = rq_plan_f32_buffer(s, node, &dst, err);
     if (status == RQ_OK)
@@ -160,7 +161,7 @@ static rq_status add_float_conv(rq_session *s, int node, const float_layer *laye
     const rq_dnn_conv_options options = {
         .types = RQ_DNN_F32, .bias = layer->bias != NULL, .relu = layer->relu >= 0};
     status = rq_dnn_conv_create(&step->conv, s->dnn, &shape, &options, err);
-    if (status == RQ_OK)
+    if (status == RQ_OK && !(twin && rq_dnn_conv_share_weights(step->conv, twin->conv)))
         status = rq_dnn_conv_set_weights(step->conv, layer->weight, layer->bias, err);
     if (status != RQ_OK)
         return status;

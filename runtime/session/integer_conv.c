@@ -148,7 +148,8 @@ static rq_status create(rq_iconv **out, rq_dnn *dnn, const rq_conv_shape *shape,
         goto out;
     memcpy(conv->bias, weights->bias, (size_t)shape->oc * sizeof *conv->bias);
     memcpy(conv->multiplier, weights->multiplier, (size_t)shape->oc * sizeof *conv->multiplier);
-    status = set_weights(conv, weights, err);
+    if (!weights->packed || !rq_dnn_conv_share_weights(conv->conv, weights->packed->conv))
+        status = set_weights(conv, weights, err);
     if (status != RQ_OK)
         goto out;
     *out = conv;

@@ -17,14 +17,16 @@
 
 typedef enum rq_iconv_kind { RQ_ICONV_U8, RQ_ICONV_F32 } rq_iconv_kind;
 
+typedef struct rq_iconv rq_iconv;
+
 typedef struct rq_iconv_weights {
     const int8_t *wei;       /* [OC, IC/G, KH, KW] */
     const int32_t *bias;     /* [OC] */
     const float *multiplier; /* [OC] */
     bool saturation_free;    /* proven: the split is not needed for saturation */
+    const rq_iconv *packed;  /* of the same layer; outlives the new one, which uses its packed
+                                weights where both kernels want the same; or NULL */
 } rq_iconv_weights;
-
-typedef struct rq_iconv rq_iconv;
 
 /* real_output: f32 logits instead of q. The weights are copied. Errors: RQ_ERR_UNSUPPORTED,
  * RQ_ERR_RANGE (a channel whose split weights could still leave 2^24), RQ_ERR_NOMEM. */

@@ -67,6 +67,7 @@ rq_status rq_row_integer_layer(rq_session *s, int node, rq_error *err)
         rq_graph_tensor(graph, node, RQ_SLOT_BIAS)->data,
         rq_graph_tensor(graph, node, RQ_SLOT_MULTIPLIER)->data,
         s->model->isa_proof,
+        NULL,
     };
     status = rq_plan_integer_conv(s, node, node, RQ_ICONV_U8, &weights,
                                   pixels ? zero_point->data : NULL, real_output, &buffer, err);

@@ -57,8 +57,11 @@ rq_status rq_plan_integer_conv(rq_session *s, int first, int last, rq_iconv_kind
     rq_status status = RQ_OK;
     if (value->repr == RQ_REPR_IMAGE)
         status = add_pad_image(s, &shape, kind, zero_point, &src, err);
-    if (status == RQ_OK)
-        status = rq_iconv_create(&iconv, s->dnn, &shape, kind, weights, real_output, err);
+    if (status == RQ_OK) {
+        rq_iconv_weights shared = *weights;
+        shared.packed = rq_plan_twin(s) ? rq_plan_twin(s)->iconv : NULL;
+        status = rq_iconv_create(&iconv, s->dnn, &shape, kind, &shared, real_output, err);
+    }
     const bool u8_output = kind == RQ_ICONV_U8 && !real_output;
     if (status == RQ_OK)
         status =

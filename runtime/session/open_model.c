@@ -113,9 +113,10 @@ rq_status rq_open_model(rq_model *out, const char *path, const rq_open_options *
 }
 
 rq_status rq_open_session(rq_session **out, const rq_model *model, const char *path, int batch,
-                          int size, rq_error *err)
+                          int size, int n_streams, rq_error *err)
 {
-    const rq_session_options options = {.batch = batch, .height = size, .width = size};
+    const rq_session_options options = {
+        .batch = batch, .height = size, .width = size, .n_streams = n_streams};
     const rq_status status = rq_session_create(out, model, &options, err);
     if (status != RQ_OK)
         rq_error_prefix(err, "%s", path);

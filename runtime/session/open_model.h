@@ -29,10 +29,11 @@ rq_option_set rq_open_option_set(rq_open_options *fields);
 RQ_NODISCARD rq_status rq_open_model(rq_model *out, const char *path,
                                      const rq_open_options *options, unsigned forms, rq_error *err);
 
-/* A session for batches of batch images, size x size pixels. Warns when this CPU needs the slower
- * kernels (rq_session_info.saturation_safe). Errors: as rq_session_create. */
+/* A session for batches of batch images, size x size pixels; n_streams as in rq_session_options.
+ * Warns when this CPU needs the slower kernels (rq_session_info.saturation_safe). Errors: as
+ * rq_session_create. */
 RQ_NODISCARD rq_status rq_open_session(rq_session **out, const rq_model *model, const char *path,
-                                       int batch, int size, rq_error *err);
+                                       int batch, int size, int n_streams, rq_error *err);
 
 /* Do the folder's classes fit to the model's? Their number must, and their names where the model
  * has any. Errors: RQ_ERR_MODEL with both numbers, or the first name that differs. */

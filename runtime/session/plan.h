@@ -54,6 +54,7 @@ struct rq_step {
 };
 
 struct rq_session {
+    struct rq_streams *streams; /* which do the work, if there are several; then no steps */
     rq_arena arena;
     rq_dnn *dnn;
     const rq_model *model; /* during creation only */
@@ -84,6 +85,13 @@ RQ_NODISCARD rq_status rq_plan_buffer(rq_session *session, size_t size_bytes, in
 RQ_NODISCARD rq_status rq_plan_step(rq_session *session, int node, const char *kind,
                                     const int *src_buffers, int n_src, rq_step **out,
                                     rq_error *err);
+
+/* The step of options.weights_of that the next step added will be the like of; NULL without one. */
+static inline const rq_step *rq_plan_twin(const rq_session *session)
+{
+    const rq_session *of = session->options.weights_of;
+    return of && session->n_steps < of->n_steps ? &of->steps[session->n_steps] : NULL;
+}
 
 static inline void *rq_plan_at(const rq_session *session, int buffer)
 {

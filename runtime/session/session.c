@@ -7,6 +7,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/size.h"
 #include "runtime/session/plan.h"
+#include "runtime/session/streams.h"
 
 static rq_status grow(void **items, int *capacity, int n, size_t size, rq_error *err)
 {
@@ -170,24 +171,22 @@ static rq_status allocate(rq_session *session, const rq_model *model, rq_error *
     return RQ_OK;
 }
 
-rq_status rq_session_create(rq_session **out, const rq_model *model,
-                            const rq_session_options *options, rq_error *err)
+static double total_macs(const rq_session *session)
 {
-    if (options->batch < 1)
-        return rq_fail(err, RQ_ERR_ARG, "batch %d: at least 1 image", options->batch);
-    rq_session *session = rq_alloc(sizeof *session);
-    if (!session)
-        return rq_fail(err, RQ_ERR_NOMEM, "out of memory");
-    session->model = model;
-    session->options = *options;
-    session->batch = options->batch;
-    session->height = options->height ? options->height : model->preprocess.crop;
-    session->width = options->width ? options->width : model->preprocess.crop;
+    double total = 0.0;
+    for (int i = 0; i < session->n_steps; i++)
+        total += session->steps[i].macs;
+    return total;
+}
+
+/* Steps and memory of a session that does its own work. */
+static rq_status plan_steps(rq_session *session, const rq_model *model, rq_error *err)
+{
     rq_status status = allocate(session, model, err);
     if (status == RQ_OK)
         status = rq_graph_shapes(&model->graph, session->batch, session->height, session->width,
                                  session->shapes, err);
-    if (status == RQ_OK && model->form == RQ_FORM_INT8)
+    if (status == RQ_OK && model->form == RQ_FORM_INT8 && !session->options.weights_of)
         status = rq_integer_check(model, err);
     if (status == RQ_OK)
         status = rq_dnn_create(&session->dnn, err);
@@ -198,21 +197,59 @@ rq_status rq_session_create(rq_session **out, const rq_model *model,
     }
     if (status == RQ_OK)
         status = place_buffers(session, err);
-    if (status != RQ_OK) {
-        rq_session_destroy(session);
+    if (status != RQ_OK)
         return status;
-    }
     session->n_classes = (int)session->shapes[model->graph.n_nodes - 1].c;
     session->info.n_classes = session->n_classes;
-    session->model = NULL;
-    *out = session;
+    session->info.macs = total_macs(session);
+    session->info.n_streams = 1;
+    session->info.stream_batch = session->batch;
     return RQ_OK;
+}
+
+static rq_status plan_streams(rq_session *session, const rq_model *model, rq_stream_plan plan,
+                              rq_error *err)
+{
+    if (session->options.observer)
+        return rq_fail(err, RQ_ERR_ARG, "no observer of %d streams", plan.n_streams);
+    const rq_status status =
+        rq_streams_create(&session->streams, model, &session->options, plan, err);
+    if (status == RQ_OK)
+        session->info = rq_streams_get_info(session->streams);
+    return status;
+}
+
+rq_status rq_session_create(rq_session **out, const rq_model *model,
+                            const rq_session_options *options, rq_error *err)
+{
+    if (options->batch < 1)
+        return rq_fail(err, RQ_ERR_ARG, "batch %d: at least 1 image", options->batch);
+    rq_stream_plan plan = {1, options->batch};
+    rq_session *session = rq_alloc(sizeof *session);
+    if (!session)
+        return rq_fail(err, RQ_ERR_NOMEM, "out of memory");
+    session->model = model;
+    session->options = *options;
+    session->batch = options->batch;
+    session->height = options->height ? options->height : model->preprocess.crop;
+    session->width = options->width ? options->width : model->preprocess.crop;
+    rq_status status = rq_plan_streams(&plan, model, options, err);
+    if (status == RQ_OK)
+        status = plan.n_streams > 1 ? plan_streams(session, model, plan, err)
+                                    : plan_steps(session, model, err);
+    session->model = NULL;
+    if (status == RQ_OK)
+        *out = session;
+    else
+        rq_session_destroy(session);
+    return status;
 }
 
 void rq_session_destroy(rq_session *session)
 {
     if (!session)
         return;
+    rq_streams_destroy(session->streams);
     for (int i = 0; i < session->n_steps; i++) {
         rq_dnn_conv_destroy(session->steps[i].conv);
         rq_iconv_destroy(session->steps[i].iconv);
@@ -231,6 +268,9 @@ static rq_status run_steps(rq_session *session, const uint8_t *pixels, int n, fl
     if (n < 1 || n > session->batch)
         return rq_fail(err, RQ_ERR_ARG, "%d images in a session made for 1 to %d", n,
                        session->batch);
+    if (session->streams)
+        return times ? rq_fail(err, RQ_ERR_ARG, "streams have no common steps")
+                     : rq_streams_run(session->streams, pixels, n, logits, err);
     session->pixels = pixels;
     session->n_images = n;
     for (int i = 0; i < session->n_steps; i++) {

@@ -7,16 +7,27 @@
  *
  * Everything is planned at creation: primitives, packed weights, one block for all activations,
  * laid out by their lifetimes. Running allocates nothing. The model may be freed once the session
- * exists. A session is used by one thread at a time; it computes with OpenMP's threads. */
+ * exists. A session is used by one thread at a time; it computes with OpenMP's threads, or with
+ * streams of its own. */
 #ifndef RQ_RUNTIME_SESSION_SESSION_H
 #define RQ_RUNTIME_SESSION_SESSION_H
 
 #include "runtime/model/model.h"
 #include "runtime/session/integer.h"
 
+typedef struct rq_session rq_session;
+
+enum { RQ_STREAMS_AUTO = -1 };
+
 typedef struct rq_session_options {
     int batch;         /* images per run, at most */
     int height, width; /* of the input; 0 = the model's crop */
+    /* For throughput: divide each run among so many sessions of one thread each (streams.h); 0 or
+     * 1: not at all; RQ_STREAMS_AUTO: one per OpenMP thread. Not with an observer. */
+    int n_streams;
+    /* A session of the same model and size, whose packed weights are used where both pack them
+     * alike; it must outlive the new one. NULL: packs its own. */
+    const rq_session *weights_of;
     /* Called after each node that the output needs with its value [batch, H, W, C] (u8; f32;
      * integer-valued f32 for quantized values of form qat). ReLU is then not merged into float
      * convolutions; batch norm is, in form qat. NULL for none. */
@@ -28,8 +39,6 @@ typedef struct rq_session_options {
     {                                                                                              \
         .batch = 1                                                                                 \
     }
-
-typedef struct rq_session rq_session;
 
 /* Errors: RQ_ERR_MODEL, RQ_ERR_UNSUPPORTED, RQ_ERR_NOMEM, RQ_ERR_ARG. */
 RQ_NODISCARD rq_status rq_session_create(rq_session **out, const rq_model *model,
@@ -43,11 +52,13 @@ RQ_NODISCARD rq_status rq_session_run(rq_session *session, const uint8_t *pixels
 /* What a session is made of, for reports. */
 typedef struct rq_session_info {
     int n_classes;
+    double macs;             /* multiply-adds per image */
     size_t weight_bytes;     /* packed weights and biases */
     size_t activation_bytes; /* the activation block */
     size_t largest_bytes;    /* the largest single activation */
     bool saturation_safe;    /* int8: a slower, exact kernel stands in for u8 x s8 pairs that could
                                 saturate */
+    int n_streams, stream_batch; /* sessions side by side, and images at once in each */
 } rq_session_info;
 rq_session_info rq_session_get_info(const rq_session *session);
 
@@ -60,7 +71,8 @@ typedef struct rq_step_time {
     double seconds;
 } rq_step_time;
 
-/* Run once with a clock around each step. times: rq_session_n_steps entries. */
+/* Run once with a clock around each step. times: rq_session_n_steps entries; a session of several
+ * streams has none, and RQ_ERR_ARG is its answer. */
 int rq_session_n_steps(const rq_session *session);
 RQ_NODISCARD rq_status rq_session_run_timed(rq_session *session, const uint8_t *pixels, int n,
                                             float *logits, rq_step_time *times, rq_error *err);

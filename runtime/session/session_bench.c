@@ -82,6 +82,9 @@ static void print_summary(const report *self)
     const rq_session_info *info = &self->info;
     (void)printf("batch %d, %d x %d pixels, %d threads, %d runs\n", timing->batch, self->size,
                  self->size, omp_get_max_threads(), timing->n_runs);
+    if (info->n_streams > 1)
+        (void)printf("%d streams, %d images at once in each\n", info->n_streams,
+                     info->stream_batch);
     (void)printf("median %.3f ms (min %.3f, max %.3f), %.1f images/s, %.1f GOP/s\n",
                  1e3 * timing->median_s, 1e3 * timing->min_s, 1e3 * timing->max_s,
                  rq_timing_images_per_s(timing), rq_timing_gops(timing));
@@ -160,6 +163,8 @@ static void print_json(const report *self)
     rq_json_add_int(&json, "batch", timing->batch);
     rq_json_add_int(&json, "resolution", self->size);
     rq_json_add_int(&json, "threads", omp_get_max_threads());
+    rq_json_add_int(&json, "streams", self->info.n_streams);
+    rq_json_add_int(&json, "stream_batch", self->info.stream_batch);
     rq_json_add_int(&json, "runs", timing->n_runs);
     rq_json_add_number(&json, "median_ms", 1e3 * timing->median_s);
     rq_json_add_number(&json, "min_ms", 1e3 * timing->min_s);
@@ -214,7 +219,8 @@ rq_status rq_bench_session(const rq_session_bench *given, rq_error *err)
     self.form = model.form;
     if (!self.size)
         self.size = model.preprocess.crop;
-    status = rq_open_session(&session, &model, given->path, given->batch, self.size, err);
+    status = rq_open_session(&session, &model, given->path, given->batch, self.size,
+                             given->n_streams, err);
     self.ready_s = rq_clock() - start;
     if (status == RQ_OK)
         status = measure(&self, given, session, err);

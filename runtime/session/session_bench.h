@@ -19,6 +19,7 @@ typedef struct rq_session_bench {
     int batch;
     int resolution; /* 0: the model's */
     int repeat;     /* timed runs; 0: as many as fit into two seconds */
+    int n_streams;  /* as in rq_session_options */
     bool layers;    /* time of each layer, and its share of the peak (peak.h) */
     bool json;
 } rq_session_bench;

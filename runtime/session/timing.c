@@ -62,18 +62,14 @@ static int compare_seconds(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Two runs, the first of which touches all memory; the macs come from it, and the second's time
- * tells how many runs fit. */
+/* Two runs, the first of which touches all memory; the second's time tells how many runs fit. */
 static rq_status warm_up(timer *self, rq_timing *out, rq_session *session, double *seconds,
                          rq_error *err)
 {
-    rq_status status =
-        rq_session_run_timed(session, self->pixels, out->batch, self->logits, self->steps, err);
+    rq_status status = rq_session_run(session, self->pixels, out->batch, self->logits, err);
     if (status != RQ_OK)
         return status;
-    out->macs = 0.0;
-    for (int i = 0; i < rq_session_n_steps(session); i++)
-        out->macs += self->steps[i].macs;
+    out->macs = rq_session_get_info(session).macs;
     const double start = rq_clock();
     status = rq_session_run(session, self->pixels, out->batch, self->logits, err);
     *seconds = rq_clock() - start;

@@ -168,6 +168,23 @@ static void test_bench__loader_reads_both_splits(void **state)
     assert_says_out(&run, "\nval ");
 }
 
+static void test_bench__streams(void **state)
+{
+    (void)state;
+    rq_cli_run(&run, "bench", int8, "-b", "6", "--streams", "2", "--repeat", "2", "--json");
+    assert_exit(&run, 0);
+    json_t *json = rq_cli_json(&run);
+    assert_close(number(json, "batch"), 6, 0, 0);
+    assert_close(number(json, "streams"), 2, 0, 0);
+    assert_close(number(json, "stream_batch"), 3, 0, 0);
+    json_decref(json);
+    rq_cli_run(&run, "bench", int8, "-b", "6", "--streams", "0", "--threads", "3", "--repeat", "2");
+    assert_exit(&run, 0);
+    assert_says_out(&run, "\n3 streams, 2 images at once in each\n");
+    rq_cli_run(&run, "bench", int8, "--streams", "2", "--layers");
+    assert_exit(&run, 2);
+}
+
 static void test_bench__loader_meets_bad_images(void **state)
 {
     (void)state;
@@ -213,7 +230,7 @@ static void test_bench__refuses_wrong_usage(void **state)
     rq_cli_run(&run, "bench", int8, deploy);
     assert_failure(&run, 2, "deploy.bin");
     rq_cli_run(&run, "bench", "--loader", images, "--layers");
-    assert_failure(&run, 2, "--layers, --threads, --arch and --classes are for a MODEL");
+    assert_failure(&run, 2, "--layers, --streams, --threads, --arch and --classes are for a MODEL");
     rq_cli_run(&run, "bench", "--loader", images, "--threads", "1");
     assert_failure(&run, 2, "are for a MODEL");
     rq_cli_run(&run, "bench", int8, "-j", "2");
@@ -235,6 +252,7 @@ int main(void)
         cmocka_unit_test(test_bench__layers_have_shares_of_the_peak),
         cmocka_unit_test(test_bench__peak_follows_the_instruction_set),
         cmocka_unit_test(test_bench__loader_reads_both_splits),
+        cmocka_unit_test(test_bench__streams),
         cmocka_unit_test(test_bench__loader_meets_bad_images),
         cmocka_unit_test(test_bench__refuses_bad_folders),
         cmocka_unit_test(test_bench__refuses_wrong_usage),

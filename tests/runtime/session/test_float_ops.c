@@ -87,7 +87,8 @@ static void run(int last, const uint8_t *pixels, int n, int h, int w)
     memset(&by_reference, 0, sizeof by_reference);
     assert_ok(rq_integer_run_ref(&model, pixels, n, h, w, want, observe, &by_reference, &err),
               &err);
-    const rq_session_options options = {n, h, w, observe, &by_session};
+    const rq_session_options options = {
+        .batch = n, .height = h, .width = w, .observer = observe, .observer_context = &by_session};
     rq_session *session;
     assert_ok(rq_session_create(&session, &model, &options, &err), &err);
     assert_ok(rq_session_run(session, pixels, n, got, &err), &err);
@@ -306,7 +307,11 @@ static void test_session__leaves_auxiliary_outputs_out(void **state)
     logits_of(&without, pixels, want);
     assert_memory_equal(got, want, sizeof want);
 
-    const rq_session_options options = {BATCH, SIDE, SIDE, forbid_aux, &with};
+    const rq_session_options options = {.batch = BATCH,
+                                        .height = SIDE,
+                                        .width = SIDE,
+                                        .observer = forbid_aux,
+                                        .observer_context = &with};
     rq_session *session, *plain;
     assert_ok(rq_session_create(&session, &with, &options, &err), &err);
     assert_ok(rq_session_create(&plain, &without, &options, &err), &err);

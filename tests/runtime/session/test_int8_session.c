@@ -144,7 +144,7 @@ static void test_integer_conv__f32_sums_are_exact_beyond_2_24(void **state)
         multiplier[c] = (float)(1e-6 * (1.0 + rq_random_unit(&random)));
     }
     rq_qconv_ref(&shape, src, wei, bias, multiplier, NULL, want);
-    const rq_iconv_weights weights = {wei, bias, multiplier, false};
+    const rq_iconv_weights weights = {wei, bias, multiplier, false, NULL};
     rq_dnn *dnn = NULL;
     rq_iconv *conv = NULL;
     assert_ok(rq_dnn_create(&dnn, &err), &err);

@@ -72,7 +72,7 @@ static void bench_end(bench *b)
 static size_t count_differing(const bench *b, rq_dnn *dnn, rq_iconv_kind kind)
 {
     rq_error err = RQ_ERROR_INIT;
-    const rq_iconv_weights weights = {b->wei, b->bias, b->multiplier, b->fill == SMALL};
+    const rq_iconv_weights weights = {b->wei, b->bias, b->multiplier, b->fill == SMALL, NULL};
     const size_t size = kind == RQ_ICONV_U8 ? 1 : sizeof(float);
     void *src = rq_alloc(b->n_src * size), *dst = rq_alloc(b->n_dst * size);
     for (size_t i = 0; i < b->n_src; i++)
@@ -154,7 +154,7 @@ static void test_groups__dense_where_there_is_no_kernel(void **state)
     assert_ok(rq_dnn_conv_create(&grouped, dnn, &b.shape, &options, &err), &err);
     const bool is_reference = rq_dnn_conv_is_reference(grouped);
     rq_dnn_conv_destroy(grouped);
-    const rq_iconv_weights weights = {b.wei, b.bias, b.multiplier, true};
+    const rq_iconv_weights weights = {b.wei, b.bias, b.multiplier, true, NULL};
     rq_iconv *conv = NULL;
     assert_ok(rq_iconv_create(&conv, dnn, &b.shape, RQ_ICONV_U8, &weights, false, &err), &err);
     const size_t grouped_bytes = (size_t)(b.shape.oc * b.shape.ic / 4 * 9);
