@@ -1,8 +1,8 @@
 /* Time of a training convolution: winograd [BATCH SIDE IC OC]
- * Forward and backward of 3x3 layers by Winograd's convolution and by oneDNN's direct kernels, the
- * best of 5 runs each; without arguments the layers of RepVGG-A0 at 224 and of networks for 32x32
- * images. With OMP_NUM_THREADS=1 the process's CPU time counts, which other load on the machine
- * disturbs less. */
+ * Forward + backward of 3x3 layers by oneDNN's direct kernels in f32 and bf16 (rounding included)
+ * and by Winograd's convolution, the best of 5 runs each; without arguments the layers of RepVGG-A0
+ * at 224 and of networks for 32x32 images. With OMP_NUM_THREADS=1 the process's CPU time counts,
+ * which other load on the machine disturbs less. */
 #include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +15,7 @@
 #include "runtime/dnn/winograd.h"
 
 enum { RUNS = 5 };
+#define NEVER 1e9
 
 static rq_error err;
 
@@ -50,33 +51,65 @@ typedef struct layer {
     float *src, *wei, *dst, *ddst, *dwei, *dsrc;
 } layer;
 
-static void direct(const layer *l, rq_dnn_train_conv *conv, double *seconds)
+/* Best times of the two directions. */
+typedef struct times {
+    double forward, backward;
+} times;
+
+static void keep_best(times *best, double start, double middle)
+{
+    const double end = now();
+    best->forward = middle - start < best->forward ? middle - start : best->forward;
+    best->backward = end - middle < best->backward ? end - middle : best->backward;
+}
+
+static void direct(const layer *l, rq_dnn_train_conv *conv, times *best)
 {
     const double start = now();
     check(rq_dnn_train_conv_set_weights(conv, l->wei, &err));
     check(rq_dnn_train_conv_forward(conv, l->src, l->dst, &err));
+    const double middle = now();
     check(rq_dnn_train_conv_backward(conv, l->src, l->ddst, l->dwei, l->dsrc, &err));
-    *seconds = now() - start < *seconds ? now() - start : *seconds;
+    keep_best(best, start, middle);
 }
 
-static void winograd(const layer *l, const rq_winograd *plan, void *scratch, double *seconds)
+static void winograd(const layer *l, const rq_winograd *plan, void *scratch, times *best)
 {
     const double start = now();
     rq_winograd_forward(plan, l->src, l->wei, l->dst, scratch);
+    const double middle = now();
     rq_winograd_backward_weights(plan, l->src, l->ddst, l->dwei, scratch);
     rq_winograd_backward_data(plan, l->ddst, l->wei, l->dsrc, scratch);
-    *seconds = now() - start < *seconds ? now() - start : *seconds;
+    keep_best(best, start, middle);
+}
+
+static rq_dnn_train_conv *create_direct(rq_dnn *dnn, const rq_conv_shape *shape,
+                                        rq_precision precision)
+{
+    rq_dnn_train_conv *conv;
+    const rq_dnn_train_options options = {
+        .precision = precision, .with_forward = true, .with_dsrc = true};
+    check(rq_dnn_train_conv_create(&conv, dnn, shape, &options, &err));
+    return conv;
+}
+
+enum { DIRECT_F32, DIRECT_BF16, WINOGRAD, N_KINDS };
+
+static void print_times(const times best[N_KINDS], double gmacs)
+{
+    static const char *const names[N_KINDS] = {"direct", "bf16", "winograd"};
+    for (int k = 0; k < N_KINDS; k++)
+        if (best[k].forward < NEVER)
+            (void)printf("%s %s %6.2f + %6.2f ms (%3.0f, %3.0f GMAC/s)", k ? "," : ":", names[k],
+                         1e3 * best[k].forward, 1e3 * best[k].backward, gmacs / best[k].forward,
+                         2.0 * gmacs / best[k].backward);
+    (void)printf("\n");
 }
 
 static void measure(int64_t n, int64_t side, int64_t ic, int64_t oc)
 {
     const rq_conv_shape shape = {n,    side, side, ic,
                                  side, side, oc,   {{3, 3}, {1, 1}, {1, 1}, {1, 1}, 1}};
-    if (!rq_winograd_suits(&shape)) {
-        (void)printf("%4lld x %3lld^2, %4lld -> %4lld: does not suit\n", (long long)n,
-                     (long long)side, (long long)ic, (long long)oc);
-        return;
-    }
     const size_t n_src = (size_t)(n * side * side * ic), n_dst = (size_t)(n * side * side * oc);
     const size_t n_wei = (size_t)(9 * ic * oc);
     const layer l = {shape,
@@ -86,26 +119,28 @@ static void measure(int64_t n, int64_t side, int64_t ic, int64_t oc)
                      random_floats(n_dst),
                      random_floats(n_wei),
                      random_floats(n_src)};
+    const bool suits = rq_winograd_suits(&shape), has_bf16 = rq_dnn_has_bf16();
     rq_winograd plan;
-    rq_winograd_init(&plan, &shape, omp_get_max_threads());
-    void *scratch = rq_alloc(rq_winograd_scratch_bytes(&plan));
+    if (suits)
+        rq_winograd_init(&plan, &shape, omp_get_max_threads());
+    void *scratch = rq_alloc(suits ? rq_winograd_scratch_bytes(&plan) : 0);
     rq_dnn *dnn;
-    rq_dnn_train_conv *conv;
-    const rq_dnn_train_options options = {.with_forward = true, .with_dsrc = true};
     check(scratch ? rq_dnn_create(&dnn, &err) : rq_fail(&err, RQ_ERR_NOMEM, "out of memory"));
-    check(rq_dnn_train_conv_create(&conv, dnn, &shape, &options, &err));
-    double seconds[2] = {1e9, 1e9};
+    rq_dnn_train_conv *f32 = create_direct(dnn, &shape, RQ_PRECISION_F32);
+    rq_dnn_train_conv *bf16 = has_bf16 ? create_direct(dnn, &shape, RQ_PRECISION_BF16) : NULL;
+    times best[N_KINDS] = {{NEVER, NEVER}, {NEVER, NEVER}, {NEVER, NEVER}};
     for (int i = 0; i < RUNS; i++) {
-        direct(&l, conv, &seconds[0]);
-        winograd(&l, &plan, scratch, &seconds[1]);
+        direct(&l, f32, &best[DIRECT_F32]);
+        if (bf16)
+            direct(&l, bf16, &best[DIRECT_BF16]);
+        if (suits)
+            winograd(&l, &plan, scratch, &best[WINOGRAD]);
     }
-    const double gmacs = 3.0 * (double)n_dst * (double)(9 * ic) * 1e-9;
-    (void)printf(
-        "%4lld x %3lld^2, %4lld -> %4lld: direct %7.2f ms (%3.0f GMAC/s), winograd %7.2f ms "
-        "(%3.0f), %.2fx\n",
-        (long long)n, (long long)side, (long long)ic, (long long)oc, 1e3 * seconds[0],
-        gmacs / seconds[0], 1e3 * seconds[1], gmacs / seconds[1], seconds[0] / seconds[1]);
-    rq_dnn_train_conv_destroy(conv);
+    (void)printf("%4lld x %3lld^2, %4lld -> %4lld", (long long)n, (long long)side, (long long)ic,
+                 (long long)oc);
+    print_times(best, (double)n_dst * (double)(9 * ic) * 1e-9);
+    rq_dnn_train_conv_destroy(f32);
+    rq_dnn_train_conv_destroy(bf16);
     rq_dnn_destroy(dnn);
     rq_free(scratch);
     float *const floats[] = {l.src, l.wei, l.dst, l.ddst, l.dwei, l.dsrc};

@@ -2,7 +2,6 @@
 #include "qat/mix_kernels.h"
 #include "qat/units.h"
 #include "runtime/base/ranks.h"
-#include "runtime/base/simd.h"
 #include "runtime/model/quant.h"
 
 #define RANGE_MOMENTUM 0.01f
@@ -59,17 +58,14 @@ void tr_act_args(const tr_act *act, const tr_value *value, mix_args *args)
     args->high = 255.0f - (float)value->zero_point;
 }
 
-RQ_SIMD static void to_u8(uint8_t *restrict out, const float *restrict x, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        out[i] = (uint8_t)(int32_t)x[i];
-}
-
 void tr_act_apply(const mix_args *args, const tr_value *value, size_t first)
 {
-    enum { BLOCK = 64 }; /* pixels that a core's cache still holds when they become bytes */
-    if (!value->u8) {
-        mix_apply(args, value->data + first);
+    enum { BLOCK = 64 }; /* pixels that a core's cache still holds at the second pass */
+    if (!value->u8 || !value->data) {
+        if (value->u8)
+            mix_apply_u8(args, value->u8 + first);
+        else
+            mix_apply(args, value->data + first);
         return;
     }
     mix_args part = *args;
@@ -79,6 +75,6 @@ void tr_act_apply(const mix_args *args, const tr_value *value, size_t first)
         for (int k = 0; k < args->n_terms; k++)
             part.u[k] = args->u[k] + p * args->channels;
         mix_apply(&part, value->data + at);
-        to_u8(value->u8 + at, value->data + at, part.pixels * args->channels);
+        mix_apply_u8(&part, value->u8 + at);
     }
 }

@@ -51,16 +51,41 @@ static bool is_absorbed(const rq_trainer *trainer, int node)
 
 static rq_status new_value(rq_trainer *trainer, int node, tr_value **out, rq_error *err)
 {
-    void *value = NULL, *data = NULL;
+    void *value = NULL;
     const rq_shape *shape = &trainer->shapes[node];
-    rq_status status = rq_arena_array(&trainer->arena, &value, 1, sizeof(tr_value), err);
-    if (status == RQ_OK)
-        status = rq_arena_array(&trainer->arena, &data, rq_shape_elems(shape), sizeof(float), err);
+    const rq_status status = rq_arena_array(&trainer->arena, &value, 1, sizeof(tr_value), err);
     if (status != RQ_OK)
         return status;
     *out = value;
-    **out = (tr_value){.shape = *shape, .data = data, .scale = 1.0f, .needs_gradient = true};
+    **out = (tr_value){.shape = *shape, .scale = 1.0f, .needs_gradient = true};
     return RQ_OK;
+}
+
+/* Its numbers as f32, unless all its readers take them as u8. */
+static rq_status allocate_data(rq_trainer *trainer, tr_value *value, rq_error *err)
+{
+    bool is_read = value->u8 == NULL;
+    for (int i = 0; i < trainer->n_units; i++)
+        for (int k = 0; k < trainer->units[i].n_src; k++)
+            if (trainer->units[i].src[k] == value)
+                is_read |= !trainer->units[i].conv ||
+                           rq_train_conv_reads_f32(trainer->units[i].conv->conv);
+    if (!is_read)
+        return RQ_OK;
+    void *data = NULL;
+    const rq_status status =
+        rq_arena_array(&trainer->arena, &data, rq_shape_elems(&value->shape), sizeof(float), err);
+    value->data = data;
+    return status;
+}
+
+/* Once all readers are known. */
+static rq_status allocate_values(rq_trainer *trainer, rq_error *err)
+{
+    rq_status status = allocate_data(trainer, trainer->values[0], err);
+    for (int i = 0; i < trainer->n_units && status == RQ_OK; i++)
+        status = allocate_data(trainer, trainer->units[i].dst, err);
+    return status;
 }
 
 static tr_unit *new_unit(rq_trainer *trainer, int node, tr_value *dst)
@@ -418,5 +443,7 @@ rq_status tr_build_units(rq_trainer *trainer, rq_error *err)
         if (status != RQ_OK)
             rq_error_prefix(err, "%s", graph->nodes[i].name);
     }
+    if (status == RQ_OK)
+        status = allocate_values(trainer, err);
     return status == RQ_OK ? find_outputs(trainer, err) : status;
 }

@@ -140,10 +140,31 @@ INLINE void apply_body(const mix_args *args, int n_terms, enum act act, float *r
         break;                                                                                     \
     }
 
-RQ_SIMD void mix_apply(const mix_args *args, float *y)
-{
+RQ_SIMD void mix_apply(const mix_args *args, float *y){
 #define APPLY(n, act) apply_body(args, (n), (act), y)
     FOR_EACH_CASE(APPLY)
+#undef APPLY
+}
+
+INLINE void apply_u8_body(const mix_args *args, int n_terms, enum act act, uint8_t *restrict y)
+{
+    const size_t channels = args->channels;
+    const mix_args local = *args;
+    for (size_t p = 0; p < local.pixels; p++)
+        for (size_t c = 0; c < channels; c++) {
+            const size_t at = p * channels + c;
+            const float z = z_of(&local, n_terms, is_rule(act), at, c);
+            y[at] = (uint8_t)(int32_t)act_value(act, z, &local);
+        }
+}
+
+RQ_SIMD void mix_apply_u8(const mix_args *args, uint8_t *y)
+{
+#define APPLY(n, act) apply_u8_body(args, (n), (act), y)
+    if (args->by_rule)
+        APPLY(1, ACT_RULE_QUANTIZE);
+    else
+        FOR_TERMS(APPLY, ACT_QUANTIZE); /* the clamp at 0 is the ReLU */
 #undef APPLY
 }
 

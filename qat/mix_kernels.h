@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 enum { MIX_TERMS = 4, MIX_READERS = 4 };
 
@@ -23,8 +24,9 @@ typedef struct mix_args {
     size_t pixels, channels;
 } mix_args;
 
-/* y = act(z). */
+/* y = act(z). The second: as bytes; quantize must be on, and low 0. */
 void mix_apply(const mix_args *args, float *y);
+void mix_apply_u8(const mix_args *args, uint8_t *y);
 
 /* Widen lo..hi to the smallest and largest act(z) before quantization; by_rule must be off. */
 void mix_range(const mix_args *args, float *lo, float *hi);

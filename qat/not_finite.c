@@ -11,8 +11,8 @@ static bool all_finite(const float *values, size_t n)
     return true;
 }
 
-const char *rq_first_not_finite(const rq_trainer *trainer, const rq_model *model, int batch,
-                                int height, int width)
+const char *rq_first_not_finite(rq_trainer *trainer, const rq_model *model, int batch, int height,
+                                int width)
 {
     const rq_graph *graph = &model->graph;
     const int crop = model->preprocess.crop;

@@ -7,7 +7,7 @@
 /* The name of the first node of the graph whose value in the last step is not finite, among those
  * that the trainer keeps; NULL when all are. model: the trainer's; batch, height, width: as the
  * trainer was made with (0: the model's crop). */
-const char *rq_first_not_finite(const rq_trainer *trainer, const rq_model *model, int batch,
-                                int height, int width);
+const char *rq_first_not_finite(rq_trainer *trainer, const rq_model *model, int batch, int height,
+                                int width);
 
 #endif

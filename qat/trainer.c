@@ -198,12 +198,23 @@ const float *rq_trainer_logits(const rq_trainer *trainer)
     return trainer->outputs[trainer->n_outputs - 1]->data;
 }
 
-const float *rq_trainer_value(const rq_trainer *trainer, int node, float *scale)
+static const float *expand(rq_trainer *trainer, tr_value *value)
 {
-    const tr_value *value = trainer->values[node];
-    if (value)
-        *scale = value->scale;
-    return value ? value->data : NULL;
+    const size_t n = rq_shape_elems(&value->shape);
+    if (!value->expanded)
+        value->expanded = rq_arena_alloc(&trainer->arena, n * sizeof *value->expanded);
+    for (size_t i = 0; value->expanded && i < n; i++)
+        value->expanded[i] = (float)value->u8[i];
+    return value->expanded;
+}
+
+const float *rq_trainer_value(rq_trainer *trainer, int node, float *scale)
+{
+    tr_value *value = trainer->values[node];
+    if (!value)
+        return NULL;
+    *scale = value->scale;
+    return value->data ? value->data : expand(trainer, value);
 }
 
 rq_status rq_trainer_settle(rq_trainer *trainer, rq_error *err)

@@ -87,8 +87,8 @@ RQ_NODISCARD rq_status rq_trainer_settle(rq_trainer *trainer, rq_error *err);
 
 /* For tests and golden values: a value of the graph after a step and its gradient, in the numbers
  * that are stored (where quantized q - zero point, integer-valued), NULL where the node was merged
- * into another. */
-const float *rq_trainer_value(const rq_trainer *trainer, int node, float *scale);
+ * into another, or where bytes are stored and there is no memory for them as f32. */
+const float *rq_trainer_value(rq_trainer *trainer, int node, float *scale);
 
 /* Where a step's time went since creation, by kind of work. */
 typedef struct rq_trainer_profile {

@@ -28,7 +28,7 @@ enum {
 
 typedef struct tr_value {
     rq_shape shape;
-    float *data;                /* [N, H, W, C] */
+    float *data;                /* [N, H, W, C]; NULL where all readers take u8 */
     float scale;                /* real = scale * number (channel_scale NULL) */
     const float *channel_scale; /* [C]: real = channel_scale[c] * number */
     /* Numbers are exact integer sums, to which the output rule applies, of one of these: */
@@ -36,8 +36,9 @@ typedef struct tr_value {
     const struct tr_value *pool_source; /* a quantized value, summed over its pixels */
     bool quantized;                     /* numbers are q - zero_point, q 0 to 255 */
     bool is_u8;                         /* and there is no zero point, whatever the range */
-    uint8_t *u8;                        /* then: the numbers once more; NULL: nobody reads them */
-    bool is_gate;                       /* and stand for a sigmoid: scale RQ_GATE_SCALE */
+    uint8_t *u8;                        /* then: the numbers as bytes; NULL: nobody reads them */
+    float *expanded; /* the bytes as f32, for rq_trainer_value; NULL before it was asked */
+    bool is_gate;    /* and stand for a sigmoid: scale RQ_GATE_SCALE */
     uint8_t zero_point;
     bool needs_gradient;
     float *gradient[RQ_MAX_READERS]; /* one per reader */

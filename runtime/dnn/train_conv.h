@@ -17,8 +17,9 @@ typedef struct rq_train_conv_options {
 
 /* The numbers [N, IH, IW, IC] of a source. */
 typedef struct rq_train_source {
+    /* NULL where rq_train_conv_reads_f32, or _u8, does not ask for them */
     const float *f32;
-    const uint8_t *u8; /* the same; NULL where rq_train_conv_reads_u8 does not ask for them */
+    const uint8_t *u8;
 } rq_train_source;
 
 typedef struct rq_train_conv rq_train_conv;
@@ -29,8 +30,9 @@ RQ_NODISCARD rq_status rq_train_conv_create(rq_train_conv **out, rq_dnn *dnn,
                                             const rq_train_conv_options *options, rq_error *err);
 void rq_train_conv_destroy(rq_train_conv *conv); /* NULL is fine */
 
-/* Does it read the source as u8? */
+/* Does it read the source as u8, and as f32? One of them, or both. */
 bool rq_train_conv_reads_u8(const rq_train_conv *conv);
+bool rq_train_conv_reads_f32(const rq_train_conv *conv);
 
 /* dst [N, OH, OW, OC] = conv(src, wei [OC, IC/G, KH, KW]). */
 RQ_NODISCARD rq_status rq_train_conv_forward(rq_train_conv *conv, rq_train_source src,

@@ -31,7 +31,7 @@ typedef struct reference {
     bool hold_factor; /* leave out gamma's way through the folding factor, to see it missed */
     double smoothing;
     const net_batch *batch;
-    const rq_trainer *anchor; /* set while anchors are taken */
+    rq_trainer *anchor; /* set while anchors are taken */
     staircase weights[NET_NODES], activations[NET_NODES];
     double *offsets[NET_NODES]; /* [C] what rounding the bias to an integer adds */
     double *factors[NET_NODES]; /* [C] t = gamma / sigma at the anchors */
@@ -479,7 +479,7 @@ static inline double reference_forward(reference *r)
 }
 
 /* Once, after the trainer's step: take anchors, and return the loss there. */
-static inline double reference_anchor(reference *r, const rq_trainer *trainer)
+static inline double reference_anchor(reference *r, rq_trainer *trainer)
 {
     r->anchor = trainer;
     const double loss = reference_forward(r);
