@@ -39,14 +39,6 @@ static rq_status create_integer(rq_train_conv *conv, const rq_conv_shape *shape,
     return conv->wei ? RQ_OK : rq_fail(err, RQ_ERR_NOMEM, "out of memory");
 }
 
-/* Winograd's convolution in f32 against oneDNN's in bf16, roundings included, as bench/winograd
- * measures them with AVX-512: equal on average, faster where there are many channels and no tile
- * sticks out. */
-static bool is_faster_than_bf16(const rq_conv_shape *shape)
-{
-    return shape->ic >= 64 && shape->oc >= 64 && shape->ih % 4 == 0 && shape->iw % 4 == 0;
-}
-
 static rq_status create(rq_train_conv *conv, const rq_conv_shape *shape,
                         const rq_train_conv_options *options, rq_error *err)
 {
@@ -55,8 +47,7 @@ static rq_status create(rq_train_conv *conv, const rq_conv_shape *shape,
         status = create_integer(conv, shape, err);
     if (status != RQ_OK)
         return status;
-    conv->by_winograd = rq_winograd_suits(shape) &&
-                        (options->precision == RQ_PRECISION_F32 || is_faster_than_bf16(shape));
+    conv->by_winograd = options->precision == RQ_PRECISION_F32 && rq_winograd_suits(shape);
     if (conv->by_winograd) {
         rq_winograd_init(&conv->winograd, shape, omp_get_max_threads());
         status = rq_dnn_reserve_scratch(conv->dnn, rq_winograd_scratch_bytes(&conv->winograd), err);

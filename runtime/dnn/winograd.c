@@ -17,7 +17,7 @@
 
 enum {
     POINTS = 36,
-    TILE = 4,   /* outputs */
+    TILE = RQ_WINOGRAD_TILE,
     WINDOW = 6, /* inputs */
     LANES = 8,
     SKEW = 16,  /* floats */
@@ -29,6 +29,8 @@ enum {
 #define INLINE  static inline __attribute__((always_inline))
 
 typedef float vec __attribute__((vector_size(LANES * sizeof(float)), aligned(4), may_alias));
+
+typedef int mask __attribute__((vector_size(LANES * sizeof(int))));
 
 static size_t smaller(size_t a, size_t b)
 {
@@ -175,9 +177,23 @@ RQ_SIMD static void transform_tile(const float *src, const size_t *offsets, size
     }
 }
 
+/* What follows a forward sum. */
+typedef struct finish {
+    const float *bias; /* NULL: none */
+    bool relu;
+} finish;
+
+INLINE void finish_sum(vec *sum, finish with, size_t c)
+{
+    if (with.bias)
+        *sum += CONST_VEC(with.bias + c);
+    if (with.relu)
+        *sum = (vec)((mask)*sum & (*sum > 0.0f));
+}
+
 /* A' m A of one tile, from its row of the panels of 36 planes to the pixels that exist. */
 RQ_SIMD static void transform_back(const float *src, size_t plane, size_t n_rows, size_t channels,
-                                   float *dst, const size_t *offsets)
+                                   finish with, float *dst, const size_t *offsets)
 {
     for (size_t c = 0; c < channels; c += LANES) {
         const float *row = src + c / RQ_PANEL * RQ_PANEL * n_rows + c % RQ_PANEL;
@@ -190,8 +206,10 @@ RQ_SIMD static void transform_back(const float *src, size_t plane, size_t n_rows
             points_to_tile(m + WINDOW * i, m + WINDOW * i, 1);
         for (size_t i = 0; i < TILE; i++)
             for (size_t j = 0; j < TILE; j++)
-                if (offsets[i * TILE + j] != OUTSIDE)
+                if (offsets[i * TILE + j] != OUTSIDE) {
+                    finish_sum(&m[i * WINDOW + j], with, c);
                     VEC(dst + offsets[i * TILE + j] + c) = m[i * WINDOW + j];
+                }
     }
 }
 
@@ -312,9 +330,10 @@ size_t rq_winograd_scratch_bytes(const rq_winograd *self)
 
 typedef struct pass {
     const rq_winograd *self;
-    const float *src, *weights;
+    const float *src, *weights; /* packed */
     float *dst;
     size_t rows, columns; /* channels of src and of dst */
+    finish with;
 } pass;
 
 static void convolve_chunk(const pass *p, size_t first, size_t n, float *scratch)
@@ -336,36 +355,63 @@ static void convolve_chunk(const pass *p, size_t first, size_t n, float *scratch
     for (size_t t = 0; t < n; t++) {
         size_t offsets[TILE * TILE];
         find_pixels(p->self, place_of(p->self, first + t), p->columns, TILE, 0, offsets);
-        transform_back(out + t * RQ_PANEL, out_plane, CHUNK, p->columns, p->dst, offsets);
+        transform_back(out + t * RQ_PANEL, out_plane, CHUNK, p->columns, p->with, p->dst, offsets);
     }
 }
 
-static void convolve(const rq_winograd *self, const float *src, size_t rows, const float *wei,
-                     weight_order order, float *dst, size_t columns, float *scratch)
+static void convolve(const pass *p, float *chunks)
+{
+    const size_t n_tiles = p->self->n_tiles;
+    const size_t chunk_size = POINTS * (plane_of(CHUNK, p->rows) + plane_of(CHUNK, p->columns));
+    const size_t n_chunks = (n_tiles + CHUNK - 1) / CHUNK;
+#pragma omp parallel for schedule(dynamic)
+    for (size_t k = 0; k < n_chunks; k++)
+        convolve_chunk(p, k * CHUNK, smaller(CHUNK, n_tiles - k * CHUNK),
+                       chunks + (size_t)omp_get_thread_num() * chunk_size);
+}
+
+/* Weights packed in front of the chunks. */
+static void convolve_plain(const rq_winograd *self, const float *src, size_t rows, const float *wei,
+                           weight_order order, float *dst, size_t columns, float *scratch)
 {
     pack_weights(wei, order, rows, columns, scratch);
-    const pass p = {self, src, scratch, dst, rows, columns};
-    float *chunks = scratch + POINTS * weight_plane(rows, columns);
-    const size_t chunk_size = POINTS * (plane_of(CHUNK, rows) + plane_of(CHUNK, columns));
-    const size_t n_chunks = (self->n_tiles + CHUNK - 1) / CHUNK;
-#pragma omp parallel for schedule(static)
-    for (size_t k = 0; k < n_chunks; k++)
-        convolve_chunk(&p, k * CHUNK, smaller(CHUNK, self->n_tiles - k * CHUNK),
-                       chunks + (size_t)omp_get_thread_num() * chunk_size);
+    const pass p = {self, src, scratch, dst, rows, columns, {NULL, false}};
+    convolve(&p, scratch + POINTS * weight_plane(rows, columns));
+}
+
+static weight_order order_forward(const rq_winograd *self)
+{
+    return (weight_order){9, 9 * self->ic, false};
 }
 
 void rq_winograd_forward(const rq_winograd *self, const float *src, const float *wei, float *dst,
                          void *scratch)
 {
-    const weight_order order = {9, 9 * self->ic, false};
-    convolve(self, src, self->ic, wei, order, dst, self->oc, scratch);
+    convolve_plain(self, src, self->ic, wei, order_forward(self), dst, self->oc, scratch);
+}
+
+size_t rq_winograd_packed_size(const rq_winograd *self)
+{
+    return POINTS * weight_plane(self->ic, self->oc);
+}
+
+void rq_winograd_pack(const rq_winograd *self, const float *wei, float *packed)
+{
+    pack_weights(wei, order_forward(self), self->ic, self->oc, packed);
+}
+
+void rq_winograd_infer(const rq_winograd *self, const float *src, const float *packed,
+                       const float *bias, bool relu, float *dst, void *scratch)
+{
+    const pass p = {self, src, packed, dst, self->ic, self->oc, {bias, relu}};
+    convolve(&p, scratch);
 }
 
 void rq_winograd_backward_data(const rq_winograd *self, const float *ddst, const float *wei,
                                float *dsrc, void *scratch)
 {
     const weight_order order = {9 * self->ic, 9, true};
-    convolve(self, ddst, self->oc, wei, order, dsrc, self->ic, scratch);
+    convolve_plain(self, ddst, self->oc, wei, order, dsrc, self->ic, scratch);
 }
 
 /* ---- dwei ---- */

@@ -1,5 +1,6 @@
-/* Winograd's convolution F(4x4, 3x3) in f32, for training: forward, gradient of the source,
- * gradient of the weights, of 3x3 convolutions with stride 1, padding 1, one group.
+/* Winograd's convolution F(4x4, 3x3) in f32: forward, gradient of the source, gradient of the
+ * weights, and forward with packed weights, bias and ReLU for inference, of 3x3 convolutions with
+ * stride 1, padding 1, one group.
  *
  * The image is cut into tiles of 4x4 outputs, which read 6x6 inputs. With the constant matrices
  * B [6, 6], G [6, 3], A [6, 4]:
@@ -21,6 +22,8 @@
 #define RQ_RUNTIME_DNN_WINOGRAD_H
 
 #include "runtime/model/graph.h"
+
+enum { RQ_WINOGRAD_TILE = 4 }; /* outputs on a side */
 
 /* A plan; plain data. */
 typedef struct rq_winograd {
@@ -45,6 +48,14 @@ size_t rq_winograd_scratch_bytes(const rq_winograd *winograd);
  * not const. The result of forward and backward_data does not depend on the number of threads. */
 void rq_winograd_forward(const rq_winograd *winograd, const float *src, const float *wei,
                          float *dst, void *scratch);
+
+/* The same with weights that are packed once, [rq_winograd_packed_size] floats aligned to 64 bytes,
+ * zeroed before; dst = conv + bias (NULL: none), and ReLU. Gives forward's sums bit for bit. */
+size_t rq_winograd_packed_size(const rq_winograd *winograd);
+void rq_winograd_pack(const rq_winograd *winograd, const float *wei, float *packed);
+void rq_winograd_infer(const rq_winograd *winograd, const float *src, const float *packed,
+                       const float *bias, bool relu, float *dst, void *scratch);
+
 void rq_winograd_backward_data(const rq_winograd *winograd, const float *ddst, const float *wei,
                                float *dsrc, void *scratch);
 void rq_winograd_backward_weights(const rq_winograd *winograd, const float *src, const float *ddst,

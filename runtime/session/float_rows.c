@@ -96,7 +96,8 @@ rq_status rq_row_input(rq_session *s, int node, rq_error *err)
 
 static rq_status run_conv(rq_session *s, rq_step *step, rq_error *err)
 {
-    return rq_dnn_conv_run(step->conv, rq_plan_at(s, step->src[0]), rq_plan_at(s, step->dst), err);
+    return rq_float_conv_run(step->conv, rq_plan_at(s, step->src[0]), rq_plan_at(s, step->dst),
+                             err);
 }
 
 /* A layer in float, and the nodes behind it that are merged into it; -1: none. */
@@ -158,14 +159,13 @@ static rq_status add_float_conv(rq_session *s, int node, const float_layer *laye
     step->run = run_conv;
     step->dst = dst;
     step->macs = rq_plan_macs(&shape);
-    const rq_dnn_conv_options options = {
-        .types = RQ_DNN_F32, .bias = layer->bias != NULL, .relu = layer->relu >= 0};
-    status = rq_dnn_conv_create(&step->conv, s->dnn, &shape, &options, err);
-    if (status == RQ_OK && !(twin && rq_dnn_conv_share_weights(step->conv, twin->conv)))
-        status = rq_dnn_conv_set_weights(step->conv, layer->weight, layer->bias, err);
+    const rq_float_conv_options options = {.bias = layer->bias != NULL, .relu = layer->relu >= 0};
+    status = rq_float_conv_create(&step->conv, s->dnn, &shape, &options, err);
+    if (status == RQ_OK && !(twin && rq_float_conv_share_weights(step->conv, twin->conv)))
+        status = rq_float_conv_set_weights(step->conv, layer->weight, layer->bias, err);
     if (status != RQ_OK)
         return status;
-    s->info.weight_bytes += rq_dnn_conv_bytes(step->conv);
+    s->info.weight_bytes += rq_float_conv_bytes(step->conv);
     rq_plan_set_value(s, node, RQ_REPR_REAL, dst);
     const int merged[] = {layer->bn, layer->relu};
     for (int i = 0; i < 2; i++)

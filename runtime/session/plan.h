@@ -3,7 +3,7 @@
 #ifndef RQ_RUNTIME_SESSION_PLAN_H
 #define RQ_RUNTIME_SESSION_PLAN_H
 
-#include "runtime/dnn/dnn.h"
+#include "runtime/dnn/float_conv.h"
 #include "runtime/model/quant.h"
 #include "runtime/session/integer_conv.h"
 #include "runtime/session/session.h"
@@ -41,7 +41,7 @@ struct rq_step {
     int dst, scratch;              /* buffers, -1 = none */
     rq_shape in, out;              /* of the first source and the destination */
     /* What the kinds need; owned by the step. */
-    rq_dnn_conv *conv;
+    rq_float_conv *conv;
     rq_iconv *iconv;
     float *factor, *offset; /* batch_norm: y = factor * x + offset; input: per channel; [C], in the
                                session's arena */

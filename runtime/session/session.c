@@ -251,7 +251,7 @@ void rq_session_destroy(rq_session *session)
         return;
     rq_streams_destroy(session->streams);
     for (int i = 0; i < session->n_steps; i++) {
-        rq_dnn_conv_destroy(session->steps[i].conv);
+        rq_float_conv_destroy(session->steps[i].conv);
         rq_iconv_destroy(session->steps[i].iconv);
     }
     rq_dnn_destroy(session->dnn);
