@@ -8,8 +8,6 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { WEIGHTS_BLOCK_BYTES = 1 << 24 };
-
 struct rq_dnn {
     dnnl_engine_t engine;
     dnnl_stream_t stream;
@@ -42,7 +40,6 @@ rq_status rq_dnn_create(rq_dnn **out, rq_error *err)
     rq_dnn *dnn = rq_alloc(sizeof *dnn);
     if (!dnn)
         return rq_fail(err, RQ_ERR_NOMEM, "out of memory");
-    dnn->weights.block_bytes = WEIGHTS_BLOCK_BYTES;
     dnnl_status_t status = dnnl_engine_create(&dnn->engine, dnnl_cpu, 0);
     if (status == dnnl_success)
         status = dnnl_stream_create(&dnn->stream, dnn->engine, dnnl_stream_default_flags);
@@ -65,6 +62,11 @@ void rq_dnn_destroy(rq_dnn *dnn)
     rq_arena_deinit(&dnn->weights);
     rq_free(dnn->scratch);
     rq_free(dnn);
+}
+
+void rq_dnn_expect_weights(rq_dnn *dnn, size_t size_bytes)
+{
+    dnn->weights.block_bytes = size_bytes;
 }
 
 bool rq_dnn_u8s8_may_saturate(void)

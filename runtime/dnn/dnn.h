@@ -17,6 +17,10 @@ typedef struct rq_dnn rq_dnn; /* engine and stream; outlives all objects made wi
 RQ_NODISCARD rq_status rq_dnn_create(rq_dnn **out, rq_error *err);
 void rq_dnn_destroy(rq_dnn *dnn); /* NULL is fine */
 
+/* So many bytes of weights will be packed for inference: they get one block, which the system may
+ * back with large pages. A hint; without it, and beyond it, weights are allocated as they come. */
+void rq_dnn_expect_weights(rq_dnn *dnn, size_t size_bytes);
+
 /* One block that everything made with dnn may use while it runs, at least as large as the largest
  * request so far. Reserving may move it: it is to be asked for anew at every run. Errors:
  * RQ_ERR_NOMEM. */

@@ -18,9 +18,8 @@ RQ_SIMD static void sum_signs(const int8_t *restrict weights, size_t n, int32_t 
 {
     int32_t low = 0, high = 0;
     for (size_t i = 0; i < n; i++) {
-        const int32_t w = weights[i];
-        low += w < 0 ? w : 0;
-        high += w > 0 ? w : 0;
+        low += weights[i] < 0 ? weights[i] : 0;
+        high += weights[i] > 0 ? weights[i] : 0;
     }
     *negative = low;
     *positive = high;

@@ -171,6 +171,17 @@ static rq_status allocate(rq_session *session, const rq_model *model, rq_error *
     return RQ_OK;
 }
 
+static size_t total_weight_bytes(const rq_graph *graph)
+{
+    size_t total = 0;
+    for (int i = 0; i < graph->n_nodes; i++) {
+        const rq_tensor *weight = rq_graph_tensor(graph, i, RQ_SLOT_WEIGHT);
+        if (weight)
+            total += rq_tensor_elems(weight) * rq_dtype_size(weight->dtype);
+    }
+    return total;
+}
+
 static double total_macs(const rq_session *session)
 {
     double total = 0.0;
@@ -191,6 +202,8 @@ static rq_status plan_steps(rq_session *session, const rq_model *model, rq_error
     if (status == RQ_OK)
         status = rq_dnn_create(&session->dnn, err);
     if (status == RQ_OK) {
+        if (!session->options.weights_of)
+            rq_dnn_expect_weights(session->dnn, total_weight_bytes(&model->graph));
         rq_graph_count_users(&model->graph, session->users);
         rq_graph_find_needed(&model->graph, session->needed);
         status = add_steps(session, model, err);

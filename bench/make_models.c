@@ -1,5 +1,6 @@
-/* make_a0 DIR: RepVGG-A0 with random weights as DIR/deploy.bin and DIR/int8.bin, for measuring
- * speed. Ranges are made up; the int8 model is a real one, lowered from a fake-quantized graph. */
+/* make_models DIR [ARCH]: a network (RepVGG-A0) with random weights as DIR/deploy.bin and
+ * DIR/int8.bin, for measuring speed. Ranges are made up; the int8 model is a real one, lowered from
+ * a fake-quantized graph. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -15,7 +16,7 @@ static rq_error err;
 static void check(rq_status status)
 {
     if (status != RQ_OK) {
-        (void)fprintf(stderr, "make_a0: %s\n", err.text);
+        (void)fprintf(stderr, "make_models: %s\n", err.text);
         exit(1);
     }
 }
@@ -39,13 +40,13 @@ static void settle(rq_model *qat)
 
 int main(int argc, char **argv)
 {
-    if (argc != 2) {
-        (void)fprintf(stderr, "usage: make_a0 DIR\n");
+    if (argc != 2 && argc != 3) {
+        (void)fprintf(stderr, "usage: make_models DIR [ARCH]\n");
         return 2;
     }
     char path[4096];
     rq_model train, deploy, withbn, qat, int8;
-    check(rq_arch_build(&train, "RepVGG-A0", 0, &err));
+    check(rq_arch_build(&train, argc == 3 ? argv[2] : "RepVGG-A0", 0, &err));
     rq_model_init_weights(&train, 1);
     check(rq_fuse(&deploy, &train, &err));
     (void)snprintf(path, sizeof path, "%s/deploy.bin", argv[1]);
