@@ -214,9 +214,11 @@ static rq_status check(const options *given, const rq_model *base, const rq_mode
     rq_status status = rq_eval_data_open_split(&data, &given->data, &base->preprocess,
                                                is_validation ? RQ_SPLIT_VAL : RQ_SPLIT_TRAIN, err);
     if (status == RQ_OK)
-        status = rq_open_session(&sessions[0], base, given->base, batch, data.size, RQ_STREAMS_AUTO, err);
+        status = rq_open_session(&sessions[0], base, given->base, batch, data.size, RQ_STREAMS_AUTO,
+                                 err);
     if (status == RQ_OK)
-        status = rq_open_session(&sessions[1], withbn, given->out, batch, data.size, RQ_STREAMS_AUTO, err);
+        status = rq_open_session(&sessions[1], withbn, given->out, batch, data.size,
+                                 RQ_STREAMS_AUTO, err);
     if (status == RQ_OK)
         status = rq_require_same_function(&out->difference, sessions[0], sessions[1], data.loader,
                                           CHECK_BATCHES, err);

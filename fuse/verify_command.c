@@ -47,9 +47,11 @@ static rq_status compare(rq_difference *out, const rq_model *a, const rq_model *
     const int batch = (int)options->data.batch;
     rq_status status = rq_eval_data_open(&data, &options->data, &a->preprocess, err);
     if (!status)
-        status = rq_open_session(&sessions[0], a, options->a, batch, data.size, RQ_STREAMS_AUTO, err);
+        status =
+            rq_open_session(&sessions[0], a, options->a, batch, data.size, RQ_STREAMS_AUTO, err);
     if (!status)
-        status = rq_open_session(&sessions[1], b, options->b, batch, data.size, RQ_STREAMS_AUTO, err);
+        status =
+            rq_open_session(&sessions[1], b, options->b, batch, data.size, RQ_STREAMS_AUTO, err);
     if (!status)
         status = rq_difference_loader(out, sessions[0], sessions[1], data.loader, SIZE_MAX, err);
     rq_session_destroy(sessions[0]);

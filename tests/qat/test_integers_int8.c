@@ -82,8 +82,7 @@ typedef struct tally {
     size_t n, positive, different, zero_points;
 } tally;
 
-static void compare(rq_trainer *trainer, const rq_model *model, const values *seen,
-                    tally *count)
+static void compare(rq_trainer *trainer, const rq_model *model, const values *seen, tally *count)
 {
     for (int i = 0; i < model->graph.n_nodes; i++) {
         if (model->graph.nodes[i].op != RQ_OP_FAKE_QUANT)

@@ -177,7 +177,8 @@ static void test_open_session__names_the_file(void **state)
     tiny_qat(&model);
     assert_ok(rq_open_session(&session, &model, path, 2, 8, 1, &err), &err);
     rq_session_destroy(session);
-    assert_fails(rq_open_session(&session, &model, path, 0, 8, RQ_STREAMS_AUTO, &err), RQ_ERR_ARG, &err);
+    assert_fails(rq_open_session(&session, &model, path, 0, 8, RQ_STREAMS_AUTO, &err), RQ_ERR_ARG,
+                 &err);
     assert_says(&err, path);
 }
 
