@@ -61,20 +61,15 @@ void tr_act_args(const tr_act *act, const tr_value *value, mix_args *args)
 void tr_act_apply(const mix_args *args, const tr_value *value, size_t first)
 {
     enum { BLOCK = 64 }; /* pixels that a core's cache still holds at the second pass */
-    if (!value->u8 || !value->data) {
-        if (value->u8)
-            mix_apply_u8(args, value->u8 + first);
-        else
-            mix_apply(args, value->data + first);
-        return;
-    }
     mix_args part = *args;
     for (size_t p = 0; p < args->pixels; p += BLOCK) {
         const size_t at = first + p * args->channels;
         part.pixels = args->pixels - p < BLOCK ? args->pixels - p : BLOCK;
         for (int k = 0; k < args->n_terms; k++)
             part.u[k] = args->u[k] + p * args->channels;
-        mix_apply(&part, value->data + at);
-        mix_apply_u8(&part, value->u8 + at);
+        if (value->data)
+            mix_apply(&part, value->data + at);
+        if (value->u8)
+            mix_apply_u8(&part, value->u8 + at);
     }
 }

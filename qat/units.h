@@ -198,8 +198,8 @@ RQ_NODISCARD rq_status tr_act_check(const tr_act *act, rq_error *err);
 
 struct mix_args;
 
-/* y = act(z) for a range of the value's numbers that begins at element `first`, as f32 and, where
- * they are wanted, as u8. */
+/* y = act(z) for a range of the value's numbers that begins at element `first`: as f32, as u8, or
+ * both, as the value has memory for. */
 void tr_act_apply(const struct mix_args *args, const tr_value *value, size_t first);
 
 void tr_act_args(const tr_act *act, const tr_value *value, struct mix_args *args);
