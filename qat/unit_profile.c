@@ -36,7 +36,7 @@ static void mix_bytes(const rq_trainer *trainer, const tr_unit *unit, rq_unit_pr
     const mix_unit *mix = unit->mix;
     const tr_value *dst = unit->dst;
     const double n = value_bytes(dst);
-    out->forward_bytes = n + (dst->u8 ? n / sizeof(float) : 0.0);
+    out->forward_bytes = (dst->data ? n : 0.0) + (dst->u8 ? n / sizeof(float) : 0.0);
     out->backward_bytes = n * (dst->n_readers + 1);
     for (int k = 0; k < mix->n_terms; k++) {
         const mix_term *term = &mix->terms[k];
