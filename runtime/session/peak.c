@@ -9,7 +9,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/dnn/dnn.h"
 
-enum { N_SUMS = 12, REGISTER_BYTES = 64, N_TRIES = 8, FIRST_ROUNDS = 1024 };
+enum { N_SUMS = 12, REGISTER_BYTES = 64, N_TRIES = 32, FIRST_ROUNDS = 1024 };
 #define TRY_SECONDS 5e-4
 
 #define SUMS(step, reg)                                                                            \
