@@ -7,7 +7,7 @@
 # said so. IMAGES: photographs in class folders, for the loader and insert_bn. ROUNDS (default 3): each program runs once in a
 # round, and medians over the rounds are compared. ORT_MODULES: folder with node_modules/onnxruntime-node. Weights are random:
 # speed does not depend on them. Writes the tables between the marks of docs/performance.md; the measurements themselves go to
-# stdout. Takes about six minutes a round with all peers.
+# stdout. Takes four to five minutes a round with all peers.
 set -euo pipefail
 [ $# -ge 1 ] || { echo "usage: $0 PEERS [IMAGES [ROUNDS]]" >&2; exit 2; }
 here=$(cd "$(dirname "$0")" && pwd)

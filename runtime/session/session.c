@@ -237,7 +237,7 @@ rq_status rq_session_create(rq_session **out, const rq_model *model,
 {
     if (options->batch < 1)
         return rq_fail(err, RQ_ERR_ARG, "batch %d: at least 1 image", options->batch);
-    rq_stream_plan plan = {1, options->batch};
+    rq_stream_plan plan;
     rq_session *session = rq_alloc(sizeof *session);
     if (!session)
         return rq_fail(err, RQ_ERR_NOMEM, "out of memory");
