@@ -19,7 +19,7 @@ typedef struct rq_peak {
     double gops;             /* 10^9 operations per second; a multiply-add is two */
 } rq_peak;
 
-/* Run the instruction on registers alone, on all threads that OpenMP would use here, for a few
+/* Run the instruction on registers alone, on all threads that OpenMP would use here, for some 20
  * milliseconds; the best of several tries. Allocates nothing of ours. */
 rq_peak rq_measure_peak(rq_peak_type type);
 
