@@ -1,13 +1,14 @@
 /* Time of a training convolution: winograd [BATCH SIDE IC OC]
- * Forward + backward of 3x3 layers by oneDNN's direct kernels in f32 and bf16 (rounding included)
- * and by Winograd's convolution, the best of 5 runs each; without arguments the layers of RepVGG-A0
- * at 224 and of networks for 32x32 images. With OMP_NUM_THREADS=1 the process's CPU time counts,
+ * Forward + backward of 3x3 layers by oneDNN's direct kernels in f32 and bf16 and by
+ * Winograd's convolution, the best of 5 runs each; without arguments the layers of RepVGG-A0 at 224
+ * and of networks for 32x32 images. With OMP_NUM_THREADS=1 the process's CPU time counts,
  * which other load on the machine disturbs less. */
 #include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
+#include "runtime/base/bf16.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/options.h"
 #include "runtime/base/random.h"
@@ -46,9 +47,20 @@ static float *random_floats(size_t n)
     return values;
 }
 
+static uint16_t *rounded(const float *values, size_t n)
+{
+    uint16_t *out = rq_alloc(n * sizeof *out);
+    if (!out)
+        check(rq_fail(&err, RQ_ERR_NOMEM, "out of memory"));
+    for (size_t i = 0; i < n; i++)
+        out[i] = rq_to_bf16(values[i]);
+    return out;
+}
+
 typedef struct layer {
     rq_conv_shape shape;
     float *src, *wei, *dst, *ddst, *dwei, *dsrc;
+    uint16_t *src_bf16, *ddst_bf16;
 } layer;
 
 /* Best times of the two directions. */
@@ -63,13 +75,16 @@ static void keep_best(times *best, double start, double middle)
     best->backward = end - middle < best->backward ? end - middle : best->backward;
 }
 
-static void direct(const layer *l, rq_dnn_train_conv *conv, times *best)
+static void direct(const layer *l, rq_dnn_train_conv *conv, rq_precision precision, times *best)
 {
+    const bool bf16 = precision == RQ_PRECISION_BF16;
+    const void *src = bf16 ? (const void *)l->src_bf16 : (const void *)l->src;
+    const void *ddst = bf16 ? (const void *)l->ddst_bf16 : (const void *)l->ddst;
     const double start = now();
     check(rq_dnn_train_conv_set_weights(conv, l->wei, &err));
-    check(rq_dnn_train_conv_forward(conv, l->src, l->dst, &err));
+    check(rq_dnn_train_conv_forward(conv, src, l->dst, &err));
     const double middle = now();
-    check(rq_dnn_train_conv_backward(conv, l->src, l->ddst, l->dwei, l->dsrc, &err));
+    check(rq_dnn_train_conv_backward(conv, src, ddst, l->dwei, l->dsrc, &err));
     keep_best(best, start, middle);
 }
 
@@ -112,13 +127,17 @@ static void measure(int64_t n, int64_t side, int64_t ic, int64_t oc)
                                  side, side, oc,   {{3, 3}, {1, 1}, {1, 1}, {1, 1}, 1}};
     const size_t n_src = (size_t)(n * side * side * ic), n_dst = (size_t)(n * side * side * oc);
     const size_t n_wei = (size_t)(9 * ic * oc);
-    const layer l = {shape,
-                     random_floats(n_src),
-                     random_floats(n_wei),
-                     random_floats(n_dst),
-                     random_floats(n_dst),
-                     random_floats(n_wei),
-                     random_floats(n_src)};
+    layer l = {shape,
+               random_floats(n_src),
+               random_floats(n_wei),
+               random_floats(n_dst),
+               random_floats(n_dst),
+               random_floats(n_wei),
+               random_floats(n_src),
+               NULL,
+               NULL};
+    l.src_bf16 = rounded(l.src, n_src);
+    l.ddst_bf16 = rounded(l.ddst, n_dst);
     const bool suits = rq_winograd_suits(&shape), has_bf16 = rq_dnn_has_bf16();
     rq_winograd plan;
     if (suits)
@@ -130,9 +149,9 @@ static void measure(int64_t n, int64_t side, int64_t ic, int64_t oc)
     rq_dnn_train_conv *bf16 = has_bf16 ? create_direct(dnn, &shape, RQ_PRECISION_BF16) : NULL;
     times best[N_KINDS] = {{NEVER, NEVER}, {NEVER, NEVER}, {NEVER, NEVER}};
     for (int i = 0; i < RUNS; i++) {
-        direct(&l, f32, &best[DIRECT_F32]);
+        direct(&l, f32, RQ_PRECISION_F32, &best[DIRECT_F32]);
         if (bf16)
-            direct(&l, bf16, &best[DIRECT_BF16]);
+            direct(&l, bf16, RQ_PRECISION_BF16, &best[DIRECT_BF16]);
         if (suits)
             winograd(&l, &plan, scratch, &best[WINOGRAD]);
     }
@@ -143,9 +162,9 @@ static void measure(int64_t n, int64_t side, int64_t ic, int64_t oc)
     rq_dnn_train_conv_destroy(bf16);
     rq_dnn_destroy(dnn);
     rq_free(scratch);
-    float *const floats[] = {l.src, l.wei, l.dst, l.ddst, l.dwei, l.dsrc};
-    for (size_t i = 0; i < sizeof floats / sizeof floats[0]; i++)
-        rq_free(floats[i]);
+    void *const arrays[] = {l.src, l.wei, l.dst, l.ddst, l.dwei, l.dsrc, l.src_bf16, l.ddst_bf16};
+    for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++)
+        rq_free(arrays[i]);
 }
 
 int main(int argc, char **argv)

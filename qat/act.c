@@ -69,6 +69,8 @@ void tr_act_apply(const mix_args *args, const tr_value *value, size_t first)
             part.u[k] = args->u[k] + p * args->channels;
         if (value->data)
             mix_apply(&part, value->data + at);
+        if (value->bf16)
+            mix_apply_bf16(&part, value->bf16 + at);
         if (value->u8)
             mix_apply_u8(&part, value->u8 + at);
     }

@@ -61,30 +61,52 @@ static rq_status new_value(rq_trainer *trainer, int node, tr_value **out, rq_err
     return RQ_OK;
 }
 
-/* Its numbers as f32, unless all its readers take them as u8. */
-static rq_status allocate_data(rq_trainer *trainer, tr_value *value, rq_error *err)
+bool tr_writes_all_types(const tr_unit *unit)
 {
-    bool is_read = value->u8 == NULL;
+    return unit->mix || unit->product;
+}
+
+static rq_status allocate(rq_trainer *trainer, const tr_value *value, size_t size, bool is_read,
+                          void **out, rq_error *err)
+{
+    return is_read ? rq_arena_array(&trainer->arena, out, rq_shape_elems(&value->shape), size, err)
+                   : RQ_OK;
+}
+
+/* Memory for a value's numbers, in each type that its readers take. producer: NULL for the image.
+ */
+static rq_status allocate_numbers(rq_trainer *trainer, const tr_unit *producer, tr_value *value,
+                                  rq_error *err)
+{
+    bool f32 = value->n_readers == 0, bf16 = false, u8 = false;
     for (int i = 0; i < trainer->n_units; i++)
-        for (int k = 0; k < trainer->units[i].n_src; k++)
-            if (trainer->units[i].src[k] == value)
-                is_read |= !trainer->units[i].conv ||
-                           rq_train_conv_reads_f32(trainer->units[i].conv->conv);
-    if (!is_read)
-        return RQ_OK;
-    void *data = NULL;
-    const rq_status status =
-        rq_arena_array(&trainer->arena, &data, rq_shape_elems(&value->shape), sizeof(float), err);
-    value->data = data;
+        for (int k = 0; k < trainer->units[i].n_src; k++) {
+            const conv_unit *conv = trainer->units[i].conv;
+            if (trainer->units[i].src[k] != value)
+                continue;
+            f32 |= !conv || rq_train_conv_reads_f32(conv->conv);
+            bf16 |= conv && rq_train_conv_reads_bf16(conv->conv);
+            u8 |= conv && rq_train_conv_reads_u8(conv->conv);
+        }
+    f32 |= !producer || !tr_writes_all_types(producer);
+    void *numbers[3] = {NULL};
+    rq_status status = allocate(trainer, value, sizeof(float), f32, &numbers[0], err);
+    if (status == RQ_OK)
+        status = allocate(trainer, value, sizeof(uint16_t), bf16, &numbers[1], err);
+    if (status == RQ_OK)
+        status = allocate(trainer, value, sizeof(uint8_t), u8, &numbers[2], err);
+    value->data = numbers[0];
+    value->bf16 = numbers[1];
+    value->u8 = numbers[2];
     return status;
 }
 
 /* Once all readers are known. */
 static rq_status allocate_values(rq_trainer *trainer, rq_error *err)
 {
-    rq_status status = allocate_data(trainer, trainer->values[0], err);
+    rq_status status = allocate_numbers(trainer, NULL, trainer->values[0], err);
     for (int i = 0; i < trainer->n_units && status == RQ_OK; i++)
-        status = allocate_data(trainer, trainer->units[i].dst, err);
+        status = allocate_numbers(trainer, &trainer->units[i], trainer->units[i].dst, err);
     return status;
 }
 

@@ -71,7 +71,8 @@ static void quantize_channel(conv_unit *conv, int64_t oc)
 
 static rq_train_source source_of(const tr_unit *unit)
 {
-    return (rq_train_source){unit->src[0]->data, unit->src[0]->u8};
+    const tr_value *src = unit->src[0];
+    return (rq_train_source){.f32 = src->data, .bf16 = src->bf16, .u8 = src->u8};
 }
 
 static rq_status forward(rq_trainer *trainer, tr_unit *unit, rq_error *err)
@@ -160,11 +161,29 @@ float *tr_summed_gradient(const tr_value *value)
     return value->gradient[0];
 }
 
+void tr_round(uint16_t *dst, const float *src, size_t n)
+{
+    enum { CHUNK = 16384 };
+#pragma omp parallel for schedule(static)
+    for (size_t i = 0; i < n; i += CHUNK)
+        mix_round(dst + i, src + i, n - i < CHUNK ? n - i : CHUNK);
+}
+
+/* The gradient of the unit's sums, as the convolution reads it. */
+static const void *gradient_of(const tr_value *dst)
+{
+    if (!dst->gradient_bf16)
+        return tr_summed_gradient(dst);
+    if (dst->n_readers)
+        tr_round(dst->gradient_bf16, tr_summed_gradient(dst), rq_shape_elems(&dst->shape));
+    return dst->gradient_bf16;
+}
+
 static rq_status backward(rq_trainer *trainer, tr_unit *unit, rq_error *err)
 {
     conv_unit *conv = unit->conv;
     const double start = rq_clock();
-    const float *ddst = tr_summed_gradient(unit->dst);
+    const void *ddst = gradient_of(unit->dst);
     const rq_status status = rq_train_conv_backward(
         conv->conv, source_of(unit), conv->quantized ? conv->q : conv->weight, ddst,
         conv->quantized ? conv->dq : conv->dweight, unit->dsrc[0], err);
@@ -192,17 +211,6 @@ static rq_status check_quantized(const conv_unit *conv, const tr_value *src, rq_
     return RQ_OK;
 }
 
-/* Memory for a value's numbers as u8, which its producer then fills. */
-static rq_status want_bytes(rq_trainer *trainer, tr_value *value, rq_error *err)
-{
-    void *bytes = value->u8;
-    const rq_status status =
-        bytes ? RQ_OK
-              : rq_arena_array(&trainer->arena, &bytes, rq_shape_elems(&value->shape), 1, err);
-    value->u8 = bytes;
-    return status;
-}
-
 static void destroy(tr_unit *unit)
 {
     rq_train_conv_destroy(unit->conv->conv);
@@ -227,8 +235,6 @@ rq_status tr_conv_create(rq_trainer *trainer, tr_unit *unit, int node, rq_error 
         .u8_source = unit->src[0]->is_u8,
     };
     rq_status status = rq_train_conv_create(&conv->conv, trainer->dnn, &conv->shape, &options, err);
-    if (status == RQ_OK && rq_train_conv_reads_u8(conv->conv))
-        status = want_bytes(trainer, unit->src[0], err);
     if (status != RQ_OK || !scale)
         return status;
     conv->quantized = true;

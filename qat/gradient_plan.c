@@ -53,22 +53,72 @@ static rq_status take_outputs(rq_trainer *trainer, buffer_pool *pool, rq_error *
     return status;
 }
 
-static rq_status plan_unit(rq_trainer *trainer, buffer_pool *pool, tr_unit *unit, rq_error *err)
+/* Does the unit read the gradient of its value as bf16? */
+static bool reads_bf16(const rq_trainer *trainer, const tr_unit *unit)
 {
-    const bool inherits = unit->in_place && unit->src[0]->needs_gradient;
+    return unit->conv && trainer->options.precision == RQ_PRECISION_BF16;
+}
+
+/* Is the value's gradient bf16 from the beginning: is a mix alone in reading what a convolution in
+ * bf16 made? */
+static bool is_left_as_bf16(const rq_trainer *trainer, const tr_value *value)
+{
+    bool is_wanted = false;
+    int n_mixes = 0, n_others = 0;
+    for (int i = 0; i < trainer->n_units; i++) {
+        const tr_unit *unit = &trainer->units[i];
+        is_wanted |= unit->dst == value && reads_bf16(trainer, unit);
+        for (int k = 0; k < unit->n_src; k++)
+            if (unit->src[k] == value)
+                (*(unit->mix ? &n_mixes : &n_others))++;
+    }
+    return is_wanted && n_mixes == 1 && n_others == 0;
+}
+
+static rq_status take_bf16(rq_trainer *trainer, buffer_pool *pool, tr_value *value, rq_error *err)
+{
+    float *data = NULL;
+    const rq_status status =
+        take(trainer, pool, (rq_shape_elems(&value->shape) + 1) / 2, &data, err);
+    value->gradient_bf16 = (uint16_t *)(void *)data;
+    return status;
+}
+
+/* Buffers for the gradients of the unit's sources. */
+static rq_status take_sources(rq_trainer *trainer, buffer_pool *pool, tr_unit *unit, bool inherits,
+                              rq_error *err)
+{
     rq_status status = RQ_OK;
     for (int k = unit->n_src - 1; k >= 0 && status == RQ_OK; k--) {
         tr_value *src = unit->src[k];
         if (!src->needs_gradient)
             continue;
+        if (is_left_as_bf16(trainer, src)) {
+            status = take_bf16(trainer, pool, src, err);
+            continue;
+        }
         if (k == 0 && inherits)
             unit->dsrc[k] = unit->dst->gradient[0];
         else
             status = take(trainer, pool, rq_shape_elems(&src->shape), &unit->dsrc[k], err);
         src->gradient[src->n_readers++] = unit->dsrc[k];
     }
+    return status;
+}
+
+static rq_status plan_unit(rq_trainer *trainer, buffer_pool *pool, tr_unit *unit, rq_error *err)
+{
+    const bool inherits =
+        unit->in_place && unit->src[0]->needs_gradient && !is_left_as_bf16(trainer, unit->src[0]);
+    rq_status status = RQ_OK;
+    if (reads_bf16(trainer, unit) && !unit->dst->gradient_bf16)
+        status = take_bf16(trainer, pool, unit->dst, err);
+    if (status == RQ_OK)
+        status = take_sources(trainer, pool, unit, inherits, err);
     for (int k = inherits; k < unit->dst->n_readers; k++)
         give_back(pool, unit->dst->gradient[k]);
+    if (unit->dst->gradient_bf16)
+        give_back(pool, (const float *)(const void *)unit->dst->gradient_bf16);
     return status;
 }
 

@@ -428,6 +428,29 @@ static bool needs_all_sums(const rq_trainer *trainer, const mix_unit *mix)
     return false;
 }
 
+/* For pixels begin to end. */
+static void source_gradient(const rq_trainer *trainer, const tr_unit *unit, int k, size_t begin,
+                            size_t end)
+{
+    const mix_term *term = &unit->mix->terms[k];
+    const bool live = term->kind == TERM_BN && !uses_running(trainer, term);
+    const size_t channels = unit->mix->channels, at = begin * channels;
+    const mix_gradient_args args = {
+        .dz = unit->dst->gradient[0] + at,
+        .u = live ? unit->src[k]->data + at : NULL,
+        .pivot = term->pivot,
+        .da = term->da,
+        .db = term->db,
+        .dc = term->dc,
+        .pixels = end - begin,
+        .channels = channels,
+    };
+    if (unit->dsrc[k])
+        mix_gradient(&args, unit->dsrc[k] + at);
+    else if (unit->src[k]->gradient_bf16)
+        mix_gradient_bf16(&args, unit->src[k]->gradient_bf16 + at);
+}
+
 static rq_status mix_backward(rq_trainer *trainer, tr_unit *unit, rq_error *err)
 {
     (void)err;
@@ -440,20 +463,12 @@ static rq_status mix_backward(rq_trainer *trainer, tr_unit *unit, rq_error *err)
         rq_ranks_sum(sums, (size_t)(1 + mix->n_terms) * mix->channels);
     for (int k = 0; k < mix->n_terms; k++)
         term_coefficients(trainer, unit, k, sums);
-    const float *dz = unit->dst->gradient[0];
 #pragma omp parallel
     {
         const tr_share mine = tr_my_pixels(mix->pixels);
-        const size_t at = mine.begin * mix->channels;
         /* term 0 last: its gradient may stand where dz stands */
-        for (int k = mix->n_terms - 1; k >= 0; k--) {
-            const mix_term *term = &mix->terms[k];
-            const bool live = term->kind == TERM_BN && !uses_running(trainer, term);
-            if (unit->dsrc[k])
-                mix_gradient(dz + at, live ? unit->src[k]->data + at : NULL, term->pivot, term->da,
-                             term->db, term->dc, unit->dsrc[k] + at, mine.end - mine.begin,
-                             mix->channels);
-        }
+        for (int k = mix->n_terms - 1; k >= 0; k--)
+            source_gradient(trainer, unit, k, mine.begin, mine.end);
     }
     trainer->profile.backward_pass += rq_clock() - start;
     return RQ_OK;

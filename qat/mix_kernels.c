@@ -5,6 +5,7 @@
 
 #include <math.h>
 
+#include "runtime/base/bf16.h"
 #include "runtime/base/simd.h"
 
 #define INLINE static inline __attribute__((always_inline))
@@ -92,14 +93,28 @@ INLINE bool act_passes(enum act act, bool relu, float z, const mix_args *args)
     return true;
 }
 
-INLINE void apply_body(const mix_args *args, int n_terms, enum act act, float *restrict y)
+/* What numbers are stored as. */
+enum number { AS_F32, AS_BF16, AS_U8 };
+
+INLINE void store(void *numbers, enum number type, size_t at, float x)
+{
+    if (type == AS_F32)
+        ((float *)numbers)[at] = x;
+    else if (type == AS_BF16)
+        ((uint16_t *)numbers)[at] = rq_to_bf16(x);
+    else
+        ((uint8_t *)numbers)[at] = (uint8_t)(int32_t)x;
+}
+
+INLINE void apply_body(const mix_args *args, int n_terms, enum act act, enum number type,
+                       void *restrict y)
 {
     const size_t channels = args->channels;
     const mix_args local = *args; /* its pointers cannot change under the loop */
     for (size_t p = 0; p < local.pixels; p++)
         for (size_t c = 0; c < channels; c++) {
             const size_t at = p * channels + c;
-            y[at] = act_value(act, z_of(&local, n_terms, is_rule(act), at, c), &local);
+            store(y, type, at, act_value(act, z_of(&local, n_terms, is_rule(act), at, c), &local));
         }
 }
 
@@ -141,26 +156,20 @@ INLINE void apply_body(const mix_args *args, int n_terms, enum act act, float *r
     }
 
 RQ_SIMD void mix_apply(const mix_args *args, float *y){
-#define APPLY(n, act) apply_body(args, (n), (act), y)
+#define APPLY(n, act) apply_body(args, (n), (act), AS_F32, y)
     FOR_EACH_CASE(APPLY)
 #undef APPLY
 }
 
-INLINE void apply_u8_body(const mix_args *args, int n_terms, enum act act, uint8_t *restrict y)
-{
-    const size_t channels = args->channels;
-    const mix_args local = *args;
-    for (size_t p = 0; p < local.pixels; p++)
-        for (size_t c = 0; c < channels; c++) {
-            const size_t at = p * channels + c;
-            const float z = z_of(&local, n_terms, is_rule(act), at, c);
-            y[at] = (uint8_t)(int32_t)act_value(act, z, &local);
-        }
+RQ_SIMD void mix_apply_bf16(const mix_args *args, uint16_t *y){
+#define APPLY(n, act) apply_body(args, (n), (act), AS_BF16, y)
+    FOR_EACH_CASE(APPLY)
+#undef APPLY
 }
 
 RQ_SIMD void mix_apply_u8(const mix_args *args, uint8_t *y)
 {
-#define APPLY(n, act) apply_u8_body(args, (n), (act), y)
+#define APPLY(n, act) apply_body(args, (n), (act), AS_U8, y)
     if (args->by_rule)
         APPLY(1, ACT_RULE_QUANTIZE);
     else
@@ -265,23 +274,41 @@ RQ_SIMD void mix_reduce(const mix_args *args, float *const *g, int n_g, float fa
 #undef REDUCE
 }
 
-RQ_SIMD void mix_gradient(const float *dz, const float *restrict u, const float *restrict pivot,
-                          const float *restrict da, const float *restrict db,
-                          const float *restrict dc, float *du, size_t pixels, size_t channels)
+/* du may be dz: each element is read before it is written. */
+INLINE void gradient_row(const mix_gradient_args *args, const float *dz, const float *restrict u,
+                         enum number type, void *du)
 {
-    for (size_t p = 0; p < pixels; p++) {
-        const size_t row = p * channels;
-        if (u)
-            for (size_t c = 0; c < channels; c++)
-                du[row + c] = da[c] * dz[row + c] + (db[c] * (u[row + c] - pivot[c]) + dc[c]);
-        else
-            for (size_t c = 0; c < channels; c++)
-                du[row + c] = da[c] * dz[row + c];
-    }
+    const float *restrict pivot = args->pivot, *restrict da = args->da;
+    const float *restrict db = args->db, *restrict dc = args->dc;
+    const size_t channels = args->channels;
+    if (u)
+        for (size_t c = 0; c < channels; c++)
+            store(du, type, c, da[c] * dz[c] + (db[c] * (u[c] - pivot[c]) + dc[c]));
+    else
+        for (size_t c = 0; c < channels; c++)
+            store(du, type, c, da[c] * dz[c]);
+}
+
+RQ_SIMD void mix_gradient(const mix_gradient_args *args, float *du)
+{
+    for (size_t at = 0; at < args->pixels * args->channels; at += args->channels)
+        gradient_row(args, args->dz + at, args->u ? args->u + at : NULL, AS_F32, du + at);
+}
+
+RQ_SIMD void mix_gradient_bf16(const mix_gradient_args *args, uint16_t *du)
+{
+    for (size_t at = 0; at < args->pixels * args->channels; at += args->channels)
+        gradient_row(args, args->dz + at, args->u ? args->u + at : NULL, AS_BF16, du + at);
 }
 
 RQ_SIMD void mix_add(float *restrict sum, const float *restrict x, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         sum[i] += x[i];
+}
+
+RQ_SIMD void mix_round(uint16_t *restrict dst, const float *restrict src, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        dst[i] = rq_to_bf16(src[i]);
 }

@@ -24,8 +24,9 @@ typedef struct mix_args {
     size_t pixels, channels;
 } mix_args;
 
-/* y = act(z). The second: as bytes; quantize must be on, and low 0. */
+/* y = act(z), as f32, as bf16 (base/bf16.h), or as bytes: then quantize must be on, and low 0. */
 void mix_apply(const mix_args *args, float *y);
+void mix_apply_bf16(const mix_args *args, uint16_t *y);
 void mix_apply_u8(const mix_args *args, uint8_t *y);
 
 /* Widen lo..hi to the smallest and largest act(z) before quantization; by_rule must be off. */
@@ -42,11 +43,21 @@ void mix_moments(const float *u, const float *pivot, float *sum, float *sum_squa
 void mix_reduce(const mix_args *args, float *const *g, int n_g, float factor,
                 const float *const *pivot, float *sum_dz, float *const *sum_dzu);
 
-/* du = da dz + db (u - pivot) + dc; with u NULL du = da dz. du may be dz. */
-void mix_gradient(const float *dz, const float *u, const float *pivot, const float *da,
-                  const float *db, const float *dc, float *du, size_t pixels, size_t channels);
+/* The gradient of one source, du = da dz + db (u - pivot) + dc; with u NULL du = da dz. */
+typedef struct mix_gradient_args {
+    const float *dz, *u;               /* [pixels, channels] */
+    const float *pivot, *da, *db, *dc; /* [channels] */
+    size_t pixels, channels;
+} mix_gradient_args;
+
+/* du as f32, and then it may be dz; or as bf16. */
+void mix_gradient(const mix_gradient_args *args, float *du);
+void mix_gradient_bf16(const mix_gradient_args *args, uint16_t *du);
 
 /* sum += x over n elements. */
 void mix_add(float *sum, const float *x, size_t n);
+
+/* n elements of f32 as bf16. */
+void mix_round(uint16_t *dst, const float *src, size_t n);
 
 #endif

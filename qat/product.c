@@ -125,9 +125,10 @@ static void image_gradient(const tr_unit *unit, size_t image, const tr_share *mi
     reduce_image(unit, image, mine);
     for (size_t c = 0; unit->dsrc[1] && c < channels; c++)
         unit->dsrc[1][image * channels + c] = (float)(scale * mine->sums[channels + c]);
+    const mix_gradient_args args = {
+        .dz = dz, .da = product->a + image * channels, .pixels = pixels, .channels = channels};
     if (unit->dsrc[0])
-        mix_gradient(dz, NULL, NULL, product->a + image * channels, NULL, NULL,
-                     unit->dsrc[0] + first, pixels, channels);
+        mix_gradient(&args, unit->dsrc[0] + first);
 }
 
 static rq_status backward(rq_trainer *trainer, tr_unit *unit, rq_error *err)

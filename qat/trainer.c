@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "qat/share.h"
+#include "runtime/base/bf16.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/ranks.h"
 
@@ -115,6 +116,13 @@ static rq_status named(const rq_trainer *trainer, const tr_unit *unit, rq_status
     return status;
 }
 
+/* From f32 to bf16, where it is read so. */
+static void round_value(const tr_value *value)
+{
+    if (value->bf16)
+        tr_round(value->bf16, value->data, rq_shape_elems(&value->shape));
+}
+
 rq_status tr_run_forward(rq_trainer *trainer, int first, rq_error *err)
 {
     rq_status status = RQ_OK;
@@ -122,6 +130,8 @@ rq_status tr_run_forward(rq_trainer *trainer, int first, rq_error *err)
         tr_unit *unit = &trainer->units[i];
         const double start = rq_clock();
         status = named(trainer, unit, unit->forward(trainer, unit, err), err);
+        if (status == RQ_OK && !tr_writes_all_types(unit))
+            round_value(unit->dst);
         unit->forward_s += rq_clock() - start;
     }
     return status;
@@ -173,6 +183,7 @@ rq_status rq_trainer_step_mixed(rq_trainer *trainer, const uint8_t *pixels, cons
         return rq_fail(err, RQ_ERR_UNSUPPORTED,
                        "mixup: the first layer is quantized and reads whole pixels");
     tr_input_forward(trainer, pixels, mix, trainer->values[0]);
+    round_value(trainer->values[0]);
     rq_status status = tr_run_forward(trainer, 0, err);
     if (status != RQ_OK)
         return status;
@@ -204,7 +215,7 @@ static const float *expand(rq_trainer *trainer, tr_value *value)
     if (!value->expanded)
         value->expanded = rq_arena_alloc(&trainer->arena, n * sizeof *value->expanded);
     for (size_t i = 0; value->expanded && i < n; i++)
-        value->expanded[i] = (float)value->u8[i];
+        value->expanded[i] = value->u8 ? (float)value->u8[i] : rq_from_bf16(value->bf16[i]);
     return value->expanded;
 }
 

@@ -9,8 +9,16 @@ static double value_bytes(const tr_value *value)
 /* As the convolution reads it. */
 static double source_bytes(const tr_unit *unit)
 {
-    const tr_value *src = unit->src[0];
-    return src->u8 ? (double)rq_shape_elems(&src->shape) : value_bytes(src);
+    const rq_train_conv *conv = unit->conv->conv;
+    const size_t size = rq_train_conv_reads_u8(conv)     ? sizeof(uint8_t)
+                        : rq_train_conv_reads_bf16(conv) ? sizeof(uint16_t)
+                                                         : sizeof(float);
+    return (double)(rq_shape_elems(&unit->src[0]->shape) * size);
+}
+
+static double gradient_bytes(const tr_value *value)
+{
+    return value_bytes(value) / (value->gradient_bf16 ? 2.0 : 1.0);
 }
 
 static double weight_bytes(const conv_unit *conv)
@@ -25,9 +33,10 @@ static void conv_bytes(const tr_unit *unit, rq_unit_profile *out)
     const double src = source_bytes(unit), dst = value_bytes(unit->dst);
     const double weights = weight_bytes(unit->conv);
     out->forward_bytes = src + weights + dst;
-    out->backward_bytes = src + dst + weights;
+    const double ddst = gradient_bytes(unit->dst);
+    out->backward_bytes = src + ddst + weights;
     if (unit->dsrc[0])
-        out->backward_bytes += dst + weights + value_bytes(unit->src[0]);
+        out->backward_bytes += ddst + weights + value_bytes(unit->src[0]);
 }
 
 /* Forward: batch norms' sources once more, for the moments. */
@@ -36,15 +45,16 @@ static void mix_bytes(const rq_trainer *trainer, const tr_unit *unit, rq_unit_pr
     const mix_unit *mix = unit->mix;
     const tr_value *dst = unit->dst;
     const double n = value_bytes(dst);
-    out->forward_bytes = (dst->data ? n : 0.0) + (dst->u8 ? n / sizeof(float) : 0.0);
+    out->forward_bytes =
+        (dst->data ? n : 0.0) + (dst->bf16 ? n / 2.0 : 0.0) + (dst->u8 ? n / 4.0 : 0.0);
     out->backward_bytes = n * (dst->n_readers + 1);
     for (int k = 0; k < mix->n_terms; k++) {
         const mix_term *term = &mix->terms[k];
         const bool live = term->kind == TERM_BN && !trainer->bn_frozen && !term->frozen;
         out->forward_bytes += n * (live ? 2 : 1);
         out->backward_bytes += n;
-        if (unit->dsrc[k])
-            out->backward_bytes += n * (live ? 3 : 2);
+        if (unit->dsrc[k] || unit->src[k]->gradient_bf16)
+            out->backward_bytes += n * (live ? 2 : 1) + gradient_bytes(unit->src[k]);
     }
 }
 

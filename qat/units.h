@@ -12,7 +12,8 @@
  * scale, with one scale per tensor or per channel (accumulators of quantized convolutions). Numbers
  * of quantized values are integers, q - zero_point. Gradients are with respect to the numbers. Each
  * reader of a value writes its gradient into a buffer of its own; the producer sums them as it
- * reads. */
+ * reads. Numbers and gradients that convolutions in bf16 read are bf16 wherever one pass can write
+ * them so. */
 #ifndef RQ_QAT_UNITS_H
 #define RQ_QAT_UNITS_H
 
@@ -28,7 +29,8 @@ enum {
 
 typedef struct tr_value {
     rq_shape shape;
-    float *data;                /* [N, H, W, C]; NULL where all readers take u8 */
+    float *data;                /* [N, H, W, C]; NULL where nobody reads them as f32 */
+    uint16_t *bf16;             /* the same as bf16, or NULL */
     float scale;                /* real = scale * number (channel_scale NULL) */
     const float *channel_scale; /* [C]: real = channel_scale[c] * number */
     /* Numbers are exact integer sums, to which the output rule applies, of one of these: */
@@ -37,12 +39,16 @@ typedef struct tr_value {
     bool quantized;                     /* numbers are q - zero_point, q 0 to 255 */
     bool is_u8;                         /* and there is no zero point, whatever the range */
     uint8_t *u8;                        /* then: the numbers as bytes; NULL: nobody reads them */
-    float *expanded; /* the bytes as f32, for rq_trainer_value; NULL before it was asked */
+    float *expanded; /* u8 or bf16 as f32, for rq_trainer_value; NULL before it was asked */
     bool is_gate;    /* and stand for a sigmoid: scale RQ_GATE_SCALE */
     uint8_t zero_point;
     bool needs_gradient;
     float *gradient[RQ_MAX_READERS]; /* one per reader */
     int n_readers;
+    /* What a convolution in bf16 made: its gradient as that reads it. Written by the mix that is
+     * the only reader, and then no gradient counts in n_readers; else by the convolution, from
+     * those of the readers. NULL: the gradient is read as f32. */
+    uint16_t *gradient_bf16;
 } tr_value;
 
 typedef struct tr_unit tr_unit;
@@ -53,7 +59,7 @@ struct tr_unit {
     void (*destroy)(tr_unit *unit);
     tr_value *src[RQ_MAX_INPUTS]; /* read */
     int n_src;
-    float *dsrc[RQ_MAX_INPUTS]; /* where the gradient of src[k] goes; NULL = not needed */
+    float *dsrc[RQ_MAX_INPUTS]; /* where the gradient of src[k] goes; NULL: not needed, or bf16 */
     tr_value *dst;
     size_t finished; /* elements of all_gradients that are complete after its backward */
     bool in_place;   /* backward writes the gradient of src[0] where dst's first one stood */
@@ -180,6 +186,12 @@ void tr_avg_pool_init(tr_unit *unit);
 
 /* The gradients that all readers left, added up in the first's buffer, which is returned. */
 float *tr_summed_gradient(const tr_value *value);
+
+/* Does the unit's own pass write its value as bf16 and u8, where asked? The others write f32. */
+bool tr_writes_all_types(const tr_unit *unit);
+
+/* n elements of f32 as bf16, by all threads. */
+void tr_round(uint16_t *dst, const float *src, size_t n);
 
 /* ---- what ends a chain (act.c) ---- */
 

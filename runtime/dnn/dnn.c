@@ -454,19 +454,15 @@ bool rq_dnn_conv_is_reference(const rq_dnn_conv *conv)
 
 /* ---- training ---- */
 
-/* In bf16 the operands of the three convolutions are rounded to bf16 and their sums kept in f32;
- * activations, gradients and weights outside stay f32. */
+/* In bf16 the operands of the three convolutions are bf16 and their sums f32. */
 struct rq_dnn_train_conv {
     rq_dnn *dnn;
     kernel forward;          /* src, wei, dst */
     kernel backward_data;    /* ddst, wei, dsrc */
     kernel backward_weights; /* src, ddst, dwei */
     kernel pack_forward, pack_backward, unpack_gradient;
-    kernel round_src, round_ddst; /* f32 (the source: or u8) -> bf16; no primitive in f32 */
+    kernel widen_src; /* u8 -> bf16, into scratch; no primitive without u8_source */
     void *wei_forward, *wei_backward, *dwei; /* packed */
-    void *src;                               /* bf16, from forward to backward */
-    size_t ddst_bytes; /* of the rounded gradient in scratch; where there is no forward, the
-                          rounded source stands behind it */
 };
 
 typedef struct train_pds {
@@ -555,7 +551,6 @@ static dnnl_status_t train_descs(train_pds *pds, const train_mds *m, const rq_co
 static dnnl_status_t train_kernels(rq_dnn_train_conv *conv, const train_pds *pds,
                                    const train_mds *m, const rq_dnn_train_options *options)
 {
-    const bool bf16 = options->precision == RQ_PRECISION_BF16;
     const arg_spec forward[] = {{DNNL_ARG_SRC, dnnl_query_src_md, 0},
                                 {DNNL_ARG_WEIGHTS, dnnl_query_weights_md, 0},
                                 {DNNL_ARG_DST, dnnl_query_dst_md, 0}};
@@ -588,11 +583,8 @@ static dnnl_status_t train_kernels(rq_dnn_train_conv *conv, const train_pds *pds
         status = reorder_init(
             &conv->unpack_gradient, engine,
             dnnl_primitive_desc_query_md(pds->weights, dnnl_query_diff_weights_md, 0), plain);
-    if (status == dnnl_success && bf16)
-        status = reorder_init(&conv->round_src, engine,
-                              options->u8_source ? &m->bytes.src : &m->data.src, &m->weights.src);
-    if (status == dnnl_success && bf16)
-        status = reorder_init(&conv->round_ddst, engine, &m->forward.dst, &m->weights.dst);
+    if (status == dnnl_success && options->u8_source)
+        status = reorder_init(&conv->widen_src, engine, &m->bytes.src, &m->weights.src);
     return status;
 }
 
@@ -614,14 +606,12 @@ void *rq_dnn_scratch(const rq_dnn *dnn)
 static rq_status train_buffers(rq_dnn_train_conv *conv, const train_pds *pds, const train_mds *m,
                                const rq_dnn_train_options *options, rq_error *err)
 {
-    const bool bf16 = options->precision == RQ_PRECISION_BF16, forward = options->with_forward;
-    const size_t src_bytes = bf16 ? dnnl_memory_desc_get_size(&m->weights.src) : 0;
+    const bool forward = options->with_forward;
     conv->wei_forward = rq_alloc(forward ? query_bytes(pds->forward, dnnl_query_weights_md, 0) : 0);
     conv->wei_backward =
         rq_alloc(options->with_dsrc ? query_bytes(pds->data, dnnl_query_weights_md, 0) : 0);
     conv->dwei = rq_alloc(query_bytes(pds->weights, dnnl_query_diff_weights_md, 0));
-    conv->src = rq_alloc(forward ? src_bytes : 0);
-    if (!conv->wei_forward || !conv->wei_backward || !conv->dwei || !conv->src)
+    if (!conv->wei_forward || !conv->wei_backward || !conv->dwei)
         return rq_fail(err, RQ_ERR_NOMEM, "out of memory");
     if (forward) {
         (void)kernel_set(&conv->pack_forward, 1, conv->wei_forward);
@@ -633,9 +623,9 @@ static rq_status train_buffers(rq_dnn_train_conv *conv, const train_pds *pds, co
     }
     (void)kernel_set(&conv->backward_weights, 2, conv->dwei);
     (void)kernel_set(&conv->unpack_gradient, 0, conv->dwei);
-    conv->ddst_bytes = bf16 ? dnnl_memory_desc_get_size(&m->weights.dst) : 0;
-    conv->ddst_bytes = (conv->ddst_bytes + RQ_ALIGNMENT - 1) / RQ_ALIGNMENT * RQ_ALIGNMENT;
-    return rq_dnn_reserve_scratch(conv->dnn, conv->ddst_bytes + (forward ? 0 : src_bytes), err);
+    return options->u8_source
+               ? rq_dnn_reserve_scratch(conv->dnn, dnnl_memory_desc_get_size(&m->weights.src), err)
+               : RQ_OK;
 }
 
 rq_status rq_dnn_train_conv_create(rq_dnn_train_conv **out, rq_dnn *dnn, const rq_conv_shape *shape,
@@ -680,13 +670,12 @@ void rq_dnn_train_conv_destroy(rq_dnn_train_conv *conv)
         return;
     kernel *kernels[] = {&conv->forward,      &conv->backward_data, &conv->backward_weights,
                          &conv->pack_forward, &conv->pack_backward, &conv->unpack_gradient,
-                         &conv->round_src,    &conv->round_ddst};
+                         &conv->widen_src};
     for (size_t i = 0; i < sizeof kernels / sizeof kernels[0]; i++)
         kernel_deinit(kernels[i]);
     rq_free(conv->wei_forward);
     rq_free(conv->wei_backward);
     rq_free(conv->dwei);
-    rq_free(conv->src);
     rq_free(conv);
 }
 
@@ -704,52 +693,42 @@ rq_status rq_dnn_train_conv_set_weights(rq_dnn_train_conv *conv, const float *we
     return status;
 }
 
-/* data itself, or rounded into bf16 memory. */
-static rq_status operand(rq_dnn_train_conv *conv, kernel *round, const void *data, void *rounded,
-                         const void **out, rq_error *err)
-{
-    *out = data;
-    if (!round->primitive)
-        return RQ_OK;
-    (void)kernel_set(round, 0, data);
-    (void)kernel_set(round, 1, rounded);
-    *out = rounded;
-    return kernel_run(round, conv->dnn, "rounding to bf16", err);
-}
-
-rq_status rq_dnn_train_conv_forward(rq_dnn_train_conv *conv, const float *src, float *dst,
+rq_status rq_dnn_train_conv_forward(rq_dnn_train_conv *conv, const void *src, float *dst,
                                     rq_error *err)
 {
-    const void *operand_src;
-    const rq_status status = operand(conv, &conv->round_src, src, conv->src, &operand_src, err);
-    if (status != RQ_OK)
-        return status;
-    (void)kernel_set(&conv->forward, SRC, operand_src);
+    (void)kernel_set(&conv->forward, SRC, src);
     (void)kernel_set(&conv->forward, DST, dst);
     return kernel_run(&conv->forward, conv->dnn, "convolution", err);
 }
 
-rq_status rq_dnn_train_conv_backward(rq_dnn_train_conv *conv, const void *src, const float *ddst,
+/* The source, widened where it is u8. */
+static rq_status operand(rq_dnn_train_conv *conv, const void *src, const void **out, rq_error *err)
+{
+    *out = src;
+    if (!conv->widen_src.primitive)
+        return RQ_OK;
+    *out = conv->dnn->scratch;
+    (void)kernel_set(&conv->widen_src, 0, src);
+    (void)kernel_set(&conv->widen_src, 1, conv->dnn->scratch);
+    return kernel_run(&conv->widen_src, conv->dnn, "widening u8 to bf16", err);
+}
+
+rq_status rq_dnn_train_conv_backward(rq_dnn_train_conv *conv, const void *src, const void *ddst,
                                      float *dwei, float *dsrc, rq_error *err)
 {
-    unsigned char *scratch = conv->dnn->scratch;
-    const void *operand_src = conv->src, *operand_ddst;
-    rq_status status = operand(conv, &conv->round_ddst, ddst, scratch, &operand_ddst, err);
-    const bool is_rounded = conv->forward.primitive && conv->round_src.primitive;
-    if (status == RQ_OK && !is_rounded)
-        status =
-            operand(conv, &conv->round_src, src, scratch + conv->ddst_bytes, &operand_src, err);
+    const void *wide_src;
+    rq_status status = operand(conv, src, &wide_src, err);
     if (status != RQ_OK)
         return status;
-    (void)kernel_set(&conv->backward_weights, 0, operand_src);
-    (void)kernel_set(&conv->backward_weights, 1, operand_ddst);
+    (void)kernel_set(&conv->backward_weights, 0, wide_src);
+    (void)kernel_set(&conv->backward_weights, 1, ddst);
     status = kernel_run(&conv->backward_weights, conv->dnn, "gradient of weights", err);
     (void)kernel_set(&conv->unpack_gradient, 1, dwei);
     if (status == RQ_OK)
         status = kernel_run(&conv->unpack_gradient, conv->dnn, "unpacking the gradient", err);
     if (status != RQ_OK || !dsrc)
         return status;
-    (void)kernel_set(&conv->backward_data, 0, operand_ddst);
+    (void)kernel_set(&conv->backward_data, 0, ddst);
     (void)kernel_set(&conv->backward_data, 2, dsrc);
     return kernel_run(&conv->backward_data, conv->dnn, "gradient of the source", err);
 }

@@ -93,11 +93,12 @@ size_t rq_dnn_conv_bytes(const rq_dnn_conv *conv);
 bool rq_dnn_conv_is_reference(const rq_dnn_conv *conv);
 
 /* Training by oneDNN (train_conv.h chooses between this and others): forward, gradient of the
- * source, gradient of the weights; all tensors outside are f32. No bias: a bias is added (and its
- * gradient summed) by the pass that follows the convolution anyway. */
+ * source, gradient of the weights. Operands (source, and gradient of the destination) are f32 or
+ * bf16 (base/bf16.h), as the precision says; weights and all results are f32. No bias: a bias is
+ * added (and its gradient summed) by the pass that follows the convolution anyway. */
 typedef enum rq_precision {
     RQ_PRECISION_F32,
-    RQ_PRECISION_BF16, /* operands rounded to bf16, sums in f32; integers up to 256 are exact */
+    RQ_PRECISION_BF16, /* sums are f32; integers up to 256 are exact */
 } rq_precision;
 
 /* Has this CPU instructions for bf16? Without them oneDNN refuses or emulates it, slowly. */
@@ -120,12 +121,12 @@ void rq_dnn_train_conv_destroy(rq_dnn_train_conv *conv); /* NULL is fine */
 
 RQ_NODISCARD rq_status rq_dnn_train_conv_set_weights(rq_dnn_train_conv *conv, const float *wei,
                                                      rq_error *err);
-RQ_NODISCARD rq_status rq_dnn_train_conv_forward(rq_dnn_train_conv *conv, const float *src,
+RQ_NODISCARD rq_status rq_dnn_train_conv_forward(rq_dnn_train_conv *conv, const void *src,
                                                  float *dst, rq_error *err);
-/* src: what the last forward read, f32, or u8 with u8_source; weights: the last that were set.
+/* src: what the last forward read, or u8 with u8_source; weights: the last that were set.
  * Overwrites dwei [OC, IC/G, KH, KW] and dsrc (NULL: not wanted). */
 RQ_NODISCARD rq_status rq_dnn_train_conv_backward(rq_dnn_train_conv *conv, const void *src,
-                                                  const float *ddst, float *dwei, float *dsrc,
+                                                  const void *ddst, float *dwei, float *dsrc,
                                                   rq_error *err);
 
 #endif

@@ -11,8 +11,8 @@ struct rq_train_conv {
     rq_dnn_conv *integer;      /* forward in u8 x s8, or NULL */
     int8_t *wei;               /* its weights */
     rq_dnn_train_conv *direct; /* NULL: nothing is left to it */
-    bool reads_u8;             /* direct, in backward */
-    bool by_winograd;          /* backward, and forward without the two above */
+    rq_precision precision;
+    bool by_winograd; /* backward, and forward without the two above */
     rq_winograd winograd;
     size_t n_wei;
 };
@@ -55,10 +55,10 @@ static rq_status create(rq_train_conv *conv, const rq_conv_shape *shape,
     const bool forward = !conv->integer && (options->exact_forward || !conv->by_winograd);
     if (status != RQ_OK || (conv->by_winograd && !forward))
         return status;
-    conv->reads_u8 = conv->integer && options->precision == RQ_PRECISION_BF16;
+    const bool bf16 = options->precision == RQ_PRECISION_BF16;
     const rq_dnn_train_options direct = {.precision = options->precision,
                                          .with_forward = forward,
-                                         .u8_source = conv->reads_u8,
+                                         .u8_source = conv->integer && bf16,
                                          .with_dsrc = options->with_dsrc && !conv->by_winograd};
     return rq_dnn_train_conv_create(&conv->direct, conv->dnn, shape, &direct, err);
 }
@@ -70,6 +70,7 @@ rq_status rq_train_conv_create(rq_train_conv **out, rq_dnn *dnn, const rq_conv_s
     if (!conv)
         return rq_fail(err, RQ_ERR_NOMEM, "out of memory");
     conv->dnn = dnn;
+    conv->precision = options->precision;
     const rq_status status = create(conv, shape, options, err);
     if (status == RQ_OK)
         *out = conv;
@@ -83,9 +84,22 @@ bool rq_train_conv_reads_u8(const rq_train_conv *conv)
     return conv->integer != NULL;
 }
 
+bool rq_train_conv_reads_bf16(const rq_train_conv *conv)
+{
+    return conv->precision == RQ_PRECISION_BF16 && !conv->integer;
+}
+
 bool rq_train_conv_reads_f32(const rq_train_conv *conv)
 {
-    return !(conv->integer && conv->reads_u8 && !conv->by_winograd);
+    return conv->precision == RQ_PRECISION_F32;
+}
+
+/* As direct reads it. */
+static const void *operand(const rq_train_conv *conv, rq_train_source src)
+{
+    if (conv->precision == RQ_PRECISION_F32)
+        return src.f32;
+    return conv->integer ? (const void *)src.u8 : (const void *)src.bf16;
 }
 
 void rq_train_conv_destroy(rq_train_conv *conv)
@@ -130,22 +144,22 @@ rq_status rq_train_conv_forward(rq_train_conv *conv, rq_train_source src, const 
         return RQ_OK;
     }
     const rq_status status = rq_dnn_train_conv_set_weights(conv->direct, wei, err);
-    return status == RQ_OK ? rq_dnn_train_conv_forward(conv->direct, src.f32, dst, err) : status;
+    return status == RQ_OK ? rq_dnn_train_conv_forward(conv->direct, operand(conv, src), dst, err)
+                           : status;
 }
 
 static rq_status backward_direct(rq_train_conv *conv, rq_train_source src, const float *wei,
-                                 const float *ddst, float *dwei, float *dsrc, rq_error *err)
+                                 const void *ddst, float *dwei, float *dsrc, rq_error *err)
 {
-    const void *operand = conv->reads_u8 ? (const void *)src.u8 : (const void *)src.f32;
     const rq_status status =
         conv->integer ? rq_dnn_train_conv_set_weights(conv->direct, wei, err) : RQ_OK;
     return status == RQ_OK
-               ? rq_dnn_train_conv_backward(conv->direct, operand, ddst, dwei, dsrc, err)
+               ? rq_dnn_train_conv_backward(conv->direct, operand(conv, src), ddst, dwei, dsrc, err)
                : status;
 }
 
 rq_status rq_train_conv_backward(rq_train_conv *conv, rq_train_source src, const float *wei,
-                                 const float *ddst, float *dwei, float *dsrc, rq_error *err)
+                                 const void *ddst, float *dwei, float *dsrc, rq_error *err)
 {
     if (!conv->by_winograd)
         return backward_direct(conv, src, wei, ddst, dwei, dsrc, err);

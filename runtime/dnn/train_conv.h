@@ -11,14 +11,14 @@ typedef struct rq_train_conv_options {
     bool with_dsrc;     /* backward will be asked for the gradient of the source */
     bool exact_forward; /* source and weights are integers, these -127 to 127: their sums must be
                            exact, but for the rounding of those that f32 does not hold */
-    bool u8_source;     /* the source's integers are 0 to 255, and given as u8 too where
+    bool u8_source;     /* the source's integers are 0 to 255, and given as u8 where
                            rq_train_conv_reads_u8 */
 } rq_train_conv_options;
 
-/* The numbers [N, IH, IW, IC] of a source. */
+/* The numbers [N, IH, IW, IC] of a source; NULL where the convolution does not read them so. */
 typedef struct rq_train_source {
-    /* NULL where rq_train_conv_reads_f32, or _u8, does not ask for them */
     const float *f32;
+    const uint16_t *bf16;
     const uint8_t *u8;
 } rq_train_source;
 
@@ -30,18 +30,19 @@ RQ_NODISCARD rq_status rq_train_conv_create(rq_train_conv **out, rq_dnn *dnn,
                                             const rq_train_conv_options *options, rq_error *err);
 void rq_train_conv_destroy(rq_train_conv *conv); /* NULL is fine */
 
-/* Does it read the source as u8, and as f32? One of them, or both. */
+/* As what does it read the source? As one of these, or as u8 and f32. */
 bool rq_train_conv_reads_u8(const rq_train_conv *conv);
+bool rq_train_conv_reads_bf16(const rq_train_conv *conv);
 bool rq_train_conv_reads_f32(const rq_train_conv *conv);
 
 /* dst [N, OH, OW, OC] = conv(src, wei [OC, IC/G, KH, KW]). */
 RQ_NODISCARD rq_status rq_train_conv_forward(rq_train_conv *conv, rq_train_source src,
                                              const float *wei, float *dst, rq_error *err);
 
-/* src and wei: what the last forward read, unchanged. Overwrites dwei [OC, IC/G, KH, KW] and dsrc
- * (NULL: not wanted). */
+/* src and wei: what the last forward read, unchanged. ddst: of the precision's type, f32 or bf16.
+ * Overwrites dwei [OC, IC/G, KH, KW] and dsrc (NULL: not wanted). */
 RQ_NODISCARD rq_status rq_train_conv_backward(rq_train_conv *conv, rq_train_source src,
-                                              const float *wei, const float *ddst, float *dwei,
+                                              const float *wei, const void *ddst, float *dwei,
                                               float *dsrc, rq_error *err);
 
 #endif

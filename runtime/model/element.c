@@ -4,6 +4,8 @@
 #include <assert.h>
 #include <string.h>
 
+#include "runtime/base/bf16.h"
+
 static const struct {
     const char *name, *storage, *safetensors;
     size_t size_bytes;
@@ -61,11 +63,6 @@ static float from_bits(uint32_t bits)
     return value;
 }
 
-static float from_bfloat16(uint16_t bits)
-{
-    return from_bits((uint32_t)bits << 16);
-}
-
 /* IEEE 754 binary16: 1 sign, 5 exponent (bias 15) and 10 fraction bits; exact in f32. */
 static float from_half(uint16_t bits)
 {
@@ -101,7 +98,7 @@ void rq_element_to_f32(float *dst, rq_element element, const unsigned char *src,
     case RQ_ELEMENT_F16:
         CONVERT(uint16_t, from_half(x));
     case RQ_ELEMENT_BF16:
-        CONVERT(uint16_t, from_bfloat16(x));
+        CONVERT(uint16_t, rq_from_bf16(x));
     case RQ_ELEMENT_F64:
         CONVERT(double, (float)x);
     case RQ_ELEMENT_BOOL:

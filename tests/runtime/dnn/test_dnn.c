@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "runtime/base/bf16.h"
 #include "runtime/base/random.h"
 #include "runtime/base/size.h"
 #include "runtime/dnn/dnn.h"
@@ -96,6 +97,16 @@ static void to_integers(float *data, size_t n)
         data[i] = rintf((float)LEVELS * data[i]);
 }
 
+/* The same numbers as bf16. */
+static guarded make_rounded(const guarded *from, size_t n, rq_random *random)
+{
+    guarded out = make_guarded((n + 1) / 2, random);
+    uint16_t *numbers = (uint16_t *)(void *)out.data;
+    for (size_t i = 0; i < n; i++)
+        numbers[i] = rq_to_bf16(from->data[i]);
+    return out;
+}
+
 static void check_training_in(const rq_conv_shape *s, const rq_dnn_train_options *options)
 {
     rq_error err = RQ_ERROR_INIT;
@@ -115,15 +126,18 @@ static void check_training_in(const rq_conv_shape *s, const rq_dnn_train_options
         to_integers(wei.data, n_wei);
         to_integers(ddst.data, n_dst);
     }
+    guarded src16 = make_rounded(&src, n_src, &random),
+            ddst16 = make_rounded(&ddst, n_dst, &random);
+    const float *in = bf16 ? src16.data : src.data;
+    const float *gradient = bf16 ? ddst16.data : ddst.data;
     rq_dnn *dnn = NULL;
     rq_dnn_train_conv *conv = NULL;
     assert_ok(rq_dnn_create(&dnn, &err), &err);
     assert_ok(rq_dnn_train_conv_create(&conv, dnn, s, options, &err), &err);
     assert_ok(rq_dnn_train_conv_set_weights(conv, wei.data, &err), &err);
     if (options->with_forward)
-        assert_ok(rq_dnn_train_conv_forward(conv, src.data, dst.data, &err), &err);
-    assert_ok(rq_dnn_train_conv_backward(conv, src.data, ddst.data, dwei.data, dsrc.data, &err),
-              &err);
+        assert_ok(rq_dnn_train_conv_forward(conv, in, dst.data, &err), &err);
+    assert_ok(rq_dnn_train_conv_backward(conv, in, gradient, dwei.data, dsrc.data, &err), &err);
     const struct {
         what kind;
         const float *got;
@@ -140,7 +154,7 @@ static void check_training_in(const rq_conv_shape *s, const rq_dnn_train_options
     }
     rq_dnn_train_conv_destroy(conv);
     rq_dnn_destroy(dnn);
-    guarded *all[] = {&src, &wei, &dst, &dsrc, &ddst, &dwei};
+    guarded *all[] = {&src, &wei, &dst, &dsrc, &ddst, &dwei, &src16, &ddst16};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         free_guarded(all[i]);
 }

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "runtime/base/bf16.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/random.h"
 #include "tests/support/test.h"
@@ -15,7 +16,8 @@ typedef struct problem {
     rq_conv_shape shape;
     size_t n_src, n_wei, n_dst;
     float *src, *wei, *ddst;
-    uint8_t *bytes; /* src */
+    uint8_t *bytes;           /* src */
+    uint16_t *src16, *ddst16; /* rounded */
 } problem;
 
 static float *alloc_floats(size_t n)
@@ -23,6 +25,15 @@ static float *alloc_floats(size_t n)
     float *values = rq_alloc(n * sizeof *values);
     assert_non_null(values);
     return values;
+}
+
+static uint16_t *rounded(const float *data, size_t n)
+{
+    uint16_t *out = rq_alloc(n * sizeof *out);
+    assert_non_null(out);
+    for (size_t i = 0; i < n; i++)
+        out[i] = rq_to_bf16(data[i]);
+    return out;
 }
 
 /* extreme: 255 and ±127 only. */
@@ -46,6 +57,8 @@ static void setup(problem *p, const rq_conv_shape *s, bool extreme)
             extreme ? i % 5 ? 127.0f : -127.0f : (float)rq_random_below(&random, 255) - 127.0f;
     for (size_t i = 0; i < p->n_dst; i++)
         p->ddst[i] = (float)rq_random_normal(&random);
+    p->src16 = rounded(p->src, p->n_src);
+    p->ddst16 = rounded(p->ddst, p->n_dst);
 }
 
 static void teardown(problem *p)
@@ -54,6 +67,8 @@ static void teardown(problem *p)
     rq_free(p->bytes);
     rq_free(p->wei);
     rq_free(p->ddst);
+    rq_free(p->src16);
+    rq_free(p->ddst16);
 }
 
 /* Plain loops. */
@@ -98,9 +113,15 @@ static outcome run(const problem *p, rq_precision precision, bool u8_source)
     assert_ok(rq_train_conv_create(&conv, dnn, &p->shape, &options, &err), &err);
     if (!u8_source)
         assert_false(rq_train_conv_reads_u8(conv));
-    const rq_train_source src = {p->src, rq_train_conv_reads_u8(conv) ? p->bytes : NULL};
+    const rq_train_source src = {
+        .f32 = rq_train_conv_reads_f32(conv) ? p->src : NULL,
+        .bf16 = rq_train_conv_reads_bf16(conv) ? p->src16 : NULL,
+        .u8 = rq_train_conv_reads_u8(conv) ? p->bytes : NULL,
+    };
+    const void *ddst =
+        precision == RQ_PRECISION_BF16 ? (const void *)p->ddst16 : (const void *)p->ddst;
     assert_ok(rq_train_conv_forward(conv, src, p->wei, out.dst, &err), &err);
-    assert_ok(rq_train_conv_backward(conv, src, p->wei, p->ddst, out.dwei, out.dsrc, &err), &err);
+    assert_ok(rq_train_conv_backward(conv, src, p->wei, ddst, out.dwei, out.dsrc, &err), &err);
     rq_train_conv_destroy(conv);
     rq_dnn_destroy(dnn);
     return out;
