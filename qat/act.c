@@ -49,6 +49,21 @@ rq_status tr_act_check(const tr_act *act, rq_error *err)
                : rq_fail(err, RQ_ERR_RANGE, "the range has not been observed yet");
 }
 
+float tr_act_factor(const tr_act *act, const tr_value *value)
+{
+    return act->quantize ? 1.0f / value->scale : 1.0f;
+}
+
+mix_gradients tr_gradients_from(const tr_value *value, size_t first)
+{
+    if (value->gradient_bf16)
+        return (mix_gradients){{value->gradient_bf16 + first}, 1, MIX_BF16};
+    mix_gradients gradients = {{NULL}, value->n_readers, MIX_F32};
+    for (int k = 0; k < value->n_readers; k++)
+        gradients.g[k] = value->gradient[k] + first;
+    return gradients;
+}
+
 void tr_act_args(const tr_act *act, const tr_value *value, mix_args *args)
 {
     args->relu = act->relu;
@@ -68,10 +83,10 @@ void tr_act_apply(const mix_args *args, const tr_value *value, size_t first)
         for (int k = 0; k < args->n_terms; k++)
             part.u[k] = args->u[k] + p * args->channels;
         if (value->data)
-            mix_apply(&part, value->data + at);
+            mix_apply(&part, value->data + at, MIX_F32);
         if (value->bf16)
-            mix_apply_bf16(&part, value->bf16 + at);
+            mix_apply(&part, value->bf16 + at, MIX_BF16);
         if (value->u8)
-            mix_apply_u8(&part, value->u8 + at);
+            mix_apply(&part, value->u8 + at, MIX_U8);
     }
 }

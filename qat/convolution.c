@@ -169,6 +169,12 @@ void tr_round(uint16_t *dst, const float *src, size_t n)
         mix_round(dst + i, src + i, n - i < CHUNK ? n - i : CHUNK);
 }
 
+/* Where the gradient of the source goes; NULL: not needed. */
+static void *source_gradient(const tr_unit *unit)
+{
+    return unit->conv->leaves_bf16 ? (void *)unit->src[0]->gradient_bf16 : (void *)unit->dsrc[0];
+}
+
 /* The gradient of the unit's sums, as the convolution reads it. */
 static const void *gradient_of(const tr_value *dst)
 {
@@ -186,7 +192,7 @@ static rq_status backward(rq_trainer *trainer, tr_unit *unit, rq_error *err)
     const void *ddst = gradient_of(unit->dst);
     const rq_status status = rq_train_conv_backward(
         conv->conv, source_of(unit), conv->quantized ? conv->q : conv->weight, ddst,
-        conv->quantized ? conv->dq : conv->dweight, unit->dsrc[0], err);
+        conv->quantized ? conv->dq : conv->dweight, source_gradient(unit), err);
     const double convolved = rq_clock();
     trainer->profile.backward_conv += convolved - start;
     if (status == RQ_OK && conv->quantized) {
@@ -211,6 +217,19 @@ static rq_status check_quantized(const conv_unit *conv, const tr_value *src, rq_
     return RQ_OK;
 }
 
+/* Can the gradient of the source stay bf16? A mix must read it, and from nobody else. */
+static bool leaves_bf16(const rq_trainer *trainer, const tr_unit *unit, int node)
+{
+    const tr_value *src = unit->src[0];
+    if (trainer->options.precision != RQ_PRECISION_BF16 || !src->needs_gradient ||
+        trainer->users[trainer->model->graph.nodes[node].input[0]] != 1)
+        return false;
+    for (int i = 0; i < trainer->n_units; i++)
+        if (trainer->units[i].dst == src)
+            return trainer->units[i].mix != NULL;
+    return false;
+}
+
 static void destroy(tr_unit *unit)
 {
     rq_train_conv_destroy(unit->conv->conv);
@@ -233,7 +252,9 @@ rq_status tr_conv_create(rq_trainer *trainer, tr_unit *unit, int node, rq_error 
         .with_dsrc = unit->src[0]->needs_gradient,
         .exact_forward = scale != NULL,
         .u8_source = unit->src[0]->is_u8,
+        .bf16_dsrc = leaves_bf16(trainer, unit, node),
     };
+    conv->leaves_bf16 = options.bf16_dsrc;
     rq_status status = rq_train_conv_create(&conv->conv, trainer->dnn, &conv->shape, &options, err);
     if (status != RQ_OK || !scale)
         return status;

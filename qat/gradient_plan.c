@@ -53,26 +53,32 @@ static rq_status take_outputs(rq_trainer *trainer, buffer_pool *pool, rq_error *
     return status;
 }
 
-/* Does the unit read the gradient of its value as bf16? */
+/* Does the unit read the gradient of its value as bf16, whoever leaves it? */
 static bool reads_bf16(const rq_trainer *trainer, const tr_unit *unit)
 {
     return unit->conv && trainer->options.precision == RQ_PRECISION_BF16;
 }
 
-/* Is the value's gradient bf16 from the beginning: is a mix alone in reading what a convolution in
- * bf16 made? */
-static bool is_left_as_bf16(const rq_trainer *trainer, const tr_value *value)
+/* The convolution in bf16 that made the value? */
+static bool is_of_bf16_conv(const rq_trainer *trainer, const tr_value *value)
 {
-    bool is_wanted = false;
-    int n_mixes = 0, n_others = 0;
-    for (int i = 0; i < trainer->n_units; i++) {
-        const tr_unit *unit = &trainer->units[i];
-        is_wanted |= unit->dst == value && reads_bf16(trainer, unit);
-        for (int k = 0; k < unit->n_src; k++)
-            if (unit->src[k] == value)
-                (*(unit->mix ? &n_mixes : &n_others))++;
-    }
-    return is_wanted && n_mixes == 1 && n_others == 0;
+    for (int i = 0; i < trainer->n_units; i++)
+        if (trainer->units[i].dst == value)
+            return reads_bf16(trainer, &trainer->units[i]);
+    return false;
+}
+
+/* Is the gradient of src[k] left as bf16: by a convolution that was made to, or by a mix that is
+ * alone in reading what a convolution in bf16 made? */
+static bool leaves_bf16(const rq_trainer *trainer, const tr_unit *unit, int k)
+{
+    if (unit->conv)
+        return unit->conv->leaves_bf16;
+    int n_reads = 0;
+    for (int i = 0; i < trainer->n_units; i++)
+        for (int m = 0; m < trainer->units[i].n_src; m++)
+            n_reads += trainer->units[i].src[m] == unit->src[k];
+    return unit->mix && n_reads == 1 && is_of_bf16_conv(trainer, unit->src[k]);
 }
 
 static rq_status take_bf16(rq_trainer *trainer, buffer_pool *pool, tr_value *value, rq_error *err)
@@ -84,41 +90,43 @@ static rq_status take_bf16(rq_trainer *trainer, buffer_pool *pool, tr_value *val
     return status;
 }
 
-/* Buffers for the gradients of the unit's sources. */
-static rq_status take_sources(rq_trainer *trainer, buffer_pool *pool, tr_unit *unit, bool inherits,
-                              rq_error *err)
+/* A buffer for the gradient of src[k]. The first source of a unit that works in place inherits the
+ * one of dst's gradient, if that is of the same type. */
+static rq_status plan_source(rq_trainer *trainer, buffer_pool *pool, tr_unit *unit, int k,
+                             bool *inherited, rq_error *err)
 {
+    tr_value *src = unit->src[k], *dst = unit->dst;
+    const bool bf16 = leaves_bf16(trainer, unit, k);
     rq_status status = RQ_OK;
-    for (int k = unit->n_src - 1; k >= 0 && status == RQ_OK; k--) {
-        tr_value *src = unit->src[k];
-        if (!src->needs_gradient)
-            continue;
-        if (is_left_as_bf16(trainer, src)) {
-            status = take_bf16(trainer, pool, src, err);
-            continue;
-        }
-        if (k == 0 && inherits)
-            unit->dsrc[k] = unit->dst->gradient[0];
-        else
-            status = take(trainer, pool, rq_shape_elems(&src->shape), &unit->dsrc[k], err);
-        src->gradient[src->n_readers++] = unit->dsrc[k];
-    }
+    *inherited = k == 0 && unit->in_place && bf16 == (dst->gradient_bf16 != NULL);
+    if (bf16 && *inherited)
+        src->gradient_bf16 = dst->gradient_bf16;
+    else if (bf16)
+        return take_bf16(trainer, pool, src, err);
+    if (bf16)
+        return RQ_OK;
+    if (*inherited)
+        unit->dsrc[k] = dst->gradient[0];
+    else
+        status = take(trainer, pool, rq_shape_elems(&src->shape), &unit->dsrc[k], err);
+    src->gradient[src->n_readers++] = unit->dsrc[k];
     return status;
 }
 
 static rq_status plan_unit(rq_trainer *trainer, buffer_pool *pool, tr_unit *unit, rq_error *err)
 {
-    const bool inherits =
-        unit->in_place && unit->src[0]->needs_gradient && !is_left_as_bf16(trainer, unit->src[0]);
+    tr_value *dst = unit->dst;
+    bool inherited = false;
     rq_status status = RQ_OK;
-    if (reads_bf16(trainer, unit) && !unit->dst->gradient_bf16)
-        status = take_bf16(trainer, pool, unit->dst, err);
-    if (status == RQ_OK)
-        status = take_sources(trainer, pool, unit, inherits, err);
-    for (int k = inherits; k < unit->dst->n_readers; k++)
-        give_back(pool, unit->dst->gradient[k]);
-    if (unit->dst->gradient_bf16)
-        give_back(pool, (const float *)(const void *)unit->dst->gradient_bf16);
+    if (reads_bf16(trainer, unit) && !dst->gradient_bf16)
+        status = take_bf16(trainer, pool, dst, err);
+    for (int k = unit->n_src - 1; k >= 0 && status == RQ_OK; k--)
+        if (unit->src[k]->needs_gradient)
+            status = plan_source(trainer, pool, unit, k, &inherited, err);
+    for (int k = inherited; k < dst->n_readers; k++)
+        give_back(pool, dst->gradient[k]);
+    if (dst->gradient_bf16 && !inherited)
+        give_back(pool, (const float *)(const void *)dst->gradient_bf16);
     return status;
 }
 

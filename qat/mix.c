@@ -308,14 +308,14 @@ static bool has_weight(const mix_term *term)
     return term->kind == TERM_BN || term->kind == TERM_SCALE;
 }
 
-/* dz over the first gradient buffer of dst; returns this rank's sums [1 + n_terms, C]: dz, then dz
- * * (u_k - pivot_k). */
+/* Leave in the first gradient buffer of dst what act lets pass; returns this rank's sums [1 +
+ * n_terms, C]: dz, then dz * (u_k - pivot_k). */
 static double *reduce(rq_trainer *trainer, tr_unit *unit)
 {
     mix_unit *mix = unit->mix;
     const tr_value *dst = unit->dst;
     const size_t channels = mix->channels;
-    const float factor = mix->act.quantize ? 1.0f / dst->scale : 1.0f;
+    const float factor = tr_act_factor(&mix->act, dst);
     int n_threads = 1;
 #pragma omp parallel
     {
@@ -331,10 +331,8 @@ static double *reduce(rq_trainer *trainer, tr_unit *unit)
         for (size_t p = mine.begin; p < mine.end; p += TR_BLOCK) {
             const size_t stop = mine.end - p < TR_BLOCK ? mine.end : p + TR_BLOCK;
             const mix_args args = args_of(unit, p, stop);
-            float *g[RQ_MAX_READERS];
-            for (int i = 0; i < dst->n_readers; i++)
-                g[i] = dst->gradient[i] + p * channels;
-            mix_reduce(&args, g, dst->n_readers, factor, pivot, mine.block, sum_dzu);
+            const mix_gradients g = tr_gradients_from(dst, p * channels);
+            mix_reduce(&args, &g, factor, pivot, mine.block, sum_dzu);
             tr_flush_block(&mine, (size_t)(1 + mix->n_terms) * channels);
         }
     }
@@ -435,9 +433,13 @@ static void source_gradient(const rq_trainer *trainer, const tr_unit *unit, int 
     const mix_term *term = &unit->mix->terms[k];
     const bool live = term->kind == TERM_BN && !uses_running(trainer, term);
     const size_t channels = unit->mix->channels, at = begin * channels;
+    const tr_value *dst = unit->dst, *src = unit->src[k];
+    const mix_gradients g = tr_gradients_from(dst, at);
     const mix_gradient_args args = {
-        .dz = unit->dst->gradient[0] + at,
-        .u = live ? unit->src[k]->data + at : NULL,
+        .g = g.g[0],
+        .g_type = g.type,
+        .factor = tr_act_factor(&unit->mix->act, dst),
+        .u = live ? src->data + at : NULL,
         .pivot = term->pivot,
         .da = term->da,
         .db = term->db,
@@ -446,9 +448,9 @@ static void source_gradient(const rq_trainer *trainer, const tr_unit *unit, int 
         .channels = channels,
     };
     if (unit->dsrc[k])
-        mix_gradient(&args, unit->dsrc[k] + at);
-    else if (unit->src[k]->gradient_bf16)
-        mix_gradient_bf16(&args, unit->src[k]->gradient_bf16 + at);
+        mix_gradient(&args, unit->dsrc[k] + at, MIX_F32);
+    else if (src->gradient_bf16)
+        mix_gradient(&args, src->gradient_bf16 + at, MIX_BF16);
 }
 
 static rq_status mix_backward(rq_trainer *trainer, tr_unit *unit, rq_error *err)
@@ -466,7 +468,7 @@ static rq_status mix_backward(rq_trainer *trainer, tr_unit *unit, rq_error *err)
 #pragma omp parallel
     {
         const tr_share mine = tr_my_pixels(mix->pixels);
-        /* term 0 last: its gradient may stand where dz stands */
+        /* term 0 last: its gradient may stand where dst's stands */
         for (int k = mix->n_terms - 1; k >= 0; k--)
             source_gradient(trainer, unit, k, mine.begin, mine.end);
     }

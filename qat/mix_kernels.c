@@ -93,20 +93,23 @@ INLINE bool act_passes(enum act act, bool relu, float z, const mix_args *args)
     return true;
 }
 
-/* What numbers are stored as. */
-enum number { AS_F32, AS_BF16, AS_U8 };
-
-INLINE void store(void *numbers, enum number type, size_t at, float x)
+INLINE void store(void *numbers, mix_type type, size_t at, float x)
 {
-    if (type == AS_F32)
+    if (type == MIX_F32)
         ((float *)numbers)[at] = x;
-    else if (type == AS_BF16)
+    else if (type == MIX_BF16)
         ((uint16_t *)numbers)[at] = rq_to_bf16(x);
     else
         ((uint8_t *)numbers)[at] = (uint8_t)(int32_t)x;
 }
 
-INLINE void apply_body(const mix_args *args, int n_terms, enum act act, enum number type,
+INLINE float load(const void *numbers, mix_type type, size_t at)
+{
+    return type == MIX_F32 ? ((const float *)numbers)[at]
+                           : rq_from_bf16(((const uint16_t *)numbers)[at]);
+}
+
+INLINE void apply_body(const mix_args *args, int n_terms, enum act act, mix_type type,
                        void *restrict y)
 {
     const size_t channels = args->channels;
@@ -155,26 +158,36 @@ INLINE void apply_body(const mix_args *args, int n_terms, enum act act, enum num
         break;                                                                                     \
     }
 
-RQ_SIMD void mix_apply(const mix_args *args, float *y){
-#define APPLY(n, act) apply_body(args, (n), (act), AS_F32, y)
+RQ_SIMD static void apply_f32(const mix_args *args, float *y){
+#define APPLY(n, act) apply_body(args, (n), (act), MIX_F32, y)
     FOR_EACH_CASE(APPLY)
 #undef APPLY
 }
 
-RQ_SIMD void mix_apply_bf16(const mix_args *args, uint16_t *y){
-#define APPLY(n, act) apply_body(args, (n), (act), AS_BF16, y)
+RQ_SIMD static void apply_bf16(const mix_args *args, uint16_t *y){
+#define APPLY(n, act) apply_body(args, (n), (act), MIX_BF16, y)
     FOR_EACH_CASE(APPLY)
 #undef APPLY
 }
 
-RQ_SIMD void mix_apply_u8(const mix_args *args, uint8_t *y)
+RQ_SIMD static void apply_u8(const mix_args *args, uint8_t *y)
 {
-#define APPLY(n, act) apply_body(args, (n), (act), AS_U8, y)
+#define APPLY(n, act) apply_body(args, (n), (act), MIX_U8, y)
     if (args->by_rule)
         APPLY(1, ACT_RULE_QUANTIZE);
     else
         FOR_TERMS(APPLY, ACT_QUANTIZE); /* the clamp at 0 is the ReLU */
 #undef APPLY
+}
+
+void mix_apply(const mix_args *args, void *y, mix_type type)
+{
+    if (type == MIX_F32)
+        apply_f32(args, y);
+    else if (type == MIX_BF16)
+        apply_bf16(args, y);
+    else
+        apply_u8(args, y);
 }
 
 enum { LANES = 64 }; /* independent extremes, so that the loop over channels vectorises */
@@ -239,66 +252,100 @@ RQ_SIMD void mix_moments(const float *u, const float *pivot, float *sum, float *
         moments_body(u, pivot, sum, sum_squares, NULL, NULL, false, pixels, channels);
 }
 
-INLINE void reduce_body(const mix_args *args, int n_terms, enum act act, float *const *g, int n_g,
-                        float factor, const float *const *pivot, float *restrict sum_dz,
-                        float *const *sum_dzu)
+/* Leave an element, or 0 where the gradient does not pass; returns what is left. */
+INLINE float mask(void *g, mix_type type, size_t at, bool passes)
+{
+    if (type == MIX_F32) {
+        float *x = g;
+        return x[at] = passes ? x[at] : 0.0f;
+    }
+    uint16_t *x = g;
+    x[at] = passes ? x[at] : 0;
+    return rq_from_bf16(x[at]);
+}
+
+INLINE void reduce_body(const mix_args *args, int n_terms, enum act act,
+                        const mix_gradients *gradients, mix_type type, float factor,
+                        const float *const *pivot, float *restrict sum_dz, float *const *sum_dzu)
 {
     const mix_args local = *args;
-    float *restrict g0 = g[0];
+    void *restrict g = gradients->g[0];
     for (size_t p = 0; p < local.pixels; p++) {
         const size_t row = p * local.channels;
-        for (int i = 1; i < n_g; i++) {
-            const float *restrict gi = g[i] + row;
+        for (int i = 1; type == MIX_F32 && i < gradients->n_g; i++) {
+            const float *restrict gi = (const float *)gradients->g[i] + row;
             for (size_t c = 0; c < local.channels; c++)
-                g0[row + c] += gi[c];
+                ((float *)g)[row + c] += gi[c];
         }
         for (size_t c = 0; c < local.channels; c++) {
             const float z = z_of(&local, n_terms, is_rule(act), row + c, c);
-            const float dz = act_passes(act, local.relu, z, &local) ? factor * g0[row + c] : 0.0f;
-            g0[row + c] = dz;
-            sum_dz[c] += dz;
+            const bool passes = act_passes(act, local.relu, z, &local);
+            sum_dz[c] += factor * mask(g, type, row + c, passes);
         }
         for (int k = 0; k < n_terms; k++) {
             const float *restrict u = local.u[k] + row, *restrict pk = pivot[k];
             float *restrict sum = sum_dzu[k];
             for (size_t c = 0; pk && c < local.channels; c++)
-                sum[c] += g0[row + c] * (u[c] - pk[c]);
+                sum[c] += factor * load(g, type, row + c) * (u[c] - pk[c]);
         }
     }
 }
 
-RQ_SIMD void mix_reduce(const mix_args *args, float *const *g, int n_g, float factor,
-                        const float *const *pivot, float *sum_dz, float *const *sum_dzu){
-#define REDUCE(n, act) reduce_body(args, (n), (act), g, n_g, factor, pivot, sum_dz, sum_dzu)
+RQ_SIMD static void reduce_f32(const mix_args *args, const mix_gradients *gradients, float factor,
+                               const float *const *pivot, float *sum_dz, float *const *sum_dzu){
+#define REDUCE(n, act)                                                                             \
+    reduce_body(args, (n), (act), gradients, MIX_F32, factor, pivot, sum_dz, sum_dzu)
     FOR_EACH_CASE(REDUCE)
 #undef REDUCE
 }
 
-/* du may be dz: each element is read before it is written. */
-INLINE void gradient_row(const mix_gradient_args *args, const float *dz, const float *restrict u,
-                         enum number type, void *du)
+RQ_SIMD static void reduce_bf16(const mix_args *args, const mix_gradients *gradients, float factor,
+                                const float *const *pivot, float *sum_dz, float *const *sum_dzu)
 {
-    const float *restrict pivot = args->pivot, *restrict da = args->da;
-    const float *restrict db = args->db, *restrict dc = args->dc;
-    const size_t channels = args->channels;
-    if (u)
-        for (size_t c = 0; c < channels; c++)
-            store(du, type, c, da[c] * dz[c] + (db[c] * (u[c] - pivot[c]) + dc[c]));
+#define REDUCE(n, act)                                                                             \
+    reduce_body(args, (n), (act), gradients, MIX_BF16, factor, pivot, sum_dz, sum_dzu)
+    FOR_EACH_CASE(REDUCE)
+#undef REDUCE
+}
+
+void mix_reduce(const mix_args *args, const mix_gradients *gradients, float factor,
+                const float *const *pivot, float *sum_dz, float *const *sum_dzu)
+{
+    (gradients->type == MIX_F32 ? reduce_f32 : reduce_bf16)(args, gradients, factor, pivot, sum_dz,
+                                                            sum_dzu);
+}
+
+/* du may be g: each element is read before it is written. */
+INLINE void gradient_body(const mix_gradient_args *args, mix_type g_type, void *du, mix_type type)
+{
+    const mix_gradient_args local = *args;
+    const float *restrict pivot = local.pivot, *restrict da = local.da;
+    const float *restrict db = local.db, *restrict dc = local.dc;
+    const void *g = local.g;
+    for (size_t p = 0; p < local.pixels; p++) {
+        const size_t row = p * local.channels;
+        const float *restrict u = local.u ? local.u + row : NULL;
+        if (u)
+            for (size_t c = 0; c < local.channels; c++) {
+                const float dz = local.factor * load(g, g_type, row + c);
+                store(du, type, row + c, da[c] * dz + (db[c] * (u[c] - pivot[c]) + dc[c]));
+            }
+        else
+            for (size_t c = 0; c < local.channels; c++)
+                store(du, type, row + c, da[c] * (local.factor * load(g, g_type, row + c)));
+    }
+}
+
+RQ_SIMD void mix_gradient(const mix_gradient_args *args, void *du, mix_type type)
+{
+    if (args->g_type == MIX_F32 && type == MIX_F32)
+        gradient_body(args, MIX_F32, du, MIX_F32);
+    else if (args->g_type == MIX_F32)
+        gradient_body(args, MIX_F32, du, MIX_BF16);
+    else if (type == MIX_F32)
+        gradient_body(args, MIX_BF16, du, MIX_F32);
     else
-        for (size_t c = 0; c < channels; c++)
-            store(du, type, c, da[c] * dz[c]);
-}
-
-RQ_SIMD void mix_gradient(const mix_gradient_args *args, float *du)
-{
-    for (size_t at = 0; at < args->pixels * args->channels; at += args->channels)
-        gradient_row(args, args->dz + at, args->u ? args->u + at : NULL, AS_F32, du + at);
-}
-
-RQ_SIMD void mix_gradient_bf16(const mix_gradient_args *args, uint16_t *du)
-{
-    for (size_t at = 0; at < args->pixels * args->channels; at += args->channels)
-        gradient_row(args, args->dz + at, args->u ? args->u + at : NULL, AS_BF16, du + at);
+        gradient_body(args, MIX_BF16, du, MIX_BF16);
 }
 
 RQ_SIMD void mix_add(float *restrict sum, const float *restrict x, size_t n)

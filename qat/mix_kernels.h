@@ -24,10 +24,11 @@ typedef struct mix_args {
     size_t pixels, channels;
 } mix_args;
 
-/* y = act(z), as f32, as bf16 (base/bf16.h), or as bytes: then quantize must be on, and low 0. */
-void mix_apply(const mix_args *args, float *y);
-void mix_apply_bf16(const mix_args *args, uint16_t *y);
-void mix_apply_u8(const mix_args *args, uint8_t *y);
+/* What numbers and gradients are stored as. */
+typedef enum mix_type { MIX_F32, MIX_BF16, MIX_U8 } mix_type;
+
+/* y = act(z). As MIX_U8, quantize must be on and low 0. */
+void mix_apply(const mix_args *args, void *y, mix_type type);
 
 /* Widen lo..hi to the smallest and largest act(z) before quantization; by_rule must be off. */
 void mix_range(const mix_args *args, float *lo, float *hi);
@@ -37,22 +38,33 @@ void mix_range(const mix_args *args, float *lo, float *hi);
 void mix_moments(const float *u, const float *pivot, float *sum, float *sum_squares,
                  float *extremes, size_t pixels, size_t channels);
 
-/* dz = factor * (g[0] + … + g[n_g - 1]), n_g up to MIX_READERS, where act passes the gradient, else
- * 0; written over g[0]. Per channel: sum_dz += dz; sum_dzu[k] += dz * (u[k] - pivot[k]) where
- * pivot[k] is not NULL. */
-void mix_reduce(const mix_args *args, float *const *g, int n_g, float factor,
+/* Where gradients come from, of one value: n_g arrays of f32, up to MIX_READERS, or one of bf16
+ * (base/bf16.h). */
+typedef struct mix_gradients {
+    void *g[MIX_READERS];
+    int n_g;
+    mix_type type;
+} mix_gradients;
+
+/* g = g[0] + … + g[n_g - 1] where act passes the gradient, else 0, written over g[0]. Per channel,
+ * for dz = factor g: sum_dz += dz; sum_dzu[k] += dz * (u[k] - pivot[k]) where pivot[k] is not NULL.
+ */
+void mix_reduce(const mix_args *args, const mix_gradients *gradients, float factor,
                 const float *const *pivot, float *sum_dz, float *const *sum_dzu);
 
-/* The gradient of one source, du = da dz + db (u - pivot) + dc; with u NULL du = da dz. */
+/* The gradient of one source, du = da dz + db (u - pivot) + dc with dz = factor g; with u NULL du =
+ * da dz. */
 typedef struct mix_gradient_args {
-    const float *dz, *u;               /* [pixels, channels] */
+    const void *g; /* [pixels, channels]; f32 or bf16 */
+    mix_type g_type;
+    float factor;
+    const float *u;                    /* [pixels, channels] */
     const float *pivot, *da, *db, *dc; /* [channels] */
     size_t pixels, channels;
 } mix_gradient_args;
 
-/* du as f32, and then it may be dz; or as bf16. */
-void mix_gradient(const mix_gradient_args *args, float *du);
-void mix_gradient_bf16(const mix_gradient_args *args, uint16_t *du);
+/* du: f32 or bf16, g itself where both are of one type. */
+void mix_gradient(const mix_gradient_args *args, void *du, mix_type type);
 
 /* sum += x over n elements. */
 void mix_add(float *sum, const float *x, size_t n);

@@ -1,6 +1,6 @@
 /* The two units at the ends: pixels in, and global average pooling before the classifier. */
-#include "qat/mix_kernels.h"
 #include "qat/units.h"
+#include "runtime/base/simd.h"
 #include "runtime/session/kernels.h"
 
 void tr_input_init(rq_trainer *trainer, bool quantized)
@@ -56,6 +56,14 @@ static rq_status forward(rq_trainer *trainer, tr_unit *unit, rq_error *err)
     return RQ_OK;
 }
 
+RQ_SIMD static void spread(const float *restrict g, float share, float *restrict dsrc,
+                           size_t pixels, size_t channels)
+{
+    for (size_t p = 0; p < pixels; p++)
+        for (size_t c = 0; c < channels; c++)
+            dsrc[p * channels + c] = g[c] * share;
+}
+
 static rq_status backward(rq_trainer *trainer, tr_unit *unit, rq_error *err)
 {
     (void)trainer;
@@ -65,15 +73,10 @@ static rq_status backward(rq_trainer *trainer, tr_unit *unit, rq_error *err)
     const rq_shape *s = &unit->src[0]->shape;
     const size_t pixels = (size_t)(s->h * s->w), channels = (size_t)s->c;
     const float share = unit->src[0]->quantized ? 1.0f : (float)(1.0 / (double)pixels);
-    const tr_value *dst = unit->dst;
+    const float *g = tr_summed_gradient(unit->dst);
 #pragma omp parallel for schedule(static)
-    for (size_t p = 0; p < (size_t)s->n * pixels; p++)
-        for (size_t c = 0; c < channels; c++) {
-            float sum = 0.0f;
-            for (int k = 0; k < dst->n_readers; k++)
-                sum += dst->gradient[k][p / pixels * channels + c];
-            unit->dsrc[0][p * channels + c] = sum * share;
-        }
+    for (size_t i = 0; i < (size_t)s->n; i++)
+        spread(g + i * channels, share, unit->dsrc[0] + i * pixels * channels, pixels, channels);
     return RQ_OK;
 }
 

@@ -92,24 +92,22 @@ static rq_status forward(rq_trainer *trainer, tr_unit *unit, rq_error *err)
 
 /* ---- backward ---- */
 
-/* dz of one image over dst's first gradient buffer; the sums of dz * u by channel are left in
- * mine.sums. */
+/* The masked gradient of one image over dst's first gradient buffer; the sums of dz * u by channel
+ * are left in mine.sums. */
 static void reduce_image(const tr_unit *unit, size_t image, const tr_share *mine)
 {
     const product_unit *product = unit->product;
     const tr_value *dst = unit->dst;
     const size_t channels = product->channels;
-    const float factor = product->act.quantize ? 1.0f / dst->scale : 1.0f;
+    const float factor = tr_act_factor(&product->act, dst);
     const float *const pivot[MIX_TERMS] = {product->zero};
     float *const sum_dzu[MIX_TERMS] = {mine->block + channels};
     memset(mine->sums, 0, tr_sums_bytes(channels));
     for (size_t p = 0; p < product->pixels; p += TR_BLOCK) {
         const size_t stop = product->pixels - p < TR_BLOCK ? product->pixels : p + TR_BLOCK;
         const mix_args args = args_of(unit, image, p, stop);
-        float *g[MIX_READERS];
-        for (int k = 0; k < dst->n_readers; k++)
-            g[k] = dst->gradient[k] + (image * product->pixels + p) * channels;
-        mix_reduce(&args, g, dst->n_readers, factor, pivot, mine->block, sum_dzu);
+        const mix_gradients g = tr_gradients_from(dst, (image * product->pixels + p) * channels);
+        mix_reduce(&args, &g, factor, pivot, mine->block, sum_dzu);
         tr_flush_block(mine, 2 * channels);
     }
 }
@@ -121,14 +119,19 @@ static void image_gradient(const tr_unit *unit, size_t image, const tr_share *mi
     const size_t channels = product->channels, pixels = product->pixels;
     const double scale = (double)unit->src[0]->scale * (double)unit->src[1]->scale;
     const size_t first = image * pixels * channels;
-    const float *dz = unit->dst->gradient[0] + first;
     reduce_image(unit, image, mine);
     for (size_t c = 0; unit->dsrc[1] && c < channels; c++)
         unit->dsrc[1][image * channels + c] = (float)(scale * mine->sums[channels + c]);
     const mix_gradient_args args = {
-        .dz = dz, .da = product->a + image * channels, .pixels = pixels, .channels = channels};
+        .g = unit->dst->gradient[0] + first,
+        .g_type = MIX_F32,
+        .factor = tr_act_factor(&product->act, unit->dst),
+        .da = product->a + image * channels,
+        .pixels = pixels,
+        .channels = channels,
+    };
     if (unit->dsrc[0])
-        mix_gradient(&args, unit->dsrc[0] + first);
+        mix_gradient(&args, unit->dsrc[0] + first, MIX_F32);
 }
 
 static rq_status backward(rq_trainer *trainer, tr_unit *unit, rq_error *err)

@@ -35,8 +35,8 @@ static void conv_bytes(const tr_unit *unit, rq_unit_profile *out)
     out->forward_bytes = src + weights + dst;
     const double ddst = gradient_bytes(unit->dst);
     out->backward_bytes = src + ddst + weights;
-    if (unit->dsrc[0])
-        out->backward_bytes += ddst + weights + value_bytes(unit->src[0]);
+    if (unit->src[0]->needs_gradient)
+        out->backward_bytes += ddst + weights + gradient_bytes(unit->src[0]);
 }
 
 /* Forward: batch norms' sources once more, for the moments. */
@@ -47,14 +47,15 @@ static void mix_bytes(const rq_trainer *trainer, const tr_unit *unit, rq_unit_pr
     const double n = value_bytes(dst);
     out->forward_bytes =
         (dst->data ? n : 0.0) + (dst->bf16 ? n / 2.0 : 0.0) + (dst->u8 ? n / 4.0 : 0.0);
-    out->backward_bytes = n * (dst->n_readers + 1);
+    const double g = gradient_bytes(dst);
+    out->backward_bytes = dst->gradient_bf16 ? 2.0 * g : g * (dst->n_readers + 1);
     for (int k = 0; k < mix->n_terms; k++) {
         const mix_term *term = &mix->terms[k];
         const bool live = term->kind == TERM_BN && !trainer->bn_frozen && !term->frozen;
         out->forward_bytes += n * (live ? 2 : 1);
         out->backward_bytes += n;
         if (unit->dsrc[k] || unit->src[k]->gradient_bf16)
-            out->backward_bytes += n * (live ? 2 : 1) + gradient_bytes(unit->src[k]);
+            out->backward_bytes += g + (live ? n : 0.0) + gradient_bytes(unit->src[k]);
     }
 }
 

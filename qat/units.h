@@ -17,6 +17,7 @@
 #ifndef RQ_QAT_UNITS_H
 #define RQ_QAT_UNITS_H
 
+#include "qat/mix_kernels.h"
 #include "qat/trainer.h"
 #include "runtime/dnn/train_conv.h"
 #include "runtime/model/quant.h"
@@ -45,9 +46,9 @@ typedef struct tr_value {
     bool needs_gradient;
     float *gradient[RQ_MAX_READERS]; /* one per reader */
     int n_readers;
-    /* What a convolution in bf16 made: its gradient as that reads it. Written by the mix that is
-     * the only reader, and then no gradient counts in n_readers; else by the convolution, from
-     * those of the readers. NULL: the gradient is read as f32. */
+    /* The whole gradient as bf16, and no gradient counts in n_readers: where the only reader leaves
+     * it so. Where a convolution in bf16 made the value and the readers left f32, that convolution
+     * rounds it into here. NULL: neither. */
     uint16_t *gradient_bf16;
 } tr_value;
 
@@ -107,6 +108,7 @@ typedef struct conv_unit {
     rq_conv_shape shape;
     const float *weight;
     float *dweight;
+    bool leaves_bf16; /* the gradient of its source, see tr_value */
     /* quantized layers */
     bool quantized;
     rq_layer_view layer;
@@ -208,13 +210,18 @@ void tr_act_settle(const tr_act *act, tr_value *value);
 /* Errors: RQ_ERR_RANGE when the range has not been observed yet. */
 RQ_NODISCARD rq_status tr_act_check(const tr_act *act, rq_error *err);
 
-struct mix_args;
-
 /* y = act(z) for a range of the value's numbers that begins at element `first`: as f32, as u8, or
  * both, as the value has memory for. */
-void tr_act_apply(const struct mix_args *args, const tr_value *value, size_t first);
+void tr_act_apply(const mix_args *args, const tr_value *value, size_t first);
 
-void tr_act_args(const tr_act *act, const tr_value *value, struct mix_args *args);
+/* dz is so many times the gradient that act lets pass: 1, or 1 / scale of a quantized value, whose
+ * gradients are with respect to its numbers. */
+float tr_act_factor(const tr_act *act, const tr_value *value);
+
+/* The gradients of a value from element `first` on. */
+mix_gradients tr_gradients_from(const tr_value *value, size_t first);
+
+void tr_act_args(const tr_act *act, const tr_value *value, mix_args *args);
 
 /* Pixels to the numbers of the input value: normalised, and mixed where mix is not NULL; or p - z
  * where a quantized layer reads them. */

@@ -461,7 +461,6 @@ struct rq_dnn_train_conv {
     kernel backward_data;    /* ddst, wei, dsrc */
     kernel backward_weights; /* src, ddst, dwei */
     kernel pack_forward, pack_backward, unpack_gradient;
-    kernel widen_src; /* u8 -> bf16, into scratch; no primitive without u8_source */
     void *wei_forward, *wei_backward, *dwei; /* packed */
 };
 
@@ -471,19 +470,20 @@ typedef struct train_pds {
 
 /* One description per convolution: they differ in what is bf16. */
 typedef struct train_mds {
-    conv_mds forward, data, weights, bytes; /* the last: a source of u8 */
+    conv_mds forward, data, weights;
 } train_mds;
 
-static dnnl_status_t describe_training(train_mds *m, const rq_conv_shape *shape, bool bf16)
+static dnnl_status_t describe_training(train_mds *m, const rq_conv_shape *shape,
+                                       const rq_dnn_train_options *options)
 {
+    const bool bf16 = options->precision == RQ_PRECISION_BF16;
     const dnnl_data_type_t operand = bf16 ? dnnl_bf16 : dnnl_f32;
+    const dnnl_data_type_t dsrc = options->bf16_dsrc ? dnnl_bf16 : dnnl_f32;
     dnnl_status_t status = describe(&m->forward, shape, operand, operand, dnnl_f32, dnnl_f32);
     if (status == dnnl_success)
-        status = describe(&m->data, shape, dnnl_f32, operand, dnnl_f32, operand);
+        status = describe(&m->data, shape, dsrc, operand, dnnl_f32, operand);
     if (status == dnnl_success)
         status = describe(&m->weights, shape, operand, dnnl_f32, dnnl_f32, operand);
-    if (status == dnnl_success)
-        status = describe(&m->bytes, shape, dnnl_u8, dnnl_s8, dnnl_f32, dnnl_f32);
     return status;
 }
 
@@ -583,8 +583,6 @@ static dnnl_status_t train_kernels(rq_dnn_train_conv *conv, const train_pds *pds
         status = reorder_init(
             &conv->unpack_gradient, engine,
             dnnl_primitive_desc_query_md(pds->weights, dnnl_query_diff_weights_md, 0), plain);
-    if (status == dnnl_success && options->u8_source)
-        status = reorder_init(&conv->widen_src, engine, &m->bytes.src, &m->weights.src);
     return status;
 }
 
@@ -603,7 +601,7 @@ void *rq_dnn_scratch(const rq_dnn *dnn)
     return dnn->scratch;
 }
 
-static rq_status train_buffers(rq_dnn_train_conv *conv, const train_pds *pds, const train_mds *m,
+static rq_status train_buffers(rq_dnn_train_conv *conv, const train_pds *pds,
                                const rq_dnn_train_options *options, rq_error *err)
 {
     const bool forward = options->with_forward;
@@ -623,9 +621,7 @@ static rq_status train_buffers(rq_dnn_train_conv *conv, const train_pds *pds, co
     }
     (void)kernel_set(&conv->backward_weights, 2, conv->dwei);
     (void)kernel_set(&conv->unpack_gradient, 0, conv->dwei);
-    return options->u8_source
-               ? rq_dnn_reserve_scratch(conv->dnn, dnnl_memory_desc_get_size(&m->weights.src), err)
-               : RQ_OK;
+    return RQ_OK;
 }
 
 rq_status rq_dnn_train_conv_create(rq_dnn_train_conv **out, rq_dnn *dnn, const rq_conv_shape *shape,
@@ -639,7 +635,7 @@ rq_status rq_dnn_train_conv_create(rq_dnn_train_conv **out, rq_dnn *dnn, const r
     if (!conv)
         return rq_fail(err, RQ_ERR_NOMEM, "out of memory");
     conv->dnn = dnn;
-    dnnl_status_t status = describe_training(&m, shape, bf16);
+    dnnl_status_t status = describe_training(&m, shape, options);
     if (status == dnnl_success)
         status = train_descs(&pds, &m, shape, options->with_dsrc, dnn->engine);
     if (status == dnnl_success)
@@ -649,7 +645,7 @@ rq_status rq_dnn_train_conv_create(rq_dnn_train_conv **out, rq_dnn *dnn, const r
                            bf16 ? "bf16 training convolution" : "training convolution");
         goto out;
     }
-    result = train_buffers(conv, &pds, &m, options, err);
+    result = train_buffers(conv, &pds, options, err);
     if (result != RQ_OK)
         goto out;
     *out = conv;
@@ -669,8 +665,7 @@ void rq_dnn_train_conv_destroy(rq_dnn_train_conv *conv)
     if (!conv)
         return;
     kernel *kernels[] = {&conv->forward,      &conv->backward_data, &conv->backward_weights,
-                         &conv->pack_forward, &conv->pack_backward, &conv->unpack_gradient,
-                         &conv->widen_src};
+                         &conv->pack_forward, &conv->pack_backward, &conv->unpack_gradient};
     for (size_t i = 0; i < sizeof kernels / sizeof kernels[0]; i++)
         kernel_deinit(kernels[i]);
     rq_free(conv->wei_forward);
@@ -701,28 +696,12 @@ rq_status rq_dnn_train_conv_forward(rq_dnn_train_conv *conv, const void *src, fl
     return kernel_run(&conv->forward, conv->dnn, "convolution", err);
 }
 
-/* The source, widened where it is u8. */
-static rq_status operand(rq_dnn_train_conv *conv, const void *src, const void **out, rq_error *err)
-{
-    *out = src;
-    if (!conv->widen_src.primitive)
-        return RQ_OK;
-    *out = conv->dnn->scratch;
-    (void)kernel_set(&conv->widen_src, 0, src);
-    (void)kernel_set(&conv->widen_src, 1, conv->dnn->scratch);
-    return kernel_run(&conv->widen_src, conv->dnn, "widening u8 to bf16", err);
-}
-
 rq_status rq_dnn_train_conv_backward(rq_dnn_train_conv *conv, const void *src, const void *ddst,
-                                     float *dwei, float *dsrc, rq_error *err)
+                                     float *dwei, void *dsrc, rq_error *err)
 {
-    const void *wide_src;
-    rq_status status = operand(conv, src, &wide_src, err);
-    if (status != RQ_OK)
-        return status;
-    (void)kernel_set(&conv->backward_weights, 0, wide_src);
+    (void)kernel_set(&conv->backward_weights, 0, src);
     (void)kernel_set(&conv->backward_weights, 1, ddst);
-    status = kernel_run(&conv->backward_weights, conv->dnn, "gradient of weights", err);
+    rq_status status = kernel_run(&conv->backward_weights, conv->dnn, "gradient of weights", err);
     (void)kernel_set(&conv->unpack_gradient, 1, dwei);
     if (status == RQ_OK)
         status = kernel_run(&conv->unpack_gradient, conv->dnn, "unpacking the gradient", err);

@@ -94,8 +94,8 @@ bool rq_dnn_conv_is_reference(const rq_dnn_conv *conv);
 
 /* Training by oneDNN (train_conv.h chooses between this and others): forward, gradient of the
  * source, gradient of the weights. Operands (source, and gradient of the destination) are f32 or
- * bf16 (base/bf16.h), as the precision says; weights and all results are f32. No bias: a bias is
- * added (and its gradient summed) by the pass that follows the convolution anyway. */
+ * bf16 (base/bf16.h), as the precision says; weights and results are f32. No bias: a bias is added
+ * (and its gradient summed) by the pass that follows the convolution anyway. */
 typedef enum rq_precision {
     RQ_PRECISION_F32,
     RQ_PRECISION_BF16, /* sums are f32; integers up to 256 are exact */
@@ -109,9 +109,9 @@ typedef struct rq_dnn_train_conv rq_dnn_train_conv;
 typedef struct rq_dnn_train_options {
     rq_precision precision;
     bool with_forward; /* else backward alone, of a forward that is computed elsewhere */
-    bool u8_source;    /* bf16 without forward only: backward gets the source as u8 */
     bool with_dsrc;    /* backward will be asked for the gradient of the source (not for the first
                           layer) */
+    bool bf16_dsrc;    /* RQ_PRECISION_BF16: which is then rounded to bf16 */
 } rq_dnn_train_options;
 
 RQ_NODISCARD rq_status rq_dnn_train_conv_create(rq_dnn_train_conv **out, rq_dnn *dnn,
@@ -123,10 +123,10 @@ RQ_NODISCARD rq_status rq_dnn_train_conv_set_weights(rq_dnn_train_conv *conv, co
                                                      rq_error *err);
 RQ_NODISCARD rq_status rq_dnn_train_conv_forward(rq_dnn_train_conv *conv, const void *src,
                                                  float *dst, rq_error *err);
-/* src: what the last forward read, or u8 with u8_source; weights: the last that were set.
- * Overwrites dwei [OC, IC/G, KH, KW] and dsrc (NULL: not wanted). */
+/* src: what the last forward read; weights: the last that were set. Overwrites dwei [OC, IC/G, KH,
+ * KW] and dsrc (f32, or bf16 with bf16_dsrc; NULL: not wanted). */
 RQ_NODISCARD rq_status rq_dnn_train_conv_backward(rq_dnn_train_conv *conv, const void *src,
-                                                  const void *ddst, float *dwei, float *dsrc,
+                                                  const void *ddst, float *dwei, void *dsrc,
                                                   rq_error *err);
 
 #endif

@@ -13,6 +13,7 @@ typedef struct rq_train_conv_options {
                            exact, but for the rounding of those that f32 does not hold */
     bool u8_source;     /* the source's integers are 0 to 255, and given as u8 where
                            rq_train_conv_reads_u8 */
+    bool bf16_dsrc;     /* RQ_PRECISION_BF16: the gradient of the source is rounded to bf16 */
 } rq_train_conv_options;
 
 /* The numbers [N, IH, IW, IC] of a source; NULL where the convolution does not read them so. */
@@ -40,9 +41,9 @@ RQ_NODISCARD rq_status rq_train_conv_forward(rq_train_conv *conv, rq_train_sourc
                                              const float *wei, float *dst, rq_error *err);
 
 /* src and wei: what the last forward read, unchanged. ddst: of the precision's type, f32 or bf16.
- * Overwrites dwei [OC, IC/G, KH, KW] and dsrc (NULL: not wanted). */
+ * Overwrites dwei [OC, IC/G, KH, KW] and dsrc (f32, or bf16 with bf16_dsrc; NULL: not wanted). */
 RQ_NODISCARD rq_status rq_train_conv_backward(rq_train_conv *conv, rq_train_source src,
                                               const float *wei, const void *ddst, float *dwei,
-                                              float *dsrc, rq_error *err);
+                                              void *dsrc, rq_error *err);
 
 #endif

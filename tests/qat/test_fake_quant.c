@@ -28,7 +28,7 @@ static void check_activations(rq_tensorfile *file, const char *name)
         .pixels = n,
         .channels = 1,
     };
-    mix_apply(&args, q);
+    mix_apply(&args, q, MIX_F32);
     for (size_t i = 0; i < n; i++)
         assert_close(q[i] * scale, want[i], 0.0, 0.0);
     memcpy(dz, g, n * sizeof *dz);
@@ -36,7 +36,8 @@ static void check_activations(rq_tensorfile *file, const char *name)
     const float *pivot[MIX_TERMS] = {NULL};
     float *sums[MIX_TERMS] = {&sum};
     float unused = 0.0f;
-    mix_reduce(&args, &dz, 1, 1.0f, pivot, &unused, sums);
+    const mix_gradients gradients = {{dz}, 1, MIX_F32};
+    mix_reduce(&args, &gradients, 1.0f, pivot, &unused, sums);
     assert_all_close(dz, want_dx, n, 0.0, 0.0);
     rq_free(dz);
     rq_free(q);
