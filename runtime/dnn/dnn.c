@@ -227,10 +227,25 @@ static dnnl_dim_t right_pad(int64_t in, int64_t out, int taps, int stride, int p
     return (out - 1) * stride + (int64_t)(taps - 1) * dilation + 1 - in - pad;
 }
 
-static dnnl_status_t describe(conv_mds *m, const rq_conv_shape *s, dnnl_data_type_t src_type,
+/* A layer on images of one pixel (a classifier, a gate) as one on a single row of pixels, the
+ * batch: the memory is the same, and oneDNN's 1x1 kernels, which work within an image, take a fifth
+ * of the time forward and a twelfth for the gradient of the weights. */
+static rq_conv_shape as_one_row(rq_conv_shape s)
+{
+    const rq_conv_attr *a = &s.conv;
+    if (s.ih == 1 && s.iw == 1 && a->kernel[0] == 1 && a->kernel[1] == 1 && a->pad[0] == 0 &&
+        a->pad[1] == 0 && a->stride[1] == 1) {
+        s.iw = s.ow = s.n;
+        s.n = 1;
+    }
+    return s;
+}
+
+static dnnl_status_t describe(conv_mds *m, const rq_conv_shape *shape, dnnl_data_type_t src_type,
                               dnnl_data_type_t wei_type, dnnl_data_type_t bias_type,
                               dnnl_data_type_t dst_type)
 {
+    const rq_conv_shape row = as_one_row(*shape), *s = &row;
     const rq_conv_attr *a = &s->conv;
     const dnnl_dim_t g = a->groups;
     const dnnl_dims_t src = {s->n, s->ic, s->ih, s->iw};
