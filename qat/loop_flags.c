@@ -78,7 +78,8 @@ const rq_option rq_loop_flags_table[] = {
                      "weak); raug15: crop and RandAugment; cutout: pad-crop and a square of half "
                      "the side; all but none flip"),
     RQ_OPTION_CHOICE("precision", 0, rq_loop_flags, precision, rq_precision_names,
-                     "of the convolutions' operands (sums are f32); bf16 needs a CPU that has it"),
+                     "of the convolutions' operands (sums are f32); bf16 needs a CPU that has it, "
+                     "where it is qat_train's default"),
     RQ_OPTION_CHOICE("bad-images", 0, rq_loop_flags, bad_images, bad_images_names,
                      "on an image that cannot be read"),
     RQ_OPTION_INT("workers", 'j', rq_loop_flags, workers, "N", 1, 1024,

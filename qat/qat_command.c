@@ -6,6 +6,7 @@
 
 #include "qat/loop_flags.h"
 #include "qat/prepare.h"
+#include "runtime/dnn/dnn.h"
 #include "runtime/session/open_model.h"
 
 typedef struct qat_flags {
@@ -74,6 +75,7 @@ static rq_status run(const rq_command *self, int argc, char **argv, rq_error *er
     loop.weight_decay = 1e-4;
     loop.warmup_epochs = 1.0;
     loop.bias_lr = 2.0;
+    loop.precision = rq_dnn_has_bf16() ? RQ_PRECISION_BF16 : RQ_PRECISION_F32;
     const rq_option_set sets[] = {
         {rq_loop_flags_table, rq_loop_flags_count, &loop},
         {table, sizeof table / sizeof table[0], &flags},
