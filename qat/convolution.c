@@ -221,7 +221,7 @@ static rq_status check_quantized(const conv_unit *conv, const tr_value *src, rq_
 static bool leaves_bf16(const rq_trainer *trainer, const tr_unit *unit, int node)
 {
     const tr_value *src = unit->src[0];
-    if (trainer->options.precision != RQ_PRECISION_BF16 || !src->needs_gradient ||
+    if (unit->conv->precision != RQ_PRECISION_BF16 || !src->needs_gradient ||
         trainer->users[trainer->model->graph.nodes[node].input[0]] != 1)
         return false;
     for (int i = 0; i < trainer->n_units; i++)
@@ -242,13 +242,14 @@ rq_status tr_conv_create(rq_trainer *trainer, tr_unit *unit, int node, rq_error 
     const rq_tensor *weight = rq_graph_tensor(graph, node, RQ_SLOT_WEIGHT);
     const rq_tensor *scale = rq_graph_tensor(graph, node, RQ_SLOT_WEIGHT_SCALE);
     conv->shape = shape_of(trainer, node);
+    conv->precision = rq_train_conv_precision(&conv->shape, trainer->options.precision);
     conv->weight = weight->data;
     conv->dweight = trainer->gradients[graph->nodes[node].slot[RQ_SLOT_WEIGHT]];
     unit->forward = forward;
     unit->backward = backward;
     unit->destroy = destroy;
     const rq_train_conv_options options = {
-        .precision = trainer->options.precision,
+        .precision = conv->precision,
         .with_dsrc = unit->src[0]->needs_gradient,
         .exact_forward = scale != NULL,
         .u8_source = unit->src[0]->is_u8,

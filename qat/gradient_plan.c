@@ -54,9 +54,9 @@ static rq_status take_outputs(rq_trainer *trainer, buffer_pool *pool, rq_error *
 }
 
 /* Does the unit read the gradient of its value as bf16, whoever leaves it? */
-static bool reads_bf16(const rq_trainer *trainer, const tr_unit *unit)
+static bool reads_bf16(const tr_unit *unit)
 {
-    return unit->conv && trainer->options.precision == RQ_PRECISION_BF16;
+    return unit->conv && unit->conv->precision == RQ_PRECISION_BF16;
 }
 
 /* The convolution in bf16 that made the value? */
@@ -64,7 +64,7 @@ static bool is_of_bf16_conv(const rq_trainer *trainer, const tr_value *value)
 {
     for (int i = 0; i < trainer->n_units; i++)
         if (trainer->units[i].dst == value)
-            return reads_bf16(trainer, &trainer->units[i]);
+            return reads_bf16(&trainer->units[i]);
     return false;
 }
 
@@ -118,7 +118,7 @@ static rq_status plan_unit(rq_trainer *trainer, buffer_pool *pool, tr_unit *unit
     tr_value *dst = unit->dst;
     bool inherited = false;
     rq_status status = RQ_OK;
-    if (reads_bf16(trainer, unit) && !dst->gradient_bf16)
+    if (reads_bf16(unit) && !dst->gradient_bf16)
         status = take_bf16(trainer, pool, dst, err);
     for (int k = unit->n_src - 1; k >= 0 && status == RQ_OK; k--)
         if (unit->src[k]->needs_gradient)

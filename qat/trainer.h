@@ -31,7 +31,7 @@ typedef struct rq_trainer_options {
     int batch;         /* of this process */
     int height, width; /* of the images; 0 = the model's crop */
     double label_smoothing;
-    rq_precision precision; /* of the convolutions' operands */
+    rq_precision precision; /* of the convolutions' operands, where that is faster (train_conv.h) */
     /* [n_nodes] batch_norm nodes that use their running statistics from the first step on and leave
      * them as they are; NULL: none. Read at creation only. */
     const bool *frozen_nodes;

@@ -106,6 +106,7 @@ struct rq_trainer {
 typedef struct conv_unit {
     rq_train_conv *conv;
     rq_conv_shape shape;
+    rq_precision precision;
     const float *weight;
     float *dweight;
     bool leaves_bf16; /* the gradient of its source, see tr_value */

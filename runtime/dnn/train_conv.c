@@ -18,6 +18,13 @@ struct rq_train_conv {
     size_t n_src, n_wei;
 };
 
+rq_precision rq_train_conv_precision(const rq_conv_shape *shape, rq_precision wanted)
+{
+    enum { NARROW = 4 };
+    const bool is_narrow = shape->conv.kernel[1] > 1 && shape->ow < NARROW;
+    return is_narrow ? RQ_PRECISION_F32 : wanted;
+}
+
 /* Leave conv->integer NULL where oneDNN has no such kernel, or a slow one. */
 static rq_status create_integer(rq_train_conv *conv, const rq_conv_shape *shape, rq_error *err)
 {

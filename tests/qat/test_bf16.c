@@ -211,9 +211,10 @@ static void build_arch(rq_model *model, const char *arch)
     rq_model_init_weights(model, 1);
 }
 
+/* Ends at 2x2 pixels, where layers compute in f32. */
 static void build_three_branches(rq_model *model)
 {
-    build_arch(model, "repvgg:depth=1,2,1;width=16,24,33;stride=1,2,2;classes=5");
+    build_arch(model, "repvgg:depth=1,2,1,2;width=16,24,33,20;stride=1,2,2,2;classes=5");
 }
 
 static void build_gates_and_heads(rq_model *model)

@@ -172,10 +172,22 @@ static void test_u8__exact_sums_and_the_same_backward(void **state)
         }
 }
 
+static void test_precision__f32_for_short_rows(void **state)
+{
+    (void)state;
+    const rq_conv_shape narrow = shape(2, 2, 16, 16, 3, 1, 1), wide = shape(2, 4, 16, 16, 3, 1, 1);
+    const rq_conv_shape pixel = shape(2, 1, 16, 16, 1, 1, 1);
+    assert_int_equal(rq_train_conv_precision(&narrow, RQ_PRECISION_BF16), RQ_PRECISION_F32);
+    assert_int_equal(rq_train_conv_precision(&wide, RQ_PRECISION_BF16), RQ_PRECISION_BF16);
+    assert_int_equal(rq_train_conv_precision(&pixel, RQ_PRECISION_BF16), RQ_PRECISION_BF16);
+    assert_int_equal(rq_train_conv_precision(&wide, RQ_PRECISION_F32), RQ_PRECISION_F32);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_u8__exact_sums_and_the_same_backward),
+        cmocka_unit_test(test_precision__f32_for_short_rows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
