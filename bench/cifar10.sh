@@ -11,6 +11,8 @@ out=${2:-cifar10-run}
 repqat=${REPQAT:-$(dirname "$0")/../build/release/bin/repqat}
 [ -x "$repqat" ] || "$(dirname "$0")/../scripts/build.sh" release
 arch='repvgg:depth=1,2,2,2;width=32,64,128,256;stride=1,2,2,1'
+precision=f32
+grep -qw avx512_bf16 /proc/cpuinfo && precision=bf16
 mkdir -p "$out"
 
 run() {
@@ -20,8 +22,8 @@ run() {
     echo "($((SECONDS - start)) s)"
 }
 
-run train "$dir" -a "$arch" -r 32 -b 64 --epochs 30 --lr 0.1 --warmup-epochs 1 --wd 5e-4 --nesterov \
-    --label-smoothing 0.1 --seed 1 -p 100 --profile -o "$out/train.bin" 2>"$out/train.log"
+run train "$dir" -a "$arch" -r 32 -b 64 --epochs 60 --budget 37m --lr 0.1 --warmup-epochs 1 --wd 5e-4 \
+    --nesterov --label-smoothing 0.1 --mixup 0.2 --precision $precision --seed 1 -p 100 --profile -o "$out/train.bin" 2>"$out/train.log"
 run convert "$out/train.bin" "$out/deploy.bin"
 run verify "$out/train.bin" "$out/deploy.bin" --data "$dir"
 run insert_bn "$dir" "$out/deploy.bin" "$out/withbn.bin" 2>"$out/insert_bn.log"
