@@ -61,6 +61,14 @@ static rq_status new_value(rq_trainer *trainer, int node, tr_value **out, rq_err
     return RQ_OK;
 }
 
+const tr_unit *tr_producer(const rq_trainer *trainer, const tr_value *value)
+{
+    for (int i = 0; i < trainer->n_units; i++)
+        if (trainer->units[i].dst == value)
+            return &trainer->units[i];
+    return NULL;
+}
+
 bool tr_writes_all_types(const tr_unit *unit)
 {
     return unit->mix || unit->product;
@@ -73,11 +81,10 @@ static rq_status allocate(rq_trainer *trainer, const tr_value *value, size_t siz
                    : RQ_OK;
 }
 
-/* Memory for a value's numbers, in each type that its readers take. producer: NULL for the image.
- */
-static rq_status allocate_numbers(rq_trainer *trainer, const tr_unit *producer, tr_value *value,
-                                  rq_error *err)
+/* Memory for a value's numbers, in each type that its readers take. */
+static rq_status allocate_numbers(rq_trainer *trainer, tr_value *value, rq_error *err)
 {
+    const tr_unit *producer = tr_producer(trainer, value);
     bool f32 = value->n_readers == 0, bf16 = false, u8 = false;
     for (int i = 0; i < trainer->n_units; i++)
         for (int k = 0; k < trainer->units[i].n_src; k++) {
@@ -104,9 +111,9 @@ static rq_status allocate_numbers(rq_trainer *trainer, const tr_unit *producer, 
 /* Once all readers are known. */
 static rq_status allocate_values(rq_trainer *trainer, rq_error *err)
 {
-    rq_status status = allocate_numbers(trainer, NULL, trainer->values[0], err);
+    rq_status status = allocate_numbers(trainer, trainer->values[0], err);
     for (int i = 0; i < trainer->n_units && status == RQ_OK; i++)
-        status = allocate_numbers(trainer, &trainer->units[i], trainer->units[i].dst, err);
+        status = allocate_numbers(trainer, trainer->units[i].dst, err);
     return status;
 }
 

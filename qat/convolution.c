@@ -224,10 +224,8 @@ static bool leaves_bf16(const rq_trainer *trainer, const tr_unit *unit, int node
     if (unit->conv->precision != RQ_PRECISION_BF16 || !src->needs_gradient ||
         trainer->users[trainer->model->graph.nodes[node].input[0]] != 1)
         return false;
-    for (int i = 0; i < trainer->n_units; i++)
-        if (trainer->units[i].dst == src)
-            return trainer->units[i].mix != NULL;
-    return false;
+    const tr_unit *producer = tr_producer(trainer, src);
+    return producer && producer->mix;
 }
 
 static void destroy(tr_unit *unit)

@@ -59,26 +59,18 @@ static bool reads_bf16(const tr_unit *unit)
     return unit->conv && unit->conv->precision == RQ_PRECISION_BF16;
 }
 
-/* The convolution in bf16 that made the value? */
-static bool is_of_bf16_conv(const rq_trainer *trainer, const tr_value *value)
-{
-    for (int i = 0; i < trainer->n_units; i++)
-        if (trainer->units[i].dst == value)
-            return reads_bf16(&trainer->units[i]);
-    return false;
-}
-
 /* Is the gradient of src[k] left as bf16: by a convolution that was made to, or by a mix that is
  * alone in reading what a convolution in bf16 made? */
 static bool leaves_bf16(const rq_trainer *trainer, const tr_unit *unit, int k)
 {
     if (unit->conv)
         return unit->conv->leaves_bf16;
+    const tr_unit *producer = tr_producer(trainer, unit->src[k]);
     int n_reads = 0;
     for (int i = 0; i < trainer->n_units; i++)
         for (int m = 0; m < trainer->units[i].n_src; m++)
             n_reads += trainer->units[i].src[m] == unit->src[k];
-    return unit->mix && n_reads == 1 && is_of_bf16_conv(trainer, unit->src[k]);
+    return unit->mix && n_reads == 1 && producer && reads_bf16(producer);
 }
 
 static rq_status take_bf16(rq_trainer *trainer, buffer_pool *pool, tr_value *value, rq_error *err)
@@ -99,15 +91,12 @@ static rq_status plan_source(rq_trainer *trainer, buffer_pool *pool, tr_unit *un
     const bool bf16 = leaves_bf16(trainer, unit, k);
     rq_status status = RQ_OK;
     *inherited = k == 0 && unit->in_place && bf16 == (dst->gradient_bf16 != NULL);
-    if (bf16 && *inherited)
+    if (bf16) {
         src->gradient_bf16 = dst->gradient_bf16;
-    else if (bf16)
-        return take_bf16(trainer, pool, src, err);
-    if (bf16)
-        return RQ_OK;
-    if (*inherited)
-        unit->dsrc[k] = dst->gradient[0];
-    else
+        return *inherited ? RQ_OK : take_bf16(trainer, pool, src, err);
+    }
+    unit->dsrc[k] = dst->gradient[0];
+    if (!*inherited)
         status = take(trainer, pool, rq_shape_elems(&src->shape), &unit->dsrc[k], err);
     src->gradient[src->n_readers++] = unit->dsrc[k];
     return status;

@@ -190,6 +190,9 @@ void tr_avg_pool_init(tr_unit *unit);
 /* The gradients that all readers left, added up in the first's buffer, which is returned. */
 float *tr_summed_gradient(const tr_value *value);
 
+/* The unit that writes the value; NULL for the image, or while that unit is not made yet. */
+const tr_unit *tr_producer(const rq_trainer *trainer, const tr_value *value);
+
 /* Does the unit's own pass write its value as bf16 and u8, where asked? The others write f32. */
 bool tr_writes_all_types(const tr_unit *unit);
 

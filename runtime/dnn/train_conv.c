@@ -130,7 +130,7 @@ RQ_SIMD static void to_s8(int8_t *restrict out, const float *restrict x, size_t 
         out[i] = (int8_t)(int32_t)x[i];
 }
 
-/* Exact, so that the lower half of the float is 0. */
+/* Exact: integers up to 256. */
 RQ_SIMD static void to_bf16(uint16_t *restrict out, const uint8_t *restrict x, size_t n)
 {
     for (size_t i = 0; i < n; i++)
