@@ -171,7 +171,9 @@ static rq_status allocate(rq_session *session, const rq_model *model, rq_error *
     return RQ_OK;
 }
 
-static size_t total_weight_bytes(const rq_graph *graph)
+/* And a sixteenth for biases and for channels that kernels fill up: what does not fit would begin
+ * another block as large. */
+static size_t packed_weight_bytes(const rq_graph *graph)
 {
     size_t total = 0;
     for (int i = 0; i < graph->n_nodes; i++) {
@@ -179,7 +181,7 @@ static size_t total_weight_bytes(const rq_graph *graph)
         if (weight)
             total += rq_tensor_elems(weight) * rq_dtype_size(weight->dtype);
     }
-    return total;
+    return total + total / 16;
 }
 
 static double total_macs(const rq_session *session)
@@ -203,7 +205,7 @@ static rq_status plan_steps(rq_session *session, const rq_model *model, rq_error
         status = rq_dnn_create(&session->dnn, err);
     if (status == RQ_OK) {
         if (!session->options.weights_of)
-            rq_dnn_expect_weights(session->dnn, total_weight_bytes(&model->graph));
+            rq_dnn_expect_weights(session->dnn, packed_weight_bytes(&model->graph));
         rq_graph_count_users(&model->graph, session->users);
         rq_graph_find_needed(&model->graph, session->needed);
         status = add_steps(session, model, err);
