@@ -41,24 +41,11 @@ static void test_measure_peak__follows_the_instruction_set(void **state)
     assert_true(level != RQ_DNN_AVX512_VNNI || !rq_dnn_u8s8_may_saturate());
 }
 
-/* Four multiply-adds per f32 one: no noise makes up for that. */
-static void test_measure_peak__int8_is_higher_with_vnni(void **state)
-{
-    (void)state;
-    const rq_dnn_isa level = rq_dnn_isa_level();
-    if (level != RQ_DNN_AVX2_VNNI && level != RQ_DNN_AVX512_VNNI) {
-        print_message("no VNNI\n");
-        skip();
-    }
-    assert_true(rq_measure_peak(RQ_PEAK_INT8).gops > rq_measure_peak(RQ_PEAK_F32).gops);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_measure_peak__is_positive_and_finite),
         cmocka_unit_test(test_measure_peak__follows_the_instruction_set),
-        cmocka_unit_test(test_measure_peak__int8_is_higher_with_vnni),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
