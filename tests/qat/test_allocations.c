@@ -11,12 +11,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "fuse/fold.h"
 #include "qat/optimizer.h"
-#include "qat/prepare.h"
 #include "runtime/dnn/dnn.h"
 #include "runtime/model/arch.h"
 #include "runtime/session/session.h"
+#include "tests/qat/forms.h"
 #include "tests/qat/net.h"
 #include "tests/runtime/session/tiny_models.h"
 
@@ -132,11 +131,7 @@ static void build_three_branches(rq_model *model)
 
 static void build_deploy(rq_model *model)
 {
-    rq_error err = RQ_ERROR_INIT;
-    rq_model train;
-    build_three_branches(&train);
-    assert_ok(rq_fuse(model, &train, &err), &err);
-    rq_model_deinit(&train);
+    forms_deploy(model, build_three_branches);
 }
 
 static void build_withbn(rq_model *model)
@@ -150,11 +145,7 @@ static void build_withbn(rq_model *model)
 
 static void build_qat(rq_model *model)
 {
-    rq_error err = RQ_ERROR_INIT;
-    rq_model withbn;
-    build_withbn(&withbn);
-    assert_ok(rq_prepare_qat(model, &withbn, RQ_QUANT_ALL, &err), &err);
-    rq_model_deinit(&withbn);
+    forms_qat(model, build_withbn);
 }
 
 static void build_int8(rq_model *model)

@@ -2,13 +2,12 @@
  * gradients are those of f32 but for that rounding, whoever reads a value and in whatever type. */
 #include <math.h>
 
-#include "fuse/fold.h"
 #include "qat/mix_kernels.h"
-#include "qat/prepare.h"
 #include "qat/trainer.h"
 #include "runtime/base/bf16.h"
 #include "runtime/dnn/dnn.h"
 #include "runtime/model/arch.h"
+#include "tests/qat/forms.h"
 #include "tests/qat/net.h"
 
 /* ---- passes ---- */
@@ -225,11 +224,7 @@ static void build_gates_and_heads(rq_model *model)
 
 static void build_deploy(rq_model *model)
 {
-    rq_error err = RQ_ERROR_INIT;
-    rq_model train;
-    build_three_branches(&train);
-    assert_ok(rq_fuse(model, &train, &err), &err);
-    rq_model_deinit(&train);
+    forms_deploy(model, build_three_branches);
 }
 
 static void build_withbn(rq_model *model)
@@ -245,11 +240,7 @@ static void build_withbn(rq_model *model)
 
 static void build_qat(rq_model *model)
 {
-    rq_error err = RQ_ERROR_INIT;
-    rq_model withbn;
-    build_withbn(&withbn);
-    assert_ok(rq_prepare_qat(model, &withbn, RQ_QUANT_ALL, &err), &err);
-    rq_model_deinit(&withbn);
+    forms_qat(model, build_withbn);
 }
 
 /* Bare sums of a convolution that a convolution, a batch norm and an addition read: their gradients

@@ -2,10 +2,9 @@
  * every run, whatever the order in which threads finish. */
 #include <omp.h>
 
-#include "fuse/fold.h"
 #include "qat/optimizer.h"
-#include "qat/prepare.h"
 #include "runtime/model/arch.h"
+#include "tests/qat/forms.h"
 #include "tests/qat/net.h"
 
 /* Odd channels, more pixels than a block of sums, a batch that threads cannot share evenly. */
@@ -23,11 +22,7 @@ static void build_three_branches(rq_model *model)
 
 static void build_deploy(rq_model *model)
 {
-    rq_error err = RQ_ERROR_INIT;
-    rq_model train = RQ_MODEL_INIT;
-    build_three_branches(&train);
-    assert_ok(rq_fuse(model, &train, &err), &err);
-    rq_model_deinit(&train);
+    forms_deploy(model, build_three_branches);
 }
 
 static void build_withbn(rq_model *model)
@@ -41,11 +36,7 @@ static void build_withbn(rq_model *model)
 
 static void build_qat(rq_model *model)
 {
-    rq_error err = RQ_ERROR_INIT;
-    rq_model withbn;
-    build_withbn(&withbn);
-    assert_ok(rq_prepare_qat(model, &withbn, RQ_QUANT_ALL, &err), &err);
-    rq_model_deinit(&withbn);
+    forms_qat(model, build_withbn);
 }
 
 static void append(uint8_t *bytes, size_t *n, const void *data, size_t size_bytes)
