@@ -77,6 +77,9 @@ const rq_option rq_loop_flags_table[] = {
                      "auto: pad-crop up to 64 pixels, else crop (random resized crop, also called "
                      "weak); raug15: crop and RandAugment; cutout: pad-crop and a square of half "
                      "the side; all but none flip"),
+    RQ_OPTION_FLOAT("color-jitter", 0, rq_loop_flags, color_jitter, "X", 0.0, 1.0,
+                    "brightness, contrast and saturation of training images by factors between "
+                    "1 - X and 1 + X; 0: as they are"),
     RQ_OPTION_CHOICE("precision", 0, rq_loop_flags, precision, rq_precision_names,
                      "of the convolutions' operands (sums are f32); bf16 needs a CPU that has it, "
                      "where it is qat_train's default"),
@@ -164,6 +167,9 @@ rq_status rq_loop_flags_apply(const rq_loop_flags *flags, const rq_option_set *s
     if (flags->budget && !rq_parse_duration(flags->budget, &budget_seconds))
         return rq_fail(err, RQ_ERR_USAGE, "--budget: '%s' is no time like 2h, 90m, 1h30m or 45s",
                        flags->budget);
+    if (flags->color_jitter > 0.0 && flags->augment == RQ_AUGMENT_NONE)
+        return rq_fail(err, RQ_ERR_USAGE,
+                       "--color-jitter changes images, --augment none leaves them as they are");
     if (flags->threads)
         omp_set_num_threads((int)flags->threads);
     const double lr_factor = flags->scale_lr ? (double)flags->batch / 256.0 : 1.0;
@@ -174,6 +180,7 @@ rq_status rq_loop_flags_apply(const rq_loop_flags *flags, const rq_option_set *s
                  .workers = (int)flags->workers,
                  .resolution = (int)flags->resolution,
                  .augment = (rq_augment)flags->augment,
+                 .color_jitter = flags->color_jitter,
                  .mixup = flags->mixup,
                  .bad_images = (rq_bad_images)flags->bad_images,
                  .seed = (uint64_t)flags->seed},

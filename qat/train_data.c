@@ -15,7 +15,9 @@ static rq_transform train_transform(const rq_data_options *options, const rq_mod
     const int size = options->resolution ? options->resolution : pre->crop;
     const rq_transform evaluate = {
         .kind = RQ_TRANSFORM_EVAL, .resize = size == pre->crop ? pre->resize : size, .size = size};
-    return rq_augment_transform(options->augment, evaluate, pre);
+    rq_transform transform = rq_augment_transform(options->augment, evaluate, pre);
+    transform.color_jitter = options->color_jitter;
+    return transform;
 }
 
 /* Labels for a model that has none yet. */

@@ -1,11 +1,11 @@
-/* The 16 operations: tables of levels, blends with a degenerate image, moves (affine.c) and Cutout.
+/* The 16 operations: tables of levels, blends (enhance.c), moves (affine.c) and Cutout.
  * Arguments are computed from the magnitude in the recipes' own order of operations. */
 #include "runtime/image/randaug.h"
 
 #include <string.h>
 
-#include "runtime/base/simd.h"
 #include "runtime/image/cutout.h"
+#include "runtime/image/enhance.h"
 
 typedef struct canvas {
     uint8_t *pixels; /* [h, w, 3] */
@@ -144,88 +144,31 @@ static void solarize_add(const canvas *image, const rq_randaug_step *step)
     map_all_channels(image, &table);
 }
 
-/* ---- blends: factor 0 gives the degenerate image, 1 the image itself ---- */
+/* ---- blends (enhance.c) ---- */
 
 static float blend_factor(const rq_randaug_step *step)
 {
     return (float)(strength(step) * 1.8 + 0.1);
 }
 
-static inline uint8_t blend(int degenerate, int level, float factor)
-{
-    const float value = (float)degenerate + factor * (float)(level - degenerate);
-    const float above = value > 0.0f ? value : 0.0f;
-    return (uint8_t)(above < 255.0f ? above : 255.0f);
-}
-
-static void blend_with_level(const canvas *image, int degenerate, float factor)
-{
-    levels table;
-    for (int i = 0; i < 256; i++)
-        table.of[0][i] = blend(degenerate, i, factor);
-    map_all_channels(image, &table);
-}
-
-/* ITU-R 601-2, in 16 fractional bits. */
-static inline int luma(const uint8_t *pixel)
-{
-    return (pixel[0] * 19595 + pixel[1] * 38470 + pixel[2] * 7471 + 0x8000) >> 16;
-}
-
-RQ_SIMD
-static void blend_with_luma(uint8_t *restrict pixels, size_t n_pixels, float factor)
-{
-    for (size_t i = 0; i < n_pixels; i++) {
-        uint8_t *pixel = pixels + 3 * i;
-        const int grey = luma(pixel);
-        for (int c = 0; c < 3; c++)
-            pixel[c] = blend(grey, pixel[c], factor);
-    }
-}
-
 static void color(const canvas *image, const rq_randaug_step *step)
 {
-    blend_with_luma(image->pixels, image->n_pixels, blend_factor(step));
+    rq_enhance_color(image->pixels, image->n_pixels, blend_factor(step));
 }
 
 static void contrast(const canvas *image, const rq_randaug_step *step)
 {
-    uint64_t sum = 0;
-    for (size_t i = 0; i < image->n_pixels; i++)
-        sum += (uint64_t)luma(image->pixels + 3 * i);
-    const int mean = (int)((double)sum / (double)image->n_pixels + 0.5);
-    blend_with_level(image, mean, blend_factor(step));
+    rq_enhance_contrast(image->pixels, image->n_pixels, blend_factor(step));
 }
 
 static void brightness(const canvas *image, const rq_randaug_step *step)
 {
-    blend_with_level(image, 0, blend_factor(step));
+    rq_enhance_brightness(image->pixels, image->n_pixels, blend_factor(step));
 }
 
-/* One row of n levels with its neighbours in three rows; a pixel's neighbours are 3 levels apart.
- */
-RQ_SIMD
-static void sharpen_row(const uint8_t *restrict above, const uint8_t *restrict row,
-                        const uint8_t *restrict below, size_t n, float factor,
-                        uint8_t *restrict dst)
-{
-    for (size_t i = 3; i + 3 < n; i++) {
-        const int sum = above[i - 3] + above[i] + above[i + 3] + row[i - 3] + 5 * row[i] +
-                        row[i + 3] + below[i - 3] + below[i] + below[i + 3];
-        dst[i] = blend((2 * sum + 13) / 26, row[i], factor); /* sum / 13, rounded */
-    }
-}
-
-/* The degenerate image is smoothed, except for its border. */
 static void sharpness(const canvas *image, const rq_randaug_step *step)
 {
-    const size_t stride = (size_t)image->w * 3;
-    memcpy(image->scratch, image->pixels, image->n_pixels * 3);
-    for (int y = 1; y < image->h - 1; y++) {
-        const uint8_t *row = image->scratch + (size_t)y * stride;
-        sharpen_row(row - stride, row, row + stride, stride, blend_factor(step),
-                    image->pixels + (size_t)y * stride);
-    }
+    rq_enhance_sharpness(image->pixels, image->w, image->h, blend_factor(step), image->scratch);
 }
 
 /* ---- moves ---- */

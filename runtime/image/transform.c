@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "runtime/base/memory.h"
+#include "runtime/image/color_jitter.h"
 #include "runtime/image/randaug.h"
 
 enum { MAX_FILE_BYTES = 1 << 30 };
@@ -43,7 +44,12 @@ rq_status rq_transform_check(const rq_transform *transform, rq_error *err)
     if (transform->cutout.side < 0 || transform->cutout.side > RQ_MAX_IMAGE_SIDE)
         return rq_fail(err, RQ_ERR_ARG, "a cutout of side %d; 0…%d are possible",
                        transform->cutout.side, RQ_MAX_IMAGE_SIDE);
-    if (kind == RQ_TRANSFORM_EVAL && (transform->randaug || transform->cutout.side > 0))
+    if (!(transform->color_jitter >= 0.0 && transform->color_jitter <= 1.0))
+        return rq_fail(err, RQ_ERR_ARG, "a colour jitter of %g; 0…1 are possible",
+                       transform->color_jitter);
+    const bool is_changed =
+        transform->color_jitter > 0.0 || transform->randaug || transform->cutout.side > 0;
+    if (kind == RQ_TRANSFORM_EVAL && is_changed)
         return rq_fail(err, RQ_ERR_ARG, "random changes of images that evaluate");
     return RQ_OK;
 }
@@ -218,6 +224,8 @@ static rq_status augment(rq_sampler *sampler, const rq_transform *transform, rq_
                          uint8_t *dst, rq_error *err)
 {
     const int size = transform->size;
+    if (transform->color_jitter > 0.0)
+        rq_color_jitter(random, transform->color_jitter, dst, (size_t)size * (size_t)size);
     if (transform->randaug) {
         if (!rq_grow(&sampler->scratch, &sampler->scratch_capacity_bytes,
                      rq_randaug_scratch_bytes(size, size)))

@@ -159,6 +159,10 @@ static void test_train__each_augmentation(void **state)
     }
     assert_int_equal(crc[N_KINDS], crc[0]);     /* auto: these images are small */
     assert_int_equal(crc[N_KINDS + 1], crc[1]); /* weak */
+    char out[PATH + 32];
+    (void)snprintf(out, sizeof out, "%s/color_jitter.bin", dir);
+    SMALL_RUN("train", images, TRAIN_OPTIONS, "--epochs", "1", "--color-jitter", "0.4", "-o", out);
+    assert_int_not_equal(tensors_crc(out), crc[0]);
 }
 
 /* ---- killed and resumed ---- */
@@ -358,6 +362,7 @@ static void test_train__wrong_usage(void **state)
         {"--lr", "1e999", "lr"},
         {"--label-smoothing", "1.5", "label-smoothing"},
         {"--augment", "mirror", "mirror"},
+        {"--color-jitter", "1.5", "color-jitter"},
         {"--bad-images", "ignore", "ignore"},
         {"-j", "0", "workers"},
         {"--threads", "-1", "threads"},
@@ -373,6 +378,8 @@ static void test_train__wrong_usage(void **state)
         assert_says_err(&run, "try 'repqat train --help'");
         assert_false(small_exists(out));
     }
+    rq_cli_run(&run, "train", images, TRAIN_OPTIONS, "--augment", "none", "--color-jitter", "0.1");
+    assert_failure(&run, 2, "color-jitter");
     rq_cli_run(&run, "train", images);
     assert_failure(&run, 2, "arch");
     rq_cli_run(&run, "train", "-a", SMALL_ARCH);

@@ -1,11 +1,13 @@
 /* Whole transforms: evaluation against torchvision, the random ones against their rules. */
 #include "runtime/image/transform.h"
 
+#include <math.h>
 #include <stdbool.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
 
+#include "runtime/image/color_jitter.h"
 #include "runtime/image/randaug.h"
 #include "tests/golden/images/photographs.h"
 #include "tests/runtime/image/golden.h"
@@ -377,6 +379,31 @@ static void test_cutout__is_centred_at_any_pixel(void **state)
     rq_sampler_deinit(&sampler);
 }
 
+static void test_color_jitter__comes_behind_the_flip(void **state)
+{
+    (void)state;
+    enum { SIZE = 9, N = 20 };
+    const rq_transform plain = {.kind = RQ_TRANSFORM_PAD_CROP, .size = SIZE};
+    const rq_transform jittered = {
+        .kind = RQ_TRANSFORM_PAD_CROP, .size = SIZE, .color_jitter = 0.5};
+    rq_error err = RQ_ERROR_INIT;
+    rq_sampler sampler = {0};
+    uint8_t got[SIZE * SIZE * 3], want[SIZE * SIZE * 3];
+    size_t size_bytes;
+    uint8_t *data = golden_jpeg("photo", &size_bytes);
+    for (uint64_t i = 0; i < N; i++) {
+        rq_random random = rq_random_stream(23, 0, i), same = random;
+        assert_ok(rq_sample_memory(&sampler, data, size_bytes, &jittered, &random, got, &err),
+                  &err);
+        assert_ok(rq_sample_memory(&sampler, data, size_bytes, &plain, &same, want, &err), &err);
+        rq_color_jitter(&same, 0.5, want, (size_t)SIZE * SIZE);
+        assert_memory_equal(got, want, sizeof got);
+        assert_true(random.state == same.state);
+    }
+    rq_free(data);
+    rq_sampler_deinit(&sampler);
+}
+
 /* A decoded photograph gives what its file gives, shrunk by the decoder or not. */
 static void test_sample_photo__gives_the_files_sample(void **state)
 {
@@ -434,6 +461,10 @@ static void test_check__rejects_bad_transforms(void **state)
         {.kind = RQ_TRANSFORM_EVAL, .resize = 1 << 20, .size = 224},
         {.kind = RQ_TRANSFORM_EVAL, .resize = 256, .size = 224, .randaug = true},
         {.kind = RQ_TRANSFORM_EVAL, .resize = 256, .size = 224, .cutout = {8, {0}}},
+        {.kind = RQ_TRANSFORM_EVAL, .resize = 256, .size = 224, .color_jitter = 0.1},
+        {.kind = RQ_TRANSFORM_CROP, .size = 224, .color_jitter = -0.1},
+        {.kind = RQ_TRANSFORM_CROP, .size = 224, .color_jitter = 1.1},
+        {.kind = RQ_TRANSFORM_CROP, .size = 224, .color_jitter = (double)NAN},
         {.kind = RQ_TRANSFORM_CROP, .size = 224, .cutout = {-1, {0}}},
         {.kind = RQ_TRANSFORM_CROP, .size = 224, .cutout = {1 << 20, {0}}},
     };
@@ -525,6 +556,7 @@ int main(void)
         cmocka_unit_test(test_pad_crop__shifts_the_square),
         cmocka_unit_test(test_randaug__follows_the_flip),
         cmocka_unit_test(test_cutout__is_centred_at_any_pixel),
+        cmocka_unit_test(test_color_jitter__comes_behind_the_flip),
         cmocka_unit_test(test_sample_photo__gives_the_files_sample),
         cmocka_unit_test(test_check__rejects_bad_transforms),
         cmocka_unit_test(test_sample_file__names_the_path),
