@@ -33,10 +33,11 @@ typedef struct rq_transform {
     rq_transform_kind kind;
     int resize; /* EVAL, FLIP: short side before the crop, 1…RQ_MAX_IMAGE_SIDE */
     int size;   /* side of the result, 1…RQ_MAX_IMAGE_SIDE */
-    /* Behind the flip, in this order; not for EVAL, which leaves nothing to chance. */
-    double color_jitter; /* strength in color_jitter.h, 0…1; 0: none */
-    bool randaug;        /* RandAugment (randaug.h) */
+    /* Behind the flip: colours, RandAugment, cutout; not for EVAL, which leaves nothing to chance.
+     */
     rq_cutout cutout;    /* centred at any pixel */
+    bool randaug;        /* RandAugment (randaug.h) */
+    double color_jitter; /* strength in color_jitter.h, 0…1; 0: none */
 } rq_transform;
 
 /* Does the sample depend on all of the photograph, whatever the random choices? */
