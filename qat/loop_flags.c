@@ -77,6 +77,8 @@ const rq_option rq_loop_flags_table[] = {
                      "auto: pad-crop up to 64 pixels, else crop (random resized crop, also called "
                      "weak); raug15: crop and RandAugment; cutout: pad-crop and a square of half "
                      "the side; all but none flip"),
+    RQ_OPTION_CHOICE("padding-mode", 0, rq_loop_flags, padding_mode, rq_padding_mode_names,
+                     "border of pad-crop and cutout: black, or the image mirrored about its edge"),
     RQ_OPTION_FLOAT("color-jitter", 0, rq_loop_flags, color_jitter, "X", 0.0, 1.0,
                     "brightness, contrast and saturation of training images by factors between "
                     "1 - X and 1 + X; 0: as they are"),
@@ -180,6 +182,7 @@ rq_status rq_loop_flags_apply(const rq_loop_flags *flags, const rq_option_set *s
                  .workers = (int)flags->workers,
                  .resolution = (int)flags->resolution,
                  .augment = (rq_augment)flags->augment,
+                 .padding_mode = (rq_padding_mode)flags->padding_mode,
                  .color_jitter = flags->color_jitter,
                  .mixup = flags->mixup,
                  .bad_images = (rq_bad_images)flags->bad_images,

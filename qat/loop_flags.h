@@ -12,8 +12,9 @@ typedef struct rq_loop_flags {
     double lr, min_lr, warmup_epochs, weight_decay, bias_lr, clip_grad;
     double momentum, beta1, beta2, adam_eps;
     double label_smoothing, color_jitter, mixup, ema, save_minutes;
-    /* rq_optimizer_kind, rq_schedule_kind, rq_ema_rule, rq_augment, rq_bad_images, rq_precision */
-    int optimizer, schedule, ema_rule, augment, bad_images, precision;
+    /* rq_optimizer_kind, rq_schedule_kind, rq_ema_rule, rq_augment, rq_padding_mode, rq_bad_images,
+     * rq_precision */
+    int optimizer, schedule, ema_rule, augment, padding_mode, bad_images, precision;
     bool scale_lr, nesterov, decay_identity, custom_l2, evaluate, profile, json;
 } rq_loop_flags;
 

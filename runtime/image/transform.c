@@ -15,8 +15,10 @@
 
 enum { MAX_FILE_BYTES = 1 << 30 };
 
+const char *const rq_padding_mode_names[] = {"constant", "reflect", NULL};
+
 /* One direction of the result: side pixels beginning at position `at` (which may be negative) of a
- * row of `resized` pixels, of which only [from, to) is shown and the rest is black. */
+ * row of `resized` pixels, of which only [from, to) is shown and the rest is border. */
 typedef struct span {
     int resized;
     int from, to;
@@ -44,6 +46,11 @@ rq_status rq_transform_check(const rq_transform *transform, rq_error *err)
     if (transform->cutout.side < 0 || transform->cutout.side > RQ_MAX_IMAGE_SIDE)
         return rq_fail(err, RQ_ERR_ARG, "a cutout of side %d; 0…%d are possible",
                        transform->cutout.side, RQ_MAX_IMAGE_SIDE);
+    if (transform->padding_mode == RQ_PADDING_REFLECT &&
+        (kind != RQ_TRANSFORM_PAD_CROP || transform->size <= 2 * RQ_TRANSFORM_PAD))
+        return rq_fail(err, RQ_ERR_ARG,
+                       "mirrored borders are for padded images of more than %d pixels a side",
+                       2 * RQ_TRANSFORM_PAD);
     if (!(transform->color_jitter >= 0.0 && transform->color_jitter <= 1.0))
         return rq_fail(err, RQ_ERR_ARG, "a colour jitter of %g; 0…1 are possible",
                        transform->color_jitter);
@@ -114,7 +121,7 @@ static span centre_span(int side, int size)
     return (span){.resized = side, .from = 0, .to = side, .at = at};
 }
 
-/* A random crop of the centred square with a black border around it; the side is at least size. */
+/* A random crop of the centred square with a border around it; the side is at least size. */
 static span padded_span(int side, int size, rq_random *random)
 {
     span out = centre_span(side, size);
@@ -173,10 +180,31 @@ static int min_int(int a, int b)
     return a < b ? a : b;
 }
 
-/* Resize the source's part of the photograph, and of that what the spans show. */
-static rq_status render(rq_sampler *sampler, const rq_photo *photo, const choice *chosen, int size,
-                        uint8_t *dst, rq_error *err)
+/* Columns [left, right) and rows [top, bottom) are there; mirror them about their outermost ones.
+ */
+static void reflect(uint8_t *pixels, int size, int left, int right, int top, int bottom)
 {
+    const size_t row_bytes = (size_t)size * 3;
+    for (int y = top; y < bottom; y++) {
+        uint8_t *row = pixels + (size_t)y * row_bytes;
+        for (int x = 0; x < left; x++)
+            memcpy(row + (size_t)x * 3, row + (size_t)(2 * left - x) * 3, 3);
+        for (int x = right; x < size; x++)
+            memcpy(row + (size_t)x * 3, row + (size_t)(2 * (right - 1) - x) * 3, 3);
+    }
+    for (int y = 0; y < top; y++)
+        memcpy(pixels + (size_t)y * row_bytes, pixels + (size_t)(2 * top - y) * row_bytes,
+               row_bytes);
+    for (int y = bottom; y < size; y++)
+        memcpy(pixels + (size_t)y * row_bytes, pixels + (size_t)(2 * (bottom - 1) - y) * row_bytes,
+               row_bytes);
+}
+
+/* Resize the source's part of the photograph, and of that what the spans show. */
+static rq_status render(rq_sampler *sampler, const rq_photo *photo, const choice *chosen,
+                        const rq_transform *transform, uint8_t *dst, rq_error *err)
+{
+    const int size = transform->size;
     const rq_image *image = &photo->image;
     const int denominator = photo->denominator;
     const span *x = &chosen->x, *y = &chosen->y;
@@ -199,9 +227,12 @@ static rq_status render(rq_sampler *sampler, const rq_photo *photo, const choice
     const size_t stride = (size_t)image->w * 3;
     const uint8_t *pixels = image->pixels + (size_t)y0 * stride + (size_t)x0 * 3;
     uint8_t *shown = dst + ((size_t)(top - y->at) * (size_t)size + (size_t)(left - x->at)) * 3;
-    return rq_resize(&sampler->resizer, pixels, x1 - x0, y1 - y0, stride, box, x->resized,
-                     y->resized, left, top, right - left, bottom - top, shown, (size_t)size * 3,
-                     err);
+    const rq_status status =
+        rq_resize(&sampler->resizer, pixels, x1 - x0, y1 - y0, stride, box, x->resized, y->resized,
+                  left, top, right - left, bottom - top, shown, (size_t)size * 3, err);
+    if (status == RQ_OK && transform->padding_mode == RQ_PADDING_REFLECT)
+        reflect(dst, size, left - x->at, right - x->at, top - y->at, bottom - y->at);
+    return status;
 }
 
 static void flip_rows(uint8_t *pixels, int size)
@@ -244,7 +275,7 @@ static rq_status augment(rq_sampler *sampler, const rq_transform *transform, rq_
 static rq_status finish(rq_sampler *sampler, const rq_photo *photo, const rq_transform *transform,
                         const choice *chosen, rq_random *random, uint8_t *dst, rq_error *err)
 {
-    const rq_status status = render(sampler, photo, chosen, transform->size, dst, err);
+    const rq_status status = render(sampler, photo, chosen, transform, dst, err);
     if (status != RQ_OK)
         return status;
     if (chosen->flip)

@@ -19,7 +19,7 @@ typedef enum rq_transform_kind {
      * crop; then a horizontal flip with probability 1/2 */
     RQ_TRANSFORM_CROP,
     /* for small images: short side resized to size when it differs and centre-cropped square,
-     * padded by RQ_TRANSFORM_PAD zeros, random crop, flip */
+     * padded by RQ_TRANSFORM_PAD pixels, random crop, flip */
     RQ_TRANSFORM_PAD_CROP,
     /* as EVAL, then the flip */
     RQ_TRANSFORM_FLIP,
@@ -27,12 +27,18 @@ typedef enum rq_transform_kind {
 
 enum { RQ_TRANSFORM_PAD = 4 };
 
+/* What PAD_CROP pads with, as torchvision's RandomCrop names it: black, or the image mirrored about
+ * its outermost pixels, which needs a size above 2 RQ_TRANSFORM_PAD. */
+typedef enum rq_padding_mode { RQ_PADDING_CONSTANT, RQ_PADDING_REFLECT } rq_padding_mode;
+extern const char *const rq_padding_mode_names[]; /* by the above, NULL at the end */
+
 /* A kind, then what else is done to the result. The presets of the published recipes are: weak =
  * CROP, raug15 = CROP with randaug, none = EVAL with resize = size. */
 typedef struct rq_transform {
     rq_transform_kind kind;
     int resize; /* EVAL, FLIP: short side before the crop, 1…RQ_MAX_IMAGE_SIDE */
     int size;   /* side of the result, 1…RQ_MAX_IMAGE_SIDE */
+    rq_padding_mode padding_mode; /* PAD_CROP */
     /* Behind the flip: colours, RandAugment, cutout; not for EVAL, which leaves nothing to chance.
      */
     rq_cutout cutout;    /* centred at any pixel */
@@ -43,7 +49,8 @@ typedef struct rq_transform {
 /* Does the sample depend on all of the photograph, whatever the random choices? */
 bool rq_transform_is_whole(const rq_transform *transform);
 
-/* Errors: RQ_ERR_ARG (sides outside their ranges, unknown kind, random steps behind EVAL). */
+/* Errors: RQ_ERR_ARG (sides outside their ranges, unknown kind, random steps behind EVAL, mirrored
+ * borders of other kinds than PAD_CROP or of images too small). */
 RQ_NODISCARD rq_status rq_transform_check(const rq_transform *transform, rq_error *err);
 
 /* A decoded photograph. */

@@ -159,10 +159,15 @@ static void test_train__each_augmentation(void **state)
     }
     assert_int_equal(crc[N_KINDS], crc[0]);     /* auto: these images are small */
     assert_int_equal(crc[N_KINDS + 1], crc[1]); /* weak */
-    char out[PATH + 32];
-    (void)snprintf(out, sizeof out, "%s/color_jitter.bin", dir);
-    SMALL_RUN("train", images, TRAIN_OPTIONS, "--epochs", "1", "--color-jitter", "0.4", "-o", out);
-    assert_int_not_equal(tensors_crc(out), crc[0]);
+    static const char *const besides[][2] = {{"--color-jitter", "0.4"},
+                                             {"--padding-mode", "reflect"}};
+    for (size_t i = 0; i < sizeof besides / sizeof besides[0]; i++) {
+        char out[PATH + 32];
+        (void)snprintf(out, sizeof out, "%s/besides%zu.bin", dir, i);
+        SMALL_RUN("train", images, TRAIN_OPTIONS, "--epochs", "1", besides[i][0], besides[i][1],
+                  "-o", out);
+        assert_int_not_equal(tensors_crc(out), crc[0]);
+    }
 }
 
 /* ---- killed and resumed ---- */
@@ -362,6 +367,7 @@ static void test_train__wrong_usage(void **state)
         {"--lr", "1e999", "lr"},
         {"--label-smoothing", "1.5", "label-smoothing"},
         {"--augment", "mirror", "mirror"},
+        {"--padding-mode", "edge", "edge"},
         {"--color-jitter", "1.5", "color-jitter"},
         {"--bad-images", "ignore", "ignore"},
         {"-j", "0", "workers"},
@@ -380,6 +386,9 @@ static void test_train__wrong_usage(void **state)
     }
     rq_cli_run(&run, "train", images, TRAIN_OPTIONS, "--augment", "none", "--color-jitter", "0.1");
     assert_failure(&run, 2, "color-jitter");
+    rq_cli_run(&run, "train", images, TRAIN_OPTIONS, "--augment", "crop", "--padding-mode",
+               "reflect");
+    assert_failure(&run, 2, "padding-mode");
     rq_cli_run(&run, "train", images);
     assert_failure(&run, 2, "arch");
     rq_cli_run(&run, "train", "-a", SMALL_ARCH);

@@ -274,11 +274,18 @@ static void test_flip__is_eval_or_its_mirror(void **state)
     rq_sampler_deinit(&sampler);
 }
 
+/* numpy.pad's "reflect" */
+static int reflected(int at, int size)
+{
+    return at < 0 ? -at : at >= size ? 2 * (size - 1) - at : at;
+}
+
 /* The result is one of the 9 x 9 shifts of the padded square, mirrored or not; all shifts occur in
  * each direction. */
-static void check_pad_crop(const char *source, int size)
+static void check_pad_crop(const char *source, int size, rq_padding_mode mode)
 {
-    const rq_transform pad_crop = {.kind = RQ_TRANSFORM_PAD_CROP, .size = size};
+    const rq_transform pad_crop = {
+        .kind = RQ_TRANSFORM_PAD_CROP, .size = size, .padding_mode = mode};
     const rq_transform square = {.kind = RQ_TRANSFORM_EVAL, .resize = size, .size = size};
     rq_error err = RQ_ERROR_INIT;
     rq_sampler sampler = {0};
@@ -297,7 +304,11 @@ static void check_pad_crop(const char *source, int size)
         seen_y |= 1u << dy;
         for (int y = 0; y < size; y++)
             for (int x = 0; x < size; x++) {
-                const int from_x = x + dx - 4, from_y = y + dy - 4;
+                int from_x = x + dx - 4, from_y = y + dy - 4;
+                if (mode == RQ_PADDING_REFLECT) {
+                    from_x = reflected(from_x, size);
+                    from_y = reflected(from_y, size);
+                }
                 const bool inside = from_x >= 0 && from_x < size && from_y >= 0 && from_y < size;
                 for (int c = 0; c < 3; c++)
                     want[3 * (y * size + x) + c] =
@@ -319,10 +330,13 @@ static void check_pad_crop(const char *source, int size)
 static void test_pad_crop__shifts_the_square(void **state)
 {
     (void)state;
-    check_pad_crop("optimized", 40); /* 40 x 41: no resizing */
-    check_pad_crop("grey", 24);
-    check_pad_crop("tiny", 2); /* shifted out of sight now and then */
-    check_pad_crop("wide", 3);
+    check_pad_crop("optimized", 40, RQ_PADDING_CONSTANT); /* 40 x 41: no resizing */
+    check_pad_crop("grey", 24, RQ_PADDING_CONSTANT);
+    check_pad_crop("tiny", 2, RQ_PADDING_CONSTANT); /* shifted out of sight now and then */
+    check_pad_crop("wide", 3, RQ_PADDING_CONSTANT);
+    check_pad_crop("optimized", 40, RQ_PADDING_REFLECT);
+    check_pad_crop("grey", 24, RQ_PADDING_REFLECT);
+    check_pad_crop("wide", 9, RQ_PADDING_REFLECT);
 }
 
 /* RandAugment works on the crop that the same stream gives without it. */
@@ -462,6 +476,8 @@ static void test_check__rejects_bad_transforms(void **state)
         {.kind = RQ_TRANSFORM_EVAL, .resize = 256, .size = 224, .randaug = true},
         {.kind = RQ_TRANSFORM_EVAL, .resize = 256, .size = 224, .cutout = {8, {0}}},
         {.kind = RQ_TRANSFORM_EVAL, .resize = 256, .size = 224, .color_jitter = 0.1},
+        {.kind = RQ_TRANSFORM_CROP, .size = 224, .padding_mode = RQ_PADDING_REFLECT},
+        {.kind = RQ_TRANSFORM_PAD_CROP, .size = 8, .padding_mode = RQ_PADDING_REFLECT},
         {.kind = RQ_TRANSFORM_CROP, .size = 224, .color_jitter = -0.1},
         {.kind = RQ_TRANSFORM_CROP, .size = 224, .color_jitter = 1.1},
         {.kind = RQ_TRANSFORM_CROP, .size = 224, .color_jitter = (double)NAN},
