@@ -77,8 +77,10 @@ const rq_option rq_loop_flags_table[] = {
                      "auto: pad-crop up to 64 pixels, else crop (random resized crop, also called "
                      "weak); raug15: crop and RandAugment; cutout: pad-crop and a square of half "
                      "the side; all but none flip"),
+    RQ_OPTION_INT("padding", 0, rq_loop_flags, padding, "N", 0, RQ_MAX_PADDING,
+                  "pixels by which pad-crop and cutout pad each side"),
     RQ_OPTION_CHOICE("padding-mode", 0, rq_loop_flags, padding_mode, rq_padding_mode_names,
-                     "border of pad-crop and cutout: black, or the image mirrored about its edge"),
+                     "what with: black, or the image mirrored about its edge"),
     RQ_OPTION_FLOAT("color-jitter", 0, rq_loop_flags, color_jitter, "X", 0.0, 1.0,
                     "brightness, contrast and saturation of training images by factors between "
                     "1 - X and 1 + X; 0: as they are"),
@@ -130,6 +132,7 @@ rq_loop_flags rq_loop_flags_init(void)
         .bias_lr = 1.0,
         .batch = 256,
         .save_minutes = 10.0,
+        .padding = RQ_USUAL_PADDING,
     };
 }
 
@@ -182,6 +185,7 @@ rq_status rq_loop_flags_apply(const rq_loop_flags *flags, const rq_option_set *s
                  .workers = (int)flags->workers,
                  .resolution = (int)flags->resolution,
                  .augment = (rq_augment)flags->augment,
+                 .padding = (int)flags->padding,
                  .padding_mode = (rq_padding_mode)flags->padding_mode,
                  .color_jitter = flags->color_jitter,
                  .mixup = flags->mixup,

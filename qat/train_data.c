@@ -16,6 +16,7 @@ static rq_transform train_transform(const rq_data_options *options, const rq_mod
     const rq_transform evaluate = {
         .kind = RQ_TRANSFORM_EVAL, .resize = size == pre->crop ? pre->resize : size, .size = size};
     rq_transform transform = rq_augment_transform(options->augment, evaluate, pre);
+    transform.padding = options->padding;
     transform.padding_mode = options->padding_mode;
     transform.color_jitter = options->color_jitter;
     return transform;
@@ -69,10 +70,12 @@ static rq_status open_training(rq_train_data *data, rq_model *model, const rq_da
         return rq_fail(err, RQ_ERR_USAGE, "batch %d: %s has only %zu images", o->batch,
                        data->train_set.root, data->train_set.n_images);
     const rq_transform transform = train_transform(o, model);
-    if (transform.padding_mode != RQ_PADDING_CONSTANT && transform.kind != RQ_TRANSFORM_PAD_CROP)
-        return rq_fail(err, RQ_ERR_USAGE,
-                       "--padding-mode: with --augment %s, images of %d pixels get no border",
-                       rq_augment_names[o->augment], transform.size);
+    const bool is_usual = o->padding == RQ_USUAL_PADDING && o->padding_mode == RQ_PADDING_CONSTANT;
+    if (!is_usual && transform.kind != RQ_TRANSFORM_PAD_CROP)
+        return rq_fail(
+            err, RQ_ERR_USAGE,
+            "--padding, --padding-mode: with --augment %s, images of %d pixels get no border",
+            rq_augment_names[o->augment], transform.size);
     const rq_loader_options options = {
         .transform = transform,
         .batch = o->batch,

@@ -12,7 +12,8 @@ typedef struct rq_data_options {
     int workers;
     int resolution; /* side of training images; 0 = the model's crop */
     rq_augment augment;
-    rq_padding_mode padding_mode; /* with PAD_CROP and CUTOUT, or AUTO where it means the former */
+    int padding;                  /* with PAD_CROP and CUTOUT, or AUTO where it means the former; */
+    rq_padding_mode padding_mode; /* else RQ_USUAL_PADDING and PADDING_CONSTANT */
     double color_jitter; /* strength in image/color_jitter.h, not with AUGMENT_NONE; 0: none */
     double mixup;        /* alpha of image/mixup.h; 0: none */
     rq_bad_images bad_images;

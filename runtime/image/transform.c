@@ -46,11 +46,14 @@ rq_status rq_transform_check(const rq_transform *transform, rq_error *err)
     if (transform->cutout.side < 0 || transform->cutout.side > RQ_MAX_IMAGE_SIDE)
         return rq_fail(err, RQ_ERR_ARG, "a cutout of side %d; 0…%d are possible",
                        transform->cutout.side, RQ_MAX_IMAGE_SIDE);
+    if (transform->padding < 0 || transform->padding > RQ_MAX_PADDING)
+        return rq_fail(err, RQ_ERR_ARG, "a padding of %d; 0…%d are possible", transform->padding,
+                       RQ_MAX_PADDING);
     if (transform->padding_mode == RQ_PADDING_REFLECT &&
-        (kind != RQ_TRANSFORM_PAD_CROP || transform->size <= 2 * RQ_TRANSFORM_PAD))
+        (kind != RQ_TRANSFORM_PAD_CROP || transform->size <= 2 * transform->padding))
         return rq_fail(err, RQ_ERR_ARG,
-                       "mirrored borders are for padded images of more than %d pixels a side",
-                       2 * RQ_TRANSFORM_PAD);
+                       "mirrored borders of %d pixels are for padded images of more than %d a side",
+                       transform->padding, 2 * transform->padding);
     if (!(transform->color_jitter >= 0.0 && transform->color_jitter <= 1.0))
         return rq_fail(err, RQ_ERR_ARG, "a colour jitter of %g; 0…1 are possible",
                        transform->color_jitter);
@@ -122,12 +125,12 @@ static span centre_span(int side, int size)
 }
 
 /* A random crop of the centred square with a border around it; the side is at least size. */
-static span padded_span(int side, int size, rq_random *random)
+static span padded_span(int side, int size, int padding, rq_random *random)
 {
     span out = centre_span(side, size);
     out.from = out.at;
     out.to = out.at + size;
-    out.at += (int)rq_random_below(random, 2 * RQ_TRANSFORM_PAD + 1) - RQ_TRANSFORM_PAD;
+    out.at += (int)rq_random_below(random, 2 * (uint64_t)padding + 1) - padding;
     return out;
 }
 
@@ -149,8 +152,8 @@ static choice choose(const rq_transform *transform, int w, int h, rq_random *ran
         break;
     case RQ_TRANSFORM_PAD_CROP:
         resized_sides(w, h, size, &out_w, &out_h);
-        out.x = padded_span(out_w, size, random);
-        out.y = padded_span(out_h, size, random);
+        out.x = padded_span(out_w, size, transform->padding, random);
+        out.y = padded_span(out_h, size, transform->padding, random);
         break;
     }
     if (transform->kind != RQ_TRANSFORM_EVAL)

@@ -19,25 +19,25 @@ typedef enum rq_transform_kind {
      * crop; then a horizontal flip with probability 1/2 */
     RQ_TRANSFORM_CROP,
     /* for small images: short side resized to size when it differs and centre-cropped square,
-     * padded by RQ_TRANSFORM_PAD pixels, random crop, flip */
+     * padded on all sides, random crop, flip */
     RQ_TRANSFORM_PAD_CROP,
     /* as EVAL, then the flip */
     RQ_TRANSFORM_FLIP,
 } rq_transform_kind;
 
-enum { RQ_TRANSFORM_PAD = 4 };
-
 /* What PAD_CROP pads with, as torchvision's RandomCrop names it: black, or the image mirrored about
- * its outermost pixels, which needs a size above 2 RQ_TRANSFORM_PAD. */
+ * its outermost pixels, which needs a size above twice the padding. */
 typedef enum rq_padding_mode { RQ_PADDING_CONSTANT, RQ_PADDING_REFLECT } rq_padding_mode;
+enum { RQ_MAX_PADDING = 1024, RQ_USUAL_PADDING = 4 };
 extern const char *const rq_padding_mode_names[]; /* by the above, NULL at the end */
 
 /* A kind, then what else is done to the result. The presets of the published recipes are: weak =
  * CROP, raug15 = CROP with randaug, none = EVAL with resize = size. */
 typedef struct rq_transform {
     rq_transform_kind kind;
-    int resize; /* EVAL, FLIP: short side before the crop, 1…RQ_MAX_IMAGE_SIDE */
-    int size;   /* side of the result, 1…RQ_MAX_IMAGE_SIDE */
+    int resize;  /* EVAL, FLIP: short side before the crop, 1…RQ_MAX_IMAGE_SIDE */
+    int size;    /* side of the result, 1…RQ_MAX_IMAGE_SIDE */
+    int padding; /* PAD_CROP: pixels on each side, 0…RQ_MAX_PADDING */
     rq_padding_mode padding_mode; /* PAD_CROP */
     /* Behind the flip: colours, RandAugment, cutout; not for EVAL, which leaves nothing to chance.
      */

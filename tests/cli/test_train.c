@@ -159,8 +159,8 @@ static void test_train__each_augmentation(void **state)
     }
     assert_int_equal(crc[N_KINDS], crc[0]);     /* auto: these images are small */
     assert_int_equal(crc[N_KINDS + 1], crc[1]); /* weak */
-    static const char *const besides[][2] = {{"--color-jitter", "0.4"},
-                                             {"--padding-mode", "reflect"}};
+    static const char *const besides[][2] = {
+        {"--color-jitter", "0.4"}, {"--padding-mode", "reflect"}, {"--padding", "2"}};
     for (size_t i = 0; i < sizeof besides / sizeof besides[0]; i++) {
         char out[PATH + 32];
         (void)snprintf(out, sizeof out, "%s/besides%zu.bin", dir, i);
@@ -367,6 +367,7 @@ static void test_train__wrong_usage(void **state)
         {"--lr", "1e999", "lr"},
         {"--label-smoothing", "1.5", "label-smoothing"},
         {"--augment", "mirror", "mirror"},
+        {"--padding", "-1", "padding"},
         {"--padding-mode", "edge", "edge"},
         {"--color-jitter", "1.5", "color-jitter"},
         {"--bad-images", "ignore", "ignore"},
@@ -389,6 +390,8 @@ static void test_train__wrong_usage(void **state)
     rq_cli_run(&run, "train", images, TRAIN_OPTIONS, "--augment", "crop", "--padding-mode",
                "reflect");
     assert_failure(&run, 2, "padding-mode");
+    rq_cli_run(&run, "train", images, TRAIN_OPTIONS, "--augment", "flip", "--padding", "2");
+    assert_failure(&run, 2, "padding");
     rq_cli_run(&run, "train", images);
     assert_failure(&run, 2, "arch");
     rq_cli_run(&run, "train", "-a", SMALL_ARCH);

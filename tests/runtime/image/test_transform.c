@@ -280,12 +280,12 @@ static int reflected(int at, int size)
     return at < 0 ? -at : at >= size ? 2 * (size - 1) - at : at;
 }
 
-/* The result is one of the 9 x 9 shifts of the padded square, mirrored or not; all shifts occur in
+/* The result is one of the shifts of the padded square, mirrored or not; all shifts occur in
  * each direction. */
-static void check_pad_crop(const char *source, int size, rq_padding_mode mode)
+static void check_pad_crop(const char *source, int size, int padding, rq_padding_mode mode)
 {
     const rq_transform pad_crop = {
-        .kind = RQ_TRANSFORM_PAD_CROP, .size = size, .padding_mode = mode};
+        .kind = RQ_TRANSFORM_PAD_CROP, .size = size, .padding = padding, .padding_mode = mode};
     const rq_transform square = {.kind = RQ_TRANSFORM_EVAL, .resize = size, .size = size};
     rq_error err = RQ_ERROR_INIT;
     rq_sampler sampler = {0};
@@ -299,12 +299,13 @@ static void check_pad_crop(const char *source, int size, rq_padding_mode mode)
         rq_random random = rq_random_stream(5, 6, i), same = random;
         assert_ok(rq_sample_memory(&sampler, data, size_bytes, &pad_crop, &random, got, &err),
                   &err);
-        const int dx = (int)rq_random_below(&same, 9), dy = (int)rq_random_below(&same, 9);
+        const uint64_t n = 2 * (uint64_t)padding + 1;
+        const int dx = (int)rq_random_below(&same, n), dy = (int)rq_random_below(&same, n);
         seen_x |= 1u << dx;
         seen_y |= 1u << dy;
         for (int y = 0; y < size; y++)
             for (int x = 0; x < size; x++) {
-                int from_x = x + dx - 4, from_y = y + dy - 4;
+                int from_x = x + dx - padding, from_y = y + dy - padding;
                 if (mode == RQ_PADDING_REFLECT) {
                     from_x = reflected(from_x, size);
                     from_y = reflected(from_y, size);
@@ -318,8 +319,8 @@ static void check_pad_crop(const char *source, int size, rq_padding_mode mode)
             flip_reference(want, size);
         assert_memory_equal(got, want, square_bytes(size));
     }
-    assert_int_equal(seen_x, 0x1ff);
-    assert_int_equal(seen_y, 0x1ff);
+    assert_int_equal(seen_x, (2u << 2 * padding) - 1);
+    assert_int_equal(seen_y, (2u << 2 * padding) - 1);
     rq_free(plain);
     rq_free(want);
     rq_free(got);
@@ -330,13 +331,13 @@ static void check_pad_crop(const char *source, int size, rq_padding_mode mode)
 static void test_pad_crop__shifts_the_square(void **state)
 {
     (void)state;
-    check_pad_crop("optimized", 40, RQ_PADDING_CONSTANT); /* 40 x 41: no resizing */
-    check_pad_crop("grey", 24, RQ_PADDING_CONSTANT);
-    check_pad_crop("tiny", 2, RQ_PADDING_CONSTANT); /* shifted out of sight now and then */
-    check_pad_crop("wide", 3, RQ_PADDING_CONSTANT);
-    check_pad_crop("optimized", 40, RQ_PADDING_REFLECT);
-    check_pad_crop("grey", 24, RQ_PADDING_REFLECT);
-    check_pad_crop("wide", 9, RQ_PADDING_REFLECT);
+    check_pad_crop("optimized", 40, 4, RQ_PADDING_CONSTANT); /* 40 x 41: no resizing */
+    check_pad_crop("grey", 24, 0, RQ_PADDING_CONSTANT);
+    check_pad_crop("tiny", 2, 4, RQ_PADDING_CONSTANT); /* shifted out of sight now and then */
+    check_pad_crop("wide", 3, 4, RQ_PADDING_CONSTANT);
+    check_pad_crop("optimized", 40, 2, RQ_PADDING_REFLECT);
+    check_pad_crop("grey", 24, 7, RQ_PADDING_REFLECT);
+    check_pad_crop("wide", 9, 4, RQ_PADDING_REFLECT);
 }
 
 /* RandAugment works on the crop that the same stream gives without it. */
@@ -367,9 +368,9 @@ static void test_cutout__is_centred_at_any_pixel(void **state)
 {
     (void)state;
     enum { SIZE = 9, N = 400 };
-    const rq_transform plain = {.kind = RQ_TRANSFORM_PAD_CROP, .size = SIZE};
+    const rq_transform plain = {.kind = RQ_TRANSFORM_PAD_CROP, .size = SIZE, .padding = 4};
     const rq_transform cut = {
-        .kind = RQ_TRANSFORM_PAD_CROP, .size = SIZE, .cutout = {4, {200, 100, 50}}};
+        .kind = RQ_TRANSFORM_PAD_CROP, .size = SIZE, .padding = 4, .cutout = {4, {200, 100, 50}}};
     rq_error err = RQ_ERROR_INIT;
     rq_sampler sampler = {0};
     uint8_t got[SIZE * SIZE * 3], want[SIZE * SIZE * 3];
@@ -397,9 +398,9 @@ static void test_color_jitter__comes_behind_the_flip(void **state)
 {
     (void)state;
     enum { SIZE = 9, N = 20 };
-    const rq_transform plain = {.kind = RQ_TRANSFORM_PAD_CROP, .size = SIZE};
+    const rq_transform plain = {.kind = RQ_TRANSFORM_PAD_CROP, .size = SIZE, .padding = 4};
     const rq_transform jittered = {
-        .kind = RQ_TRANSFORM_PAD_CROP, .size = SIZE, .color_jitter = 0.5};
+        .kind = RQ_TRANSFORM_PAD_CROP, .size = SIZE, .padding = 4, .color_jitter = 0.5};
     rq_error err = RQ_ERROR_INIT;
     rq_sampler sampler = {0};
     uint8_t got[SIZE * SIZE * 3], want[SIZE * SIZE * 3];
@@ -426,7 +427,11 @@ static void test_sample_photo__gives_the_files_sample(void **state)
     static const rq_transform transforms[] = {
         {.kind = RQ_TRANSFORM_EVAL, .resize = 20, .size = 17},
         {.kind = RQ_TRANSFORM_FLIP, .resize = 17, .size = 17},
-        {.kind = RQ_TRANSFORM_PAD_CROP, .size = 17, .randaug = true, .cutout = {4, {1, 2, 3}}},
+        {.kind = RQ_TRANSFORM_PAD_CROP,
+         .size = 17,
+         .padding = 4,
+         .randaug = true,
+         .cutout = {4, {1, 2, 3}}},
     };
     rq_error err = RQ_ERROR_INIT;
     rq_sampler sampler = {0}, other = {0};
@@ -477,7 +482,12 @@ static void test_check__rejects_bad_transforms(void **state)
         {.kind = RQ_TRANSFORM_EVAL, .resize = 256, .size = 224, .cutout = {8, {0}}},
         {.kind = RQ_TRANSFORM_EVAL, .resize = 256, .size = 224, .color_jitter = 0.1},
         {.kind = RQ_TRANSFORM_CROP, .size = 224, .padding_mode = RQ_PADDING_REFLECT},
-        {.kind = RQ_TRANSFORM_PAD_CROP, .size = 8, .padding_mode = RQ_PADDING_REFLECT},
+        {.kind = RQ_TRANSFORM_PAD_CROP,
+         .size = 8,
+         .padding = 4,
+         .padding_mode = RQ_PADDING_REFLECT},
+        {.kind = RQ_TRANSFORM_PAD_CROP, .size = 8, .padding = -1},
+        {.kind = RQ_TRANSFORM_PAD_CROP, .size = 8, .padding = RQ_MAX_PADDING + 1},
         {.kind = RQ_TRANSFORM_CROP, .size = 224, .color_jitter = -0.1},
         {.kind = RQ_TRANSFORM_CROP, .size = 224, .color_jitter = 1.1},
         {.kind = RQ_TRANSFORM_CROP, .size = 224, .color_jitter = (double)NAN},
