@@ -68,6 +68,9 @@ const rq_option rq_loop_flags_table[] = {
                      "every 8 steps with a share scaled by batch size / epochs, or every step"),
     RQ_OPTION_INT("resolution", 'r', rq_loop_flags, resolution, "N", 0, 16384,
                   "side of the training images; 0: the model's crop"),
+    RQ_OPTION_INT("resize", 0, rq_loop_flags, resize, "N", 0, 16384,
+                  "their short side before the crop; 0: with pad-crop and cutout --resolution, "
+                  "with flip and none as in validation"),
     RQ_OPTION_INT("val-resolution", 0, rq_loop_flags, val_resolution, "N", 0, 16384,
                   "side of the validation images, the model's crop from then on; 0: its crop, or "
                   "for a new model that of the training images"),
@@ -184,6 +187,7 @@ rq_status rq_loop_flags_apply(const rq_loop_flags *flags, const rq_option_set *s
                  .val_batch = (int)flags->val_batch,
                  .workers = (int)flags->workers,
                  .resolution = (int)flags->resolution,
+                 .resize = (int)flags->resize,
                  .augment = (rq_augment)flags->augment,
                  .padding = (int)flags->padding,
                  .padding_mode = (rq_padding_mode)flags->padding_mode,

@@ -8,7 +8,7 @@
 typedef struct rq_loop_flags {
     const char *dir, *output, *resume, *log_dir, *budget, *freeze, *lr_scales;
     int64_t batch, val_batch, workers, epochs, start_epoch, print_every, threads, seed;
-    int64_t resolution, val_resolution, val_resize, padding;
+    int64_t resolution, resize, val_resolution, val_resize, padding;
     double lr, min_lr, warmup_epochs, weight_decay, bias_lr, clip_grad;
     double momentum, beta1, beta2, adam_eps;
     double label_smoothing, color_jitter, mixup, ema, save_minutes;

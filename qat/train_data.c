@@ -16,10 +16,30 @@ static rq_transform train_transform(const rq_data_options *options, const rq_mod
     const rq_transform evaluate = {
         .kind = RQ_TRANSFORM_EVAL, .resize = size == pre->crop ? pre->resize : size, .size = size};
     rq_transform transform = rq_augment_transform(options->augment, evaluate, pre);
+    if (options->resize)
+        transform.resize = options->resize;
     transform.padding = options->padding;
     transform.padding_mode = options->padding_mode;
     transform.color_jitter = options->color_jitter;
     return transform;
+}
+
+/* Options that the transform has no use for. */
+static rq_status check_options(const rq_data_options *o, const rq_transform *transform,
+                               rq_error *err)
+{
+    const char *augment = rq_augment_names[o->augment];
+    const bool is_usual = o->padding == RQ_USUAL_PADDING && o->padding_mode == RQ_PADDING_CONSTANT;
+    if (o->resize && transform->kind == RQ_TRANSFORM_CROP)
+        return rq_fail(err, RQ_ERR_USAGE,
+                       "--resize: --augment %s crops images of %d pixels before it resizes",
+                       augment, transform->size);
+    if (!is_usual && transform->kind != RQ_TRANSFORM_PAD_CROP)
+        return rq_fail(
+            err, RQ_ERR_USAGE,
+            "--padding, --padding-mode: --augment %s gives images of %d pixels no border", augment,
+            transform->size);
+    return RQ_OK;
 }
 
 /* Labels for a model that has none yet. */
@@ -70,12 +90,9 @@ static rq_status open_training(rq_train_data *data, rq_model *model, const rq_da
         return rq_fail(err, RQ_ERR_USAGE, "batch %d: %s has only %zu images", o->batch,
                        data->train_set.root, data->train_set.n_images);
     const rq_transform transform = train_transform(o, model);
-    const bool is_usual = o->padding == RQ_USUAL_PADDING && o->padding_mode == RQ_PADDING_CONSTANT;
-    if (!is_usual && transform.kind != RQ_TRANSFORM_PAD_CROP)
-        return rq_fail(
-            err, RQ_ERR_USAGE,
-            "--padding, --padding-mode: with --augment %s, images of %d pixels get no border",
-            rq_augment_names[o->augment], transform.size);
+    status = check_options(o, &transform, err);
+    if (status != RQ_OK)
+        return status;
     const rq_loader_options options = {
         .transform = transform,
         .batch = o->batch,

@@ -11,6 +11,7 @@ typedef struct rq_data_options {
     int batch, val_batch; /* of all processes together (ranks.h) */
     int workers;
     int resolution; /* side of training images; 0 = the model's crop */
+    int resize;     /* their short side before the crop, not with CROP; 0: as augment has it */
     rq_augment augment;
     int padding;                  /* with PAD_CROP and CUTOUT, or AUTO where it means the former; */
     rq_padding_mode padding_mode; /* else RQ_USUAL_PADDING and PADDING_CONSTANT */

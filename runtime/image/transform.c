@@ -36,13 +36,16 @@ rq_status rq_transform_check(const rq_transform *transform, rq_error *err)
     const int kind = (int)transform->kind;
     if (kind < RQ_TRANSFORM_EVAL || kind > RQ_TRANSFORM_FLIP)
         return rq_fail(err, RQ_ERR_ARG, "no transform has the number %d", kind);
-    const bool resizes = kind == RQ_TRANSFORM_EVAL || kind == RQ_TRANSFORM_FLIP;
+    const bool resizes = kind != RQ_TRANSFORM_CROP;
     if (transform->size < 1 || transform->size > RQ_MAX_IMAGE_SIDE)
         return rq_fail(err, RQ_ERR_ARG, "an image size of %d; 1…%d are possible", transform->size,
                        RQ_MAX_IMAGE_SIDE);
     if (resizes && (transform->resize < 1 || transform->resize > RQ_MAX_IMAGE_SIDE))
         return rq_fail(err, RQ_ERR_ARG, "a resize to %d; 1…%d are possible", transform->resize,
                        RQ_MAX_IMAGE_SIDE);
+    if (kind == RQ_TRANSFORM_PAD_CROP && transform->resize < transform->size)
+        return rq_fail(err, RQ_ERR_ARG, "a resize to %d for padded crops of %d pixels",
+                       transform->resize, transform->size);
     if (transform->cutout.side < 0 || transform->cutout.side > RQ_MAX_IMAGE_SIDE)
         return rq_fail(err, RQ_ERR_ARG, "a cutout of side %d; 0…%d are possible",
                        transform->cutout.side, RQ_MAX_IMAGE_SIDE);
@@ -124,13 +127,15 @@ static span centre_span(int side, int size)
     return (span){.resized = side, .from = 0, .to = side, .at = at};
 }
 
-/* A random crop of the centred square with a border around it; the side is at least size. */
-static span padded_span(int side, int size, int padding, rq_random *random)
+/* A random crop of the centred square with a border around it. */
+static span padded_span(int side, const rq_transform *transform, rq_random *random)
 {
-    span out = centre_span(side, size);
+    const int square = transform->resize, padding = transform->padding;
+    const int n_places = square + 2 * padding - transform->size + 1;
+    span out = centre_span(side, square);
     out.from = out.at;
-    out.to = out.at + size;
-    out.at += (int)rq_random_below(random, 2 * (uint64_t)padding + 1) - padding;
+    out.to = out.at + square;
+    out.at += (int)rq_random_below(random, (uint64_t)n_places) - padding;
     return out;
 }
 
@@ -151,9 +156,9 @@ static choice choose(const rq_transform *transform, int w, int h, rq_random *ran
         out.x = out.y = centre_span(size, size);
         break;
     case RQ_TRANSFORM_PAD_CROP:
-        resized_sides(w, h, size, &out_w, &out_h);
-        out.x = padded_span(out_w, size, transform->padding, random);
-        out.y = padded_span(out_h, size, transform->padding, random);
+        resized_sides(w, h, transform->resize, &out_w, &out_h);
+        out.x = padded_span(out_w, transform, random);
+        out.y = padded_span(out_h, transform, random);
         break;
     }
     if (transform->kind != RQ_TRANSFORM_EVAL)
@@ -168,7 +173,8 @@ static int scale_denominator(const rq_transform *transform, const rq_crop *sourc
         return 1;
     const int enough = source->w < source->h ? source->w : source->h;
     int denominator = 8;
-    while (denominator > 1 && enough / denominator < transform->size)
+    const int needed = transform->kind == RQ_TRANSFORM_CROP ? transform->size : transform->resize;
+    while (denominator > 1 && enough / denominator < needed)
         denominator /= 2;
     return denominator;
 }

@@ -18,7 +18,7 @@ typedef enum rq_transform_kind {
     /* RandomResizedCrop(size): area 0.08…1, ratio 3/4…4/3 (log-uniform), 10 tries, then the central
      * crop; then a horizontal flip with probability 1/2 */
     RQ_TRANSFORM_CROP,
-    /* for small images: short side resized to size when it differs and centre-cropped square,
+    /* for small images: short side resized to resize when it differs and centre-cropped square,
      * padded on all sides, random crop, flip */
     RQ_TRANSFORM_PAD_CROP,
     /* as EVAL, then the flip */
@@ -35,7 +35,8 @@ extern const char *const rq_padding_mode_names[]; /* by the above, NULL at the e
  * CROP, raug15 = CROP with randaug, none = EVAL with resize = size. */
 typedef struct rq_transform {
     rq_transform_kind kind;
-    int resize;  /* EVAL, FLIP: short side before the crop, 1…RQ_MAX_IMAGE_SIDE */
+    int resize;  /* all but CROP: short side before the crop, 1…RQ_MAX_IMAGE_SIDE; of PAD_CROP at
+                  * least  size */
     int size;    /* side of the result, 1…RQ_MAX_IMAGE_SIDE */
     int padding; /* PAD_CROP: pixels on each side, 0…RQ_MAX_PADDING */
     rq_padding_mode padding_mode; /* PAD_CROP */

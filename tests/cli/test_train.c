@@ -159,8 +159,10 @@ static void test_train__each_augmentation(void **state)
     }
     assert_int_equal(crc[N_KINDS], crc[0]);     /* auto: these images are small */
     assert_int_equal(crc[N_KINDS + 1], crc[1]); /* weak */
-    static const char *const besides[][2] = {
-        {"--color-jitter", "0.4"}, {"--padding-mode", "reflect"}, {"--padding", "2"}};
+    static const char *const besides[][2] = {{"--color-jitter", "0.4"},
+                                             {"--padding-mode", "reflect"},
+                                             {"--padding", "2"},
+                                             {"--resize", "24"}};
     for (size_t i = 0; i < sizeof besides / sizeof besides[0]; i++) {
         char out[PATH + 32];
         (void)snprintf(out, sizeof out, "%s/besides%zu.bin", dir, i);
@@ -390,6 +392,8 @@ static void test_train__wrong_usage(void **state)
     rq_cli_run(&run, "train", images, TRAIN_OPTIONS, "--augment", "crop", "--padding-mode",
                "reflect");
     assert_failure(&run, 2, "padding-mode");
+    rq_cli_run(&run, "train", images, TRAIN_OPTIONS, "--augment", "crop", "--resize", "24");
+    assert_failure(&run, 2, "resize");
     rq_cli_run(&run, "train", images, TRAIN_OPTIONS, "--augment", "flip", "--padding", "2");
     assert_failure(&run, 2, "padding");
     rq_cli_run(&run, "train", images);

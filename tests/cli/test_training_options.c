@@ -391,6 +391,7 @@ static void test_resume__what_may_change(void **state)
         {"--lr-scale", "linear=2"},
         {"--freeze", "stage0"},
         {"--augment", "raug15"},
+        {"--resize", "48"},
         {"--padding", "2"},
         {"--padding-mode", "reflect"},
         {"--color-jitter", "0.1"},

@@ -398,7 +398,11 @@ static void test_next__skips_bad_images_and_says_so_once(void **state)
 static const rq_transform whole_transforms[] = {
     {.kind = RQ_TRANSFORM_EVAL, .resize = SIZE, .size = SIZE},
     {.kind = RQ_TRANSFORM_FLIP, .resize = SIZE + 5, .size = SIZE, .randaug = true},
-    {.kind = RQ_TRANSFORM_PAD_CROP, .size = SIZE, .padding = 4, .cutout = {6, {1, 2, 3}}},
+    {.kind = RQ_TRANSFORM_PAD_CROP,
+     .resize = SIZE,
+     .size = SIZE,
+     .padding = 4,
+     .cutout = {6, {1, 2, 3}}},
 };
 enum { N_WHOLE = sizeof whole_transforms / sizeof *whole_transforms };
 

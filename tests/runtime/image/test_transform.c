@@ -282,16 +282,20 @@ static int reflected(int at, int size)
 
 /* The result is one of the shifts of the padded square, mirrored or not; all shifts occur in
  * each direction. */
-static void check_pad_crop(const char *source, int size, int padding, rq_padding_mode mode)
+static void check_pad_crop(const char *source, int side, int size, int padding,
+                           rq_padding_mode mode)
 {
-    const rq_transform pad_crop = {
-        .kind = RQ_TRANSFORM_PAD_CROP, .size = size, .padding = padding, .padding_mode = mode};
-    const rq_transform square = {.kind = RQ_TRANSFORM_EVAL, .resize = size, .size = size};
+    const rq_transform pad_crop = {.kind = RQ_TRANSFORM_PAD_CROP,
+                                   .resize = side,
+                                   .size = size,
+                                   .padding = padding,
+                                   .padding_mode = mode};
+    const rq_transform square = {.kind = RQ_TRANSFORM_EVAL, .resize = side, .size = side};
     rq_error err = RQ_ERROR_INIT;
     rq_sampler sampler = {0};
     size_t size_bytes;
     uint8_t *data = golden_jpeg(source, &size_bytes);
-    uint8_t *plain = rq_alloc(square_bytes(size)), *want = rq_alloc(square_bytes(size));
+    uint8_t *plain = rq_alloc(square_bytes(side)), *want = rq_alloc(square_bytes(size));
     uint8_t *got = rq_alloc(square_bytes(size));
     unsigned seen_x = 0, seen_y = 0;
     assert_ok(rq_sample_memory(&sampler, data, size_bytes, &square, NULL, plain, &err), &err);
@@ -299,7 +303,7 @@ static void check_pad_crop(const char *source, int size, int padding, rq_padding
         rq_random random = rq_random_stream(5, 6, i), same = random;
         assert_ok(rq_sample_memory(&sampler, data, size_bytes, &pad_crop, &random, got, &err),
                   &err);
-        const uint64_t n = 2 * (uint64_t)padding + 1;
+        const uint64_t n = (uint64_t)(side - size + 2 * padding + 1);
         const int dx = (int)rq_random_below(&same, n), dy = (int)rq_random_below(&same, n);
         seen_x |= 1u << dx;
         seen_y |= 1u << dy;
@@ -307,20 +311,20 @@ static void check_pad_crop(const char *source, int size, int padding, rq_padding
             for (int x = 0; x < size; x++) {
                 int from_x = x + dx - padding, from_y = y + dy - padding;
                 if (mode == RQ_PADDING_REFLECT) {
-                    from_x = reflected(from_x, size);
-                    from_y = reflected(from_y, size);
+                    from_x = reflected(from_x, side);
+                    from_y = reflected(from_y, side);
                 }
-                const bool inside = from_x >= 0 && from_x < size && from_y >= 0 && from_y < size;
+                const bool inside = from_x >= 0 && from_x < side && from_y >= 0 && from_y < side;
                 for (int c = 0; c < 3; c++)
                     want[3 * (y * size + x) + c] =
-                        inside ? plain[3 * (from_y * size + from_x) + c] : 0;
+                        inside ? plain[3 * (from_y * side + from_x) + c] : 0;
             }
         if (rq_random_unit(&same) < 0.5)
             flip_reference(want, size);
         assert_memory_equal(got, want, square_bytes(size));
     }
-    assert_int_equal(seen_x, (2u << 2 * padding) - 1);
-    assert_int_equal(seen_y, (2u << 2 * padding) - 1);
+    assert_int_equal(seen_x, (2u << (side - size + 2 * padding)) - 1);
+    assert_int_equal(seen_y, (2u << (side - size + 2 * padding)) - 1);
     rq_free(plain);
     rq_free(want);
     rq_free(got);
@@ -331,13 +335,16 @@ static void check_pad_crop(const char *source, int size, int padding, rq_padding
 static void test_pad_crop__shifts_the_square(void **state)
 {
     (void)state;
-    check_pad_crop("optimized", 40, 4, RQ_PADDING_CONSTANT); /* 40 x 41: no resizing */
-    check_pad_crop("grey", 24, 0, RQ_PADDING_CONSTANT);
-    check_pad_crop("tiny", 2, 4, RQ_PADDING_CONSTANT); /* shifted out of sight now and then */
-    check_pad_crop("wide", 3, 4, RQ_PADDING_CONSTANT);
-    check_pad_crop("optimized", 40, 2, RQ_PADDING_REFLECT);
-    check_pad_crop("grey", 24, 7, RQ_PADDING_REFLECT);
-    check_pad_crop("wide", 9, 4, RQ_PADDING_REFLECT);
+    check_pad_crop("optimized", 40, 40, 4, RQ_PADDING_CONSTANT); /* 40 x 41: no resizing */
+    check_pad_crop("grey", 24, 24, 0, RQ_PADDING_CONSTANT);
+    check_pad_crop("tiny", 2, 2, 4, RQ_PADDING_CONSTANT); /* shifted out of sight now and then */
+    check_pad_crop("wide", 3, 3, 4, RQ_PADDING_CONSTANT);
+    check_pad_crop("optimized", 40, 40, 2, RQ_PADDING_REFLECT);
+    check_pad_crop("grey", 24, 24, 7, RQ_PADDING_REFLECT);
+    check_pad_crop("wide", 9, 9, 4, RQ_PADDING_REFLECT);
+    check_pad_crop("optimized", 40, 33, 0, RQ_PADDING_CONSTANT);
+    check_pad_crop("grey", 24, 19, 2, RQ_PADDING_CONSTANT);
+    check_pad_crop("grey", 24, 19, 3, RQ_PADDING_REFLECT);
 }
 
 /* RandAugment works on the crop that the same stream gives without it. */
@@ -368,9 +375,13 @@ static void test_cutout__is_centred_at_any_pixel(void **state)
 {
     (void)state;
     enum { SIZE = 9, N = 400 };
-    const rq_transform plain = {.kind = RQ_TRANSFORM_PAD_CROP, .size = SIZE, .padding = 4};
-    const rq_transform cut = {
-        .kind = RQ_TRANSFORM_PAD_CROP, .size = SIZE, .padding = 4, .cutout = {4, {200, 100, 50}}};
+    const rq_transform plain = {
+        .kind = RQ_TRANSFORM_PAD_CROP, .resize = SIZE, .size = SIZE, .padding = 4};
+    const rq_transform cut = {.kind = RQ_TRANSFORM_PAD_CROP,
+                              .resize = SIZE,
+                              .size = SIZE,
+                              .padding = 4,
+                              .cutout = {4, {200, 100, 50}}};
     rq_error err = RQ_ERROR_INIT;
     rq_sampler sampler = {0};
     uint8_t got[SIZE * SIZE * 3], want[SIZE * SIZE * 3];
@@ -398,9 +409,13 @@ static void test_color_jitter__comes_behind_the_flip(void **state)
 {
     (void)state;
     enum { SIZE = 9, N = 20 };
-    const rq_transform plain = {.kind = RQ_TRANSFORM_PAD_CROP, .size = SIZE, .padding = 4};
-    const rq_transform jittered = {
-        .kind = RQ_TRANSFORM_PAD_CROP, .size = SIZE, .padding = 4, .color_jitter = 0.5};
+    const rq_transform plain = {
+        .kind = RQ_TRANSFORM_PAD_CROP, .resize = SIZE, .size = SIZE, .padding = 4};
+    const rq_transform jittered = {.kind = RQ_TRANSFORM_PAD_CROP,
+                                   .resize = SIZE,
+                                   .size = SIZE,
+                                   .padding = 4,
+                                   .color_jitter = 0.5};
     rq_error err = RQ_ERROR_INIT;
     rq_sampler sampler = {0};
     uint8_t got[SIZE * SIZE * 3], want[SIZE * SIZE * 3];
@@ -428,6 +443,7 @@ static void test_sample_photo__gives_the_files_sample(void **state)
         {.kind = RQ_TRANSFORM_EVAL, .resize = 20, .size = 17},
         {.kind = RQ_TRANSFORM_FLIP, .resize = 17, .size = 17},
         {.kind = RQ_TRANSFORM_PAD_CROP,
+         .resize = 17,
          .size = 17,
          .padding = 4,
          .randaug = true,
@@ -483,11 +499,14 @@ static void test_check__rejects_bad_transforms(void **state)
         {.kind = RQ_TRANSFORM_EVAL, .resize = 256, .size = 224, .color_jitter = 0.1},
         {.kind = RQ_TRANSFORM_CROP, .size = 224, .padding_mode = RQ_PADDING_REFLECT},
         {.kind = RQ_TRANSFORM_PAD_CROP,
+         .resize = 8,
          .size = 8,
          .padding = 4,
          .padding_mode = RQ_PADDING_REFLECT},
-        {.kind = RQ_TRANSFORM_PAD_CROP, .size = 8, .padding = -1},
-        {.kind = RQ_TRANSFORM_PAD_CROP, .size = 8, .padding = RQ_MAX_PADDING + 1},
+        {.kind = RQ_TRANSFORM_PAD_CROP, .resize = 8, .size = 8, .padding = -1},
+        {.kind = RQ_TRANSFORM_PAD_CROP, .resize = 8, .size = 8, .padding = RQ_MAX_PADDING + 1},
+        {.kind = RQ_TRANSFORM_PAD_CROP, .size = 8},
+        {.kind = RQ_TRANSFORM_PAD_CROP, .resize = 7, .size = 8},
         {.kind = RQ_TRANSFORM_CROP, .size = 224, .color_jitter = -0.1},
         {.kind = RQ_TRANSFORM_CROP, .size = 224, .color_jitter = 1.1},
         {.kind = RQ_TRANSFORM_CROP, .size = 224, .color_jitter = (double)NAN},

@@ -28,7 +28,7 @@ static void test_transform__of_each_word(void **state)
     check_transform(RQ_AUGMENT_CROP, 32, RQ_TRANSFORM_CROP, 32, 32);
     check_transform(RQ_AUGMENT_WEAK, 32, RQ_TRANSFORM_CROP, 32, 32);
     check_transform(RQ_AUGMENT_RAUG15, 0, RQ_TRANSFORM_CROP, 256, 224);
-    check_transform(RQ_AUGMENT_PAD_CROP, 0, RQ_TRANSFORM_PAD_CROP, 256, 224);
+    check_transform(RQ_AUGMENT_PAD_CROP, 0, RQ_TRANSFORM_PAD_CROP, 224, 224);
     check_transform(RQ_AUGMENT_CUTOUT, 32, RQ_TRANSFORM_PAD_CROP, 32, 32);
     check_transform(RQ_AUGMENT_FLIP, 0, RQ_TRANSFORM_FLIP, 256, 224);
     check_transform(RQ_AUGMENT_NONE, 0, RQ_TRANSFORM_EVAL, 256, 224);

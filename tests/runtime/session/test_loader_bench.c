@@ -43,11 +43,13 @@ static double file_bytes(const rq_dataset *dataset)
 
 static rq_loader_options small_options(void)
 {
-    return (rq_loader_options){
-        .transform = (rq_transform){.kind = RQ_TRANSFORM_PAD_CROP, .size = SIDE, .padding = 4},
-        .batch = 4,
-        .workers = 2,
-        .shuffle = true};
+    return (rq_loader_options){.transform = (rq_transform){.kind = RQ_TRANSFORM_PAD_CROP,
+                                                           .resize = SIDE,
+                                                           .size = SIDE,
+                                                           .padding = 4},
+                               .batch = 4,
+                               .workers = 2,
+                               .shuffle = true};
 }
 
 static void test_time_loader__counts_images_and_bytes(void **state)
