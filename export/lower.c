@@ -58,6 +58,23 @@ static rq_status lower_relu(lw_pass *self, int i)
     return RQ_OK;
 }
 
+/* Integers keep what they stand for. */
+static rq_status lower_max_pool(lw_pass *self, int i)
+{
+    const rq_node *source = lw_source_node(self, i);
+    const lw_value *input = lw_input_value(self, i);
+    lw_value *v = &self->values[i];
+    if (input->quantized == LW_NONE)
+        return lower_float(self, i);
+    const rq_status status =
+        lw_emit_node(self, RQ_OP_QMAX_POOL, source->name, input->quantized, &v->quantized);
+    if (status)
+        return status;
+    self->out->graph.nodes[v->quantized].conv = source->conv;
+    v->q = input->q;
+    return RQ_OK;
+}
+
 static rq_status lower_global_avg_pool(lw_pass *self, int i)
 {
     return lw_input_value(self, i)->quantized == LW_NONE ? lower_float(self, i)
@@ -131,6 +148,7 @@ static rq_status refuse_lowered(lw_pass *self, int i)
 #define lower_quantize         refuse_lowered
 #define lower_dequantize       refuse_lowered
 #define lower_qconv            refuse_lowered
+#define lower_qmax_pool        refuse_lowered
 #define lower_qglobal_avg_pool refuse_lowered
 #define lower_qlinear          refuse_lowered
 #define lower_qsigmoid         refuse_lowered

@@ -383,6 +383,12 @@ static rq_status row_window_pool(rq_trainer *trainer, int node, tr_value **raw, 
     return add_pool(trainer, node, tr_avg_pool_init, err);
 }
 
+static rq_status row_max_pool(rq_trainer *trainer, int node, tr_value **raw, rq_error *err)
+{
+    (void)raw;
+    return add_pool(trainer, node, tr_max_pool_init, err);
+}
+
 static rq_status row_none(rq_trainer *trainer, int node, tr_value **raw, rq_error *err)
 {
     (void)raw;
@@ -405,6 +411,7 @@ static rq_status row_none(rq_trainer *trainer, int node, tr_value **raw, rq_erro
 #define row_quantize         row_none
 #define row_dequantize       row_none
 #define row_qconv            row_none
+#define row_qmax_pool        row_none
 #define row_qglobal_avg_pool row_none
 #define row_qlinear          row_none
 #define row_qsigmoid         row_none

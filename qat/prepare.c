@@ -20,12 +20,12 @@ typedef struct prepare {
 
 /* ---- what stands where ---- */
 
-/* The convolution that a value comes from, through its batch norm, relu and gates; -1 when it comes
- * from something else. */
+/* The convolution that a value comes from, through its batch norm, relu, gates and max_pools; -1
+ * when it comes from something else. */
 static int conv_behind(const rq_graph *graph, int node)
 {
     while (graph->nodes[node].op == RQ_OP_RELU || graph->nodes[node].op == RQ_OP_BATCH_NORM ||
-           graph->nodes[node].op == RQ_OP_MUL)
+           graph->nodes[node].op == RQ_OP_MUL || graph->nodes[node].op == RQ_OP_MAX_POOL)
         node = graph->nodes[node].input[0];
     return graph->nodes[node].op == RQ_OP_CONV ? node : -1;
 }
@@ -72,7 +72,7 @@ static bool feeds_quantized(const prepare *p, int node)
                 return true;
             if (op == RQ_OP_MUL && quantizes_product(p, i))
                 return true;
-            if (op == RQ_OP_GLOBAL_AVG_POOL && feeds_quantized(p, i))
+            if ((op == RQ_OP_GLOBAL_AVG_POOL || op == RQ_OP_MAX_POOL) && feeds_quantized(p, i))
                 return true;
         }
     return false;
@@ -100,6 +100,7 @@ static bool is_signed(const rq_graph *graph, int node)
         return false;
     case RQ_OP_MUL: /* a gate is not negative */
     case RQ_OP_GLOBAL_AVG_POOL:
+    case RQ_OP_MAX_POOL:
         return is_signed(graph, graph->nodes[node].input[0]);
     default:
         return true;
@@ -188,14 +189,14 @@ static rq_status add_quantizer(const prepare *p, int node, rq_error *err)
 static rq_status check_input(const prepare *p, int node, rq_error *err)
 {
     const rq_node *layer = &p->in->nodes[node];
-    const rq_node *source = &p->out->nodes[p->map[layer->input[0]]];
+    const int source = p->map[layer->input[0]], quantizer = rq_quantizer_of(p->out, source);
     const bool pads = layer->op == RQ_OP_CONV && (layer->conv.pad[0] > 0 || layer->conv.pad[1] > 0);
-    if (source->op == RQ_OP_INPUT && layer->op == RQ_OP_CONV)
+    if (p->out->nodes[source].op == RQ_OP_INPUT && layer->op == RQ_OP_CONV)
         return RQ_OK;
-    if (source->op != RQ_OP_FAKE_QUANT)
+    if (quantizer < 0)
         return rq_fail(err, RQ_ERR_MODEL, "%s: reads %s, which is not quantized", layer->name,
                        p->in->nodes[layer->input[0]].name);
-    if (pads && source->slot[RQ_SLOT_ZERO_POINT] >= 0)
+    if (pads && p->out->nodes[quantizer].slot[RQ_SLOT_ZERO_POINT] >= 0)
         return rq_fail(err, RQ_ERR_MODEL,
                        "%s: pads %s, which can be negative and has a zero point: the border would "
                        "not be 0",
@@ -211,8 +212,8 @@ static bool readers_take_integers(const rq_graph *graph, int node)
         for (int k = 0; k < graph->nodes[i].n_inputs; k++) {
             const rq_op op = graph->nodes[i].op;
             if (graph->nodes[i].input[k] == node)
-                all &= op == RQ_OP_RELU || op == RQ_OP_GLOBAL_AVG_POOL || op == RQ_OP_MUL ||
-                       op == RQ_OP_CONV || op == RQ_OP_LINEAR;
+                all &= op == RQ_OP_RELU || op == RQ_OP_GLOBAL_AVG_POOL || op == RQ_OP_MAX_POOL ||
+                       op == RQ_OP_MUL || op == RQ_OP_CONV || op == RQ_OP_LINEAR;
         }
     return all;
 }

@@ -186,6 +186,7 @@ RQ_NODISCARD rq_status tr_product_create(rq_trainer *trainer, tr_unit *unit, rq_
 void tr_sigmoid_init(tr_unit *unit, bool quantize); /* quantize: its value is a gate */
 void tr_pool_init(tr_unit *unit);
 void tr_avg_pool_init(tr_unit *unit);
+void tr_max_pool_init(tr_unit *unit);
 
 /* The gradients that all readers left, added up in the first's buffer, which is returned. */
 float *tr_summed_gradient(const tr_value *value);

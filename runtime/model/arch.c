@@ -129,10 +129,24 @@ static const char *const block_words[RQ_N_BLOCKS] = {
 #undef X
 };
 
+static const char *const pool_words[2] = {"conv", "max"};
+
 static const char *const se_words[RQ_N_SE_PLACES] = {
     [RQ_SE_NONE] = "none", [RQ_SE_PRE] = "pre", [RQ_SE_POST] = "post"};
 
-typedef enum field { DEPTH, WIDTH, STRIDE, GROUPS, BLOCK, SE, AUX, NAMES, CLASSES, N_FIELDS } field;
+typedef enum field {
+    DEPTH,
+    WIDTH,
+    STRIDE,
+    POOL,
+    GROUPS,
+    BLOCK,
+    SE,
+    AUX,
+    NAMES,
+    CLASSES,
+    N_FIELDS
+} field;
 
 /* What has been read so far. */
 typedef struct draft {
@@ -143,7 +157,7 @@ typedef struct draft {
 /* Reads value number i of a field at *at, which moves behind it. */
 typedef rq_status value_reader(draft *out, field f, int i, const char **at, rq_error *err);
 
-static value_reader read_int, read_block, read_se, read_aux, read_name;
+static value_reader read_int, read_pool, read_block, read_se, read_aux, read_name;
 
 static const struct {
     const char *name;
@@ -155,6 +169,7 @@ static const struct {
     [DEPTH] = {"depth", read_int, RQ_MAX_STAGES, RQ_MAX_DEPTH, offsetof(rq_arch, depth)},
     [WIDTH] = {"width", read_int, RQ_MAX_STAGES, RQ_MAX_CHANNELS, offsetof(rq_arch, width)},
     [STRIDE] = {"stride", read_int, RQ_MAX_STAGES, 8, offsetof(rq_arch, stride)},
+    [POOL] = {"pool", read_pool, 1, 0, 0},
     [GROUPS] = {"groups", read_int, 1, RQ_MAX_CHANNELS, offsetof(rq_arch, groups)},
     [BLOCK] = {"block", read_block, 1, 0, 0},
     [SE] = {"se", read_se, 1, RQ_MAX_CHANNELS, 0},
@@ -202,6 +217,15 @@ static rq_status read_int(draft *out, field f, int i, const char **at, rq_error 
 {
     int *values = (int *)(void *)((char *)&out->arch + fields[f].offset);
     return read_number(at, f, 1, &values[i], err);
+}
+
+static rq_status read_pool(draft *out, field f, int i, const char **at, rq_error *err)
+{
+    (void)i;
+    int pool = 0;
+    const rq_status status = read_word(at, f, pool_words, 2, ",;", &pool, err);
+    out->arch.max_pool = pool == 1;
+    return status;
 }
 
 static rq_status read_block(draft *out, field f, int i, const char **at, rq_error *err)
@@ -487,6 +511,8 @@ void rq_arch_describe(const rq_arch *arch, char text[RQ_ARCH_TEXT_BYTES])
     put_ints(&w, ";width=", arch->width, arch->n_stages);
     if (!has_default_strides(arch))
         put_ints(&w, ";stride=", arch->stride, arch->n_stages);
+    if (arch->max_pool)
+        put(&w, ";pool=%s", pool_words[1]);
     if (arch->groups != 1)
         put(&w, ";groups=%d", arch->groups);
     if (arch->block != RQ_BLOCK_REPVGG)

@@ -10,6 +10,8 @@
  *   depth    blocks of each stage; depth[0] is 1
  *   width    channels of each stage
  *   stride   of the first block of each stage; 2 everywhere when not given
+ *   pool     how a first block with a stride gets smaller: conv, its convolutions stride, or max,
+ *            they do not, and behind the block stands a max_pool (module pool); conv
  *   groups   G: the layers 2, 4, 6, … (counted over the whole network from 0) use G groups, as the
  *            g2 and g4 models do; 1
  *   block    the kind of all blocks, a word of RQ_BLOCK_LIST; repvgg
@@ -68,6 +70,7 @@ typedef struct rq_arch {
     int depth[RQ_MAX_STAGES], width[RQ_MAX_STAGES], stride[RQ_MAX_STAGES];
     char name[RQ_MAX_STAGES][RQ_STAGE_NAME_BYTES];
     bool aux[RQ_MAX_STAGES];
+    bool max_pool;
     int groups;
     rq_block block;
     rq_se_place se;

@@ -222,6 +222,14 @@ static void add_aux_head(builder *b, const rq_arch *arch, int stage, int x)
     (void)add_linear(b, &head, "3", value);
 }
 
+static int add_max_pool(builder *b, const module *m, int x, int size)
+{
+    const int node = add_unary(b, RQ_OP_MAX_POOL, m, "pool", x);
+    if (!b->status)
+        b->graph->nodes[node].conv = (rq_conv_attr){{size, size}, {size, size}, {0, 0}, {1, 1}, 1};
+    return node;
+}
+
 static void name_block(const rq_arch *arch, int stage, module *m)
 {
     if (stage == 0)
@@ -239,10 +247,13 @@ static rq_status build_graph(rq_graph *graph, const rq_arch *arch, rq_form form,
     for (int stage = 0, layer = 0; stage < arch->n_stages; stage++) {
         for (m.index = 0; m.index < arch->depth[stage]; m.index++, layer++) {
             m.oc = arch->width[stage];
-            m.stride = m.index == 0 ? arch->stride[stage] : 1;
+            const int stride = m.index == 0 ? arch->stride[stage] : 1;
+            m.stride = arch->max_pool ? 1 : stride;
             m.groups = rq_arch_layer_groups(arch, layer);
             name_block(arch, stage, &m);
             value = add_block(&b, arch, &m, value);
+            if (m.stride != stride)
+                value = add_max_pool(&b, &m, value, stride);
             m.ic = m.oc;
         }
         if (arch->aux[stage] && form == RQ_FORM_TRAIN)

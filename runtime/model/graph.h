@@ -38,6 +38,7 @@
  *   relu              max(x, 0)
  *   scale             WEIGHT [C]: y = weight * x per channel (RepOptimizer's ScaleLayer)
  *   avg_pool          mean over the kernel's window; padding counts as zeros (PyTorch's default)
+ *   max_pool          largest of the kernel's window; padding never counts (PyTorch)
  *   global_avg_pool   [N, H, W, C] -> [N, 1, 1, C]
  *   sigmoid           1 / (1 + exp(-x))
  *   mul               [N, H, W, C] times a gate [N, 1, 1, C] (squeeze-and-excitation)
@@ -55,6 +56,8 @@
  *   qconv             u8 -> u8; WEIGHT s8, BIAS s32 [OC], MULTIPLIER f32 [OC], ACC_MAX s64 [OC, 2].
  *                     On the input node it reads the pixels themselves; the border is then padded
  *                     with ZERO_POINT u8 [IC]
+ *   qmax_pool         u8 -> u8, with the scale and zero point of its input: the largest q is the
+ *                     largest value
  *   qglobal_avg_pool  u8 -> u8; SCALE f32 [2], ZERO_POINT u8 [2]: of the input and of the output
  *   qlinear           u8 -> f32; slots as qconv, without ZERO_POINT
  *   qsigmoid          f32 -> u8 gate: rne(255 * sigmoid(x))
@@ -68,6 +71,7 @@
     X(RELU, relu)                                                                                  \
     X(SCALE, scale)                                                                                \
     X(AVG_POOL, avg_pool)                                                                          \
+    X(MAX_POOL, max_pool)                                                                          \
     X(GLOBAL_AVG_POOL, global_avg_pool)                                                            \
     X(SIGMOID, sigmoid)                                                                            \
     X(MUL, mul)                                                                                    \
@@ -76,6 +80,7 @@
     X(QUANTIZE, quantize)                                                                          \
     X(DEQUANTIZE, dequantize)                                                                      \
     X(QCONV, qconv)                                                                                \
+    X(QMAX_POOL, qmax_pool)                                                                        \
     X(QGLOBAL_AVG_POOL, qglobal_avg_pool)                                                          \
     X(QLINEAR, qlinear)                                                                            \
     X(QSIGMOID, qsigmoid)                                                                          \
@@ -89,6 +94,9 @@ typedef enum rq_op {
 } rq_op;
 
 const char *rq_op_name(rq_op op);
+
+/* Does it slide a window over its input: a convolution, or pooling by windows? */
+bool rq_op_has_window(rq_op op);
 
 /* Parameter slots: code, name in files. WEIGHT and BIAS are what training changes; the rest are
  * buffers. */
@@ -142,7 +150,7 @@ typedef struct rq_node {
     int n_inputs;
     int input[RQ_MAX_INPUTS]; /* indices of earlier nodes */
     int slot[RQ_N_SLOTS];     /* indices into params, -1 = absent */
-    rq_conv_attr conv;        /* conv, qconv; avg_pool (dilation and groups are 1) */
+    rq_conv_attr conv;        /* rq_op_has_window; of pools, dilation and groups are 1 */
     float eps;                /* batch_norm */
 } rq_node;
 

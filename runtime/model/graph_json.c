@@ -70,20 +70,15 @@ static rq_status read_attributes(const json_t *json, rq_node *node, size_t *n_me
 {
     double eps = 0.0;
     rq_status status = RQ_OK;
-    switch (node->op) {
-    case RQ_OP_CONV:
-    case RQ_OP_AVG_POOL:
-    case RQ_OP_QCONV:
+    if (rq_op_has_window(node->op)) {
         *n_members += 5;
-        return read_conv(json, &node->conv, err);
-    case RQ_OP_BATCH_NORM:
+        status = read_conv(json, &node->conv, err);
+    } else if (node->op == RQ_OP_BATCH_NORM) {
         *n_members += 1;
         status = rq_json_get_number(json, "eps", 0.0, (double)FLT_MAX, &eps, err);
         node->eps = (float)eps;
-        return status;
-    default:
-        return RQ_OK;
     }
+    return status;
 }
 
 static bool find_slot(const char *name, rq_slot *out)
@@ -190,20 +185,14 @@ static json_t *pair(const int values[2])
 
 static bool put_attributes(json_t *json, const rq_node *node)
 {
-    switch (node->op) {
-    case RQ_OP_CONV:
-    case RQ_OP_AVG_POOL:
-    case RQ_OP_QCONV:
+    if (rq_op_has_window(node->op))
         return json_object_set_new(json, "kernel", pair(node->conv.kernel)) == 0 &&
                json_object_set_new(json, "stride", pair(node->conv.stride)) == 0 &&
                json_object_set_new(json, "pad", pair(node->conv.pad)) == 0 &&
                json_object_set_new(json, "dilation", pair(node->conv.dilation)) == 0 &&
                json_object_set_new(json, "groups", json_integer(node->conv.groups)) == 0;
-    case RQ_OP_BATCH_NORM:
-        return json_object_set_new(json, "eps", json_real((double)node->eps)) == 0;
-    default:
-        return true;
-    }
+    return node->op != RQ_OP_BATCH_NORM ||
+           json_object_set_new(json, "eps", json_real((double)node->eps)) == 0;
 }
 
 static bool put_params(json_t *json, const rq_graph *graph, const rq_node *node)

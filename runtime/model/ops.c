@@ -187,7 +187,7 @@ static rq_status shape_scale(const op_context *context, rq_shape *out)
     return CHECK_VECTORS(context, out->c, RQ_SLOT_WEIGHT);
 }
 
-static rq_status shape_avg_pool(const op_context *context, rq_shape *out)
+static rq_status shape_window_pool(const op_context *context, rq_shape *out)
 {
     const rq_conv_attr *conv = &context->node->conv;
     const rq_status status = check_geometry(context);
@@ -298,7 +298,8 @@ static const op_rule rule_add = {2, RQ_MAX_INPUTS, RQ_F32, RQ_F32, 0, {{0}}, sha
 static const op_rule rule_relu = {1, 1, RQ_F32, RQ_F32, 0, {{0}}, NULL};
 static const op_rule rule_scale = {1,          1, RQ_F32, RQ_F32, 1, {REQUIRED(WEIGHT, RQ_F32, 1)},
                                    shape_scale};
-static const op_rule rule_avg_pool = {1, 1, RQ_F32, RQ_F32, 0, {{0}}, shape_avg_pool};
+static const op_rule rule_avg_pool = {1, 1, RQ_F32, RQ_F32, 0, {{0}}, shape_window_pool};
+static const op_rule rule_max_pool = {1, 1, RQ_F32, RQ_F32, 0, {{0}}, shape_window_pool};
 static const op_rule rule_sigmoid = {1, 1, RQ_F32, RQ_F32, 0, {{0}}, NULL};
 static const op_rule rule_mul = {2, 2, RQ_F32, RQ_F32, 0, {{0}}, shape_mul};
 static const op_rule rule_global_avg_pool = {1, 1, RQ_F32, RQ_F32, 0, {{0}}, shape_pool};
@@ -342,6 +343,7 @@ static const op_rule rule_qconv = {1,
                                     REQUIRED(MULTIPLIER, RQ_F32, 1), REQUIRED(ACC_MAX, RQ_S64, 2),
                                     OPTIONAL(ZERO_POINT, RQ_U8, 1)},
                                    shape_qconv};
+static const op_rule rule_qmax_pool = {1, 1, RQ_U8, RQ_U8, 0, {{0}}, shape_window_pool};
 static const op_rule rule_qglobal_avg_pool = {
     1,          1, RQ_U8, RQ_U8, 2, {REQUIRED(SCALE, RQ_F32, 1), OPTIONAL(ZERO_POINT, RQ_U8, 1)},
     shape_qpool};
@@ -371,6 +373,12 @@ static const struct {
 const char *rq_op_name(rq_op op)
 {
     return op_table[op].name;
+}
+
+bool rq_op_has_window(rq_op op)
+{
+    return op == RQ_OP_CONV || op == RQ_OP_QCONV || op == RQ_OP_AVG_POOL || op == RQ_OP_MAX_POOL ||
+           op == RQ_OP_QMAX_POOL;
 }
 
 /* ---- the checks that all operators share ---- */

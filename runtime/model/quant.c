@@ -146,6 +146,13 @@ static const float *slot_f32(const rq_graph *graph, int node, rq_slot slot)
     return tensor ? tensor->data : NULL;
 }
 
+int rq_quantizer_of(const rq_graph *graph, int node)
+{
+    while (graph->nodes[node].op == RQ_OP_MAX_POOL)
+        node = graph->nodes[node].input[0];
+    return graph->nodes[node].op == RQ_OP_FAKE_QUANT ? node : -1;
+}
+
 static const uint8_t *zero_point_of(const rq_graph *graph, int node)
 {
     const rq_tensor *tensor = rq_graph_tensor(graph, node, RQ_SLOT_ZERO_POINT);
@@ -161,8 +168,8 @@ static void find_zero_points(rq_layer_view *view, const rq_model *model, int nod
     const int quantizer = only_reader(graph, last, RQ_OP_FAKE_QUANT);
     if (graph->nodes[input].op == RQ_OP_INPUT)
         view->std = model->preprocess.std;
-    else
-        view->in_zero_point = zero_point_of(graph, input);
+    else if (rq_quantizer_of(graph, input) >= 0)
+        view->in_zero_point = zero_point_of(graph, rq_quantizer_of(graph, input));
     if (quantizer < 0)
         return;
     view->out_zero_point = zero_point_of(graph, quantizer);

@@ -181,6 +181,10 @@ static inline size_t rq_layer_channel_size(const rq_layer_view *layer)
     return (size_t)(layer->ic * layer->taps);
 }
 
+/* The fake_quant whose integers a value holds, itself or through max_pools, which choose among
+ * them; -1 when it holds real numbers. */
+int rq_quantizer_of(const rq_graph *graph, int node);
+
 /* Gather the layer at a conv or linear node with the batch norm that reads it, if one does. A layer
  * with WEIGHT_SCALE whose input is the image reads pixels; one without reads the normalised image.
  * Zero points are those of the fake_quants before a layer with WEIGHT_SCALE and behind it. The

@@ -97,21 +97,32 @@ rq_status ref_scale(const ref_node *self)
 rq_status ref_avg_pool(const ref_node *self)
 {
     const rq_conv_shape shape = ref_conv_shape(self);
-    const int n_kernel = shape.conv.kernel[0] * shape.conv.kernel[1];
     const float *src = self->src;
     float *dst = self->dst;
     for (int64_t i = 0; i < (int64_t)rq_shape_elems(self->out); i++) {
-        const int64_t c = i % shape.oc, ox = i / shape.oc % shape.ow;
-        const int64_t oy = i / shape.oc / shape.ow % shape.oh;
-        const float *image =
-            src + i / (shape.oc * shape.oh * shape.ow) * shape.ih * shape.iw * shape.ic;
+        const ref_window window = ref_window_at(&shape, i);
         double sum = 0.0;
-        for (int k = 0; k < n_kernel; k++) {
-            const int64_t pixel =
-                ref_tap_pixel(&shape, oy, ox, k / shape.conv.kernel[1], k % shape.conv.kernel[1]);
-            sum += pixel >= 0 ? (double)image[pixel * shape.ic + c] : 0.0;
+        for (int k = 0; k < window.n_taps; k++) {
+            const int64_t at = ref_window_tap(&shape, &window, k);
+            sum += at >= 0 ? (double)src[at] : 0.0;
         }
-        dst[i] = (float)(sum / n_kernel);
+        dst[i] = (float)(sum / window.n_taps);
+    }
+    return RQ_OK;
+}
+
+rq_status ref_max_pool(const ref_node *self)
+{
+    const rq_conv_shape shape = ref_conv_shape(self);
+    const float *src = self->src;
+    float *dst = self->dst;
+    for (int64_t i = 0; i < (int64_t)rq_shape_elems(self->out); i++) {
+        const ref_window window = ref_window_at(&shape, i);
+        dst[i] = -INFINITY;
+        for (int k = 0; k < window.n_taps; k++) {
+            const int64_t at = ref_window_tap(&shape, &window, k);
+            dst[i] = at >= 0 && src[at] > dst[i] ? src[at] : dst[i];
+        }
     }
     return RQ_OK;
 }

@@ -1,5 +1,5 @@
-/* Rows over real values: the float operators of every form. ReLU is merged into a convolution, and
- * in form qat the batch norm too. */
+/* Rows over real values: the float operators of every form, and max_pool over any. ReLU is merged
+ * into a convolution, and in form qat the batch norm too. */
 #include <math.h>
 #include <string.h>
 
@@ -317,6 +317,42 @@ rq_status rq_row_avg_pool(rq_session *s, int node, rq_error *err)
     if (status == RQ_OK)
         s->steps[s->n_steps - 1].window = rq_plan_node(s, node)->conv;
     return status;
+}
+
+static rq_status run_max_pool(rq_session *s, rq_step *step, rq_error *err)
+{
+    (void)err;
+    rq_max_pool(rq_plan_at(s, step->src[0]), rq_plan_at(s, step->dst), step->as_f32, &step->in,
+                &step->out, &step->window);
+    return RQ_OK;
+}
+
+/* max_pool and qmax_pool, of a value in whatever form it stands: that is how the result stands. */
+rq_status rq_row_max_pool(rq_session *s, int node, rq_error *err)
+{
+    rq_value value = *rq_plan_input(s, node, 0);
+    rq_step *step;
+    rq_status status = RQ_OK;
+    if (value.repr == RQ_REPR_IMAGE) {
+        status = rq_plan_real_input(s, node, 0, &value.buffer, err);
+        value.repr = RQ_REPR_REAL;
+    }
+    const int src = value.buffer;
+    const bool as_f32 = value.repr != RQ_REPR_U8;
+    const size_t elem_size = as_f32 ? sizeof(float) : 1;
+    if (status == RQ_OK)
+        status =
+            rq_plan_buffer(s, rq_shape_elems(&s->shapes[node]) * elem_size, &value.buffer, err);
+    if (status == RQ_OK)
+        status = rq_plan_step(s, node, "max_pool", &src, 1, &step, err);
+    if (status != RQ_OK)
+        return status;
+    step->run = run_max_pool;
+    step->dst = value.buffer;
+    step->as_f32 = as_f32;
+    step->window = rq_plan_node(s, node)->conv;
+    s->values[node] = value;
+    return RQ_OK;
 }
 
 static rq_status run_relu(rq_session *s, rq_step *step, rq_error *err)

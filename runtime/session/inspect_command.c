@@ -78,11 +78,6 @@ static rq_status inspect(inspection *self, rq_error *err)
     return status;
 }
 
-static bool has_window(const rq_node *node)
-{
-    return node->op == RQ_OP_CONV || node->op == RQ_OP_QCONV || node->op == RQ_OP_AVG_POOL;
-}
-
 /* ---- text: what stands above the layers ---- */
 
 static void print_head(const inspection *self)
@@ -139,7 +134,7 @@ static const char *operator_text(rq_arena *arena, const rq_node *node)
 {
     const rq_conv_attr *conv = &node->conv;
     char stride[32], groups[16] = "", dilation[32] = "";
-    if (!has_window(node))
+    if (!rq_op_has_window(node->op))
         return rq_op_name(node->op);
     if (conv->stride[0] == conv->stride[1])
         (void)snprintf(stride, sizeof stride, "%d", conv->stride[0]);
@@ -341,7 +336,7 @@ static void add_layer(rq_json_writer *json, const inspection *self, int i)
     rq_json_add_int(json, NULL, shape->w);
     rq_json_add_int(json, NULL, shape->c);
     rq_json_close(json);
-    if (has_window(node))
+    if (rq_op_has_window(node->op))
         add_window(json, &node->conv);
     rq_json_add_int(json, "params", self->facts[i].n_params);
     rq_json_add_int(json, "buffers", self->facts[i].n_buffers);

@@ -99,6 +99,22 @@ static rq_status named(const ref_node *self, rq_status status)
     return status;
 }
 
+static rq_status ref_qmax_pool(const ref_node *self)
+{
+    const rq_conv_shape shape = ref_conv_shape(self);
+    const uint8_t *src = self->src;
+    uint8_t *dst = self->dst;
+    for (int64_t i = 0; i < (int64_t)rq_shape_elems(self->out); i++) {
+        const ref_window window = ref_window_at(&shape, i);
+        dst[i] = 0;
+        for (int k = 0; k < window.n_taps; k++) {
+            const int64_t at = ref_window_tap(&shape, &window, k);
+            dst[i] = at >= 0 && src[at] > dst[i] ? src[at] : dst[i];
+        }
+    }
+    return RQ_OK;
+}
+
 static rq_status ref_qglobal_avg_pool(const ref_node *self)
 {
     const int64_t n_pixels = self->in->h * self->in->w, c = self->in->c;

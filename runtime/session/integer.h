@@ -13,6 +13,7 @@
  *   qlinear           acc[oc] = sum of x * w over the input channels
  *                     real = rq_requantize_f32(acc, BIAS[oc], MULTIPLIER[oc]): logits, or what goes
  *                     into a gate
+ *   qmax_pool         q = the largest x of the window inside the image
  *   qglobal_avg_pool  acc = sum of x over H x W
  *                     q = rq_requantize_u8(acc, b, m), b and m by rq_pool_rule of the scales and
  *                     zero points of input and output
@@ -30,7 +31,8 @@
  * Layers that were left in float stand in the same graph as float operators:
  *
  *   input             x = (p / 255 - mean) / std in f32; a float conv pads it with 0
- *   conv, batch_norm, add, relu, scale, avg_pool, global_avg_pool, sigmoid, mul, linear
+ *   conv, batch_norm, add, relu, scale, avg_pool, max_pool, global_avg_pool, sigmoid, mul,
+ *   linear
  *                     sums in double, rounded to f32 once per value
  *
  * Other executions sum floats in another order, so float values are compared with a tolerance, and

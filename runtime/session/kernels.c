@@ -100,13 +100,12 @@ void rq_gate_f32(const float *src, const float *gate, float *dst, size_t n, size
 static void avg_pool_pixel(const float *image, float *dst, const rq_shape *in, int64_t oy,
                            int64_t ox, const rq_conv_attr *window)
 {
-    const int64_t top = oy * window->stride[0] - window->pad[0];
-    const int64_t left = ox * window->stride[1] - window->pad[1];
+    const rq_area area = rq_window_area(window, in, oy, ox);
     const size_t channels = (size_t)in->c;
     const float factor = 1.0f / (float)((int64_t)window->kernel[0] * window->kernel[1]);
     memset(dst, 0, channels * sizeof *dst);
-    for (int64_t y = top < 0 ? 0 : top; y < top + window->kernel[0] && y < in->h; y++)
-        for (int64_t x = left < 0 ? 0 : left; x < left + window->kernel[1] && x < in->w; x++)
+    for (int64_t y = area.top; y < area.bottom; y++)
+        for (int64_t x = area.left; x < area.right; x++)
             add_range(dst, image + (size_t)(y * in->w + x) * channels, dst, channels);
     for (size_t c = 0; c < channels; c++)
         dst[c] *= factor;
@@ -120,6 +119,47 @@ void rq_avg_pool_f32(const float *src, float *dst, const rq_shape *in, const rq_
     for (int64_t i = 0; i < out->n * n_pixels; i++)
         avg_pool_pixel(src + i / n_pixels * in->h * in->w * in->c, dst + i * out->c, in,
                        i % n_pixels / out->w, i % out->w, window);
+}
+
+RQ_SIMD static void raise_f32(float *restrict largest, const float *restrict x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        largest[i] = x[i] > largest[i] ? x[i] : largest[i];
+}
+
+RQ_SIMD static void raise_u8(uint8_t *restrict largest, const uint8_t *restrict x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        largest[i] = x[i] > largest[i] ? x[i] : largest[i];
+}
+
+/* The window of one output pixel. */
+static void max_pool_pixel(const char *image, char *dst, bool as_f32, const rq_shape *in,
+                           int64_t oy, int64_t ox, const rq_conv_attr *window)
+{
+    const rq_area area = rq_window_area(window, in, oy, ox);
+    const size_t channels = (size_t)in->c, pixel_size = channels * (as_f32 ? sizeof(float) : 1);
+    memcpy(dst, image + (size_t)(area.top * in->w + area.left) * pixel_size, pixel_size);
+    for (int64_t y = area.top; y < area.bottom; y++)
+        for (int64_t x = area.left; x < area.right; x++) {
+            const char *pixel = image + (size_t)(y * in->w + x) * pixel_size;
+            if (as_f32)
+                raise_f32((float *)(void *)dst, (const float *)(const void *)pixel, channels);
+            else
+                raise_u8((uint8_t *)dst, (const uint8_t *)pixel, channels);
+        }
+}
+
+void rq_max_pool(const void *src, void *dst, bool as_f32, const rq_shape *in, const rq_shape *out,
+                 const rq_conv_attr *window)
+{
+    const int64_t n_pixels = out->h * out->w;
+    const int64_t pixel_size = in->c * (as_f32 ? (int64_t)sizeof(float) : 1);
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < out->n * n_pixels; i++)
+        max_pool_pixel((const char *)src + i / n_pixels * in->h * in->w * pixel_size,
+                       (char *)dst + i * pixel_size, as_f32, in, i % n_pixels / out->w, i % out->w,
+                       window);
 }
 
 RQ_SIMD static void relu_range(const float *src, float *dst, size_t n)

@@ -50,7 +50,7 @@ struct rq_step {
     rq_rule rule;           /* pool, gate */
     uint8_t zero_point[4];
     int pad[2];
-    rq_conv_attr window; /* avg_pool */
+    rq_conv_attr window; /* avg_pool, max_pool */
 };
 
 struct rq_session {

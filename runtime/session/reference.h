@@ -49,8 +49,30 @@ static inline int64_t ref_tap_pixel(const rq_conv_shape *shape, int64_t oy, int6
     return inside ? iy * shape->iw + ix : -1;
 }
 
+/* Of element i of a pool's result: what it is made from. */
+typedef struct ref_window {
+    int n_taps;
+    int64_t image, c, oy, ox;
+} ref_window;
+
+static inline ref_window ref_window_at(const rq_conv_shape *shape, int64_t i)
+{
+    const int64_t pixel = i / shape->oc;
+    return (ref_window){shape->conv.kernel[0] * shape->conv.kernel[1],
+                        pixel / shape->ow / shape->oh, i % shape->oc, pixel / shape->ow % shape->oh,
+                        pixel % shape->ow};
+}
+
+/* The index of tap k in the input; -1 outside the image. */
+static inline int64_t ref_window_tap(const rq_conv_shape *shape, const ref_window *window, int k)
+{
+    const int64_t pixel = ref_tap_pixel(shape, window->oy, window->ox, k / shape->conv.kernel[1],
+                                        k % shape->conv.kernel[1]);
+    return pixel < 0 ? -1 : (window->image * shape->ih * shape->iw + pixel) * shape->ic + window->c;
+}
+
 /* Kernels of the float operators: sums in double, rounded to f32 once per value. */
 ref_kernel ref_input, ref_conv, ref_batch_norm, ref_add, ref_relu, ref_scale, ref_avg_pool,
-    ref_global_avg_pool, ref_sigmoid, ref_mul, ref_linear;
+    ref_max_pool, ref_global_avg_pool, ref_sigmoid, ref_mul, ref_linear;
 
 #endif

@@ -75,6 +75,7 @@ static rq_status row_mul(rq_session *s, int node, rq_error *err)
 #define rq_row_global_avg_pool row_pool
 #define rq_row_sigmoid         row_sigmoid
 #define rq_row_mul             row_mul
+#define rq_row_qmax_pool       rq_row_max_pool
 #define rq_row_quantize        rq_row_convert
 #define rq_row_dequantize      rq_row_convert
 #define rq_row_qconv           rq_row_integer_layer

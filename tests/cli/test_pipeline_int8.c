@@ -156,7 +156,8 @@ static void test_pipeline__but_first_and_last(void **state)
     assert_close(compare_models(), 0.0, 0.0, 0.0);
 }
 
-/* Groups, squeeze-and-excitation in both places, auxiliary heads, every kind of block. */
+/* Groups, squeeze-and-excitation in both places, auxiliary heads, max_pools, every kind of block.
+ */
 static void test_pipeline__family(void **state)
 {
     (void)state;
@@ -168,6 +169,8 @@ static void test_pipeline__family(void **state)
         "repvgg:depth=1,2,1;width=7,9,14;stride=1,2,2;block=qarepvgg;se=post/2;classes=3",
         "repvgg:depth=1,2,1;width=7,9,14;stride=1,2,2;block=target;classes=3",
         "repvgg:depth=1,2,1;width=7,9,14;stride=1,2,2;block=csla;se=pre/2;classes=3",
+        "repvgg:depth=1,2,1;width=7,9,14;stride=1,2,2;pool=max;classes=3",
+        "repvgg:depth=1,2,1;width=8,9,14;stride=2,2,3;pool=max;se=post/4;aux=1;classes=3",
     };
     for (size_t i = 0; i < sizeof archs / sizeof archs[0]; i++) {
         make_withbn(archs[i]);

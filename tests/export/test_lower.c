@@ -110,6 +110,47 @@ static void test_lower__float_operators_behind_quantized_values(void **state)
     rq_model_deinit(&qat);
 }
 
+/* Of integers it is qmax_pool, with what they stand for; of real values it stays. */
+static void test_lower__max_pool(void **state)
+{
+    (void)state;
+    rq_model qat, lowered;
+    rq_error err = RQ_ERROR_INIT;
+    const net_spec spec = {.layers = {{"stage0", 4, 3, 1, 1, 1, true, true}}, .classes = 3};
+    const rq_conv_attr window = {{3, 2}, {2, 1}, {1, 0}, {1, 1}, 1};
+    net_build(&qat, &spec);
+    qat.graph.n_nodes -= 2; /* without pool and linear */
+    const int first = net_add(&qat.graph, RQ_OP_MAX_POOL, "first", qat.graph.n_nodes - 1);
+    const int scaled = net_add(&qat.graph, RQ_OP_RELU, "relu", first);
+    const int second = net_add(&qat.graph, RQ_OP_MAX_POOL, "second", scaled);
+    const int mean = net_add(&qat.graph, RQ_OP_GLOBAL_AVG_POOL, "mean", second);
+    const int third = net_add(&qat.graph, RQ_OP_MAX_POOL, "third", mean);
+    qat.graph.nodes[first].conv = qat.graph.nodes[second].conv = window;
+    qat.graph.nodes[third].conv = (rq_conv_attr){{1, 1}, {1, 1}, {0, 0}, {1, 1}, 1};
+    qat.n_classes = 4;
+    assert_ok(rq_lower(&lowered, &qat, NULL, &err), &err);
+    static const struct {
+        const char *name;
+        rq_op op;
+    } nodes[] = {{"input", RQ_OP_INPUT},
+                 {"stage0.rbr_reparam.conv", RQ_OP_QCONV},
+                 {"first", RQ_OP_QMAX_POOL},
+                 {"second", RQ_OP_QMAX_POOL},
+                 {"second.dequantize", RQ_OP_DEQUANTIZE},
+                 {"mean", RQ_OP_GLOBAL_AVG_POOL},
+                 {"third", RQ_OP_MAX_POOL}};
+    assert_int_equal(lowered.graph.n_nodes, 7);
+    for (int i = 0; i < 7; i++) {
+        assert_string_equal(lowered.graph.nodes[i].name, nodes[i].name);
+        assert_int_equal(lowered.graph.nodes[i].op, nodes[i].op);
+    }
+    assert_memory_equal(&lowered.graph.nodes[2].conv, &window, sizeof window);
+    assert_true(*net_values(&lowered, "second.dequantize", RQ_SLOT_SCALE) ==
+                quant_scale(&qat, "stage0.quant"));
+    rq_model_deinit(&lowered);
+    rq_model_deinit(&qat);
+}
+
 /* A batch norm that is not behind a layer stays an operator. */
 static void test_lower__keeps_a_lone_batch_norm(void **state)
 {
@@ -354,6 +395,7 @@ int main(void)
         cmocka_unit_test(test_lower__keeps_names),
         cmocka_unit_test(test_lower__rounds_multipliers_once),
         cmocka_unit_test(test_lower__float_operators_behind_quantized_values),
+        cmocka_unit_test(test_lower__max_pool),
         cmocka_unit_test(test_lower__keeps_a_lone_batch_norm),
         cmocka_unit_test(test_lower__reports_accumulators_over_2_24),
         cmocka_unit_test(test_lower__refuses_accumulators_over_s32),

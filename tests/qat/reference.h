@@ -392,6 +392,27 @@ static inline void reference_avg_pool(reference *r, int node)
     rq_free(w);
 }
 
+static inline void reference_max_pool(reference *r, int node)
+{
+    const rq_node *n = &r->model->graph.nodes[node];
+    const rq_shape *in = &r->shapes[n->input[0]], *out = &r->shapes[node];
+    const double *src = r->values[n->input[0]];
+    for (size_t i = 0; i < rq_shape_elems(out); i++) {
+        const int64_t c = (int64_t)i % out->c, p = (int64_t)i / out->c;
+        const int64_t image = p / out->w / out->h;
+        r->values[node][i] = -INFINITY;
+        for (int k = 0; k < n->conv.kernel[0] * n->conv.kernel[1]; k++) {
+            const int64_t y =
+                p / out->w % out->h * n->conv.stride[0] - n->conv.pad[0] + k / n->conv.kernel[1];
+            const int64_t x =
+                p % out->w * n->conv.stride[1] - n->conv.pad[1] + k % n->conv.kernel[1];
+            if (y >= 0 && y < in->h && x >= 0 && x < in->w)
+                r->values[node][i] =
+                    fmax(r->values[node][i], src[((image * in->h + y) * in->w + x) * in->c + c]);
+        }
+    }
+}
+
 static inline void reference_node(reference *r, int node)
 {
     const rq_node *n = &r->model->graph.nodes[node];
@@ -433,6 +454,9 @@ static inline void reference_node(reference *r, int node)
         break;
     case RQ_OP_AVG_POOL:
         reference_avg_pool(r, node);
+        break;
+    case RQ_OP_MAX_POOL:
+        reference_max_pool(r, node);
         break;
     default:
         fail_msg("the reference has no %s", rq_op_name(n->op));

@@ -300,6 +300,32 @@ static void test_avg_pool__geometry(void **state)
     }
 }
 
+/* The same windows; what they choose among is negative too, or a relu's, or equal: pixels beside
+ * each other of a pool with overlapping windows. */
+static void test_max_pool__geometry(void **state)
+{
+    (void)state;
+    static const rq_conv_attr windows[] = {
+        {{2, 2}, {2, 2}, {0, 0}, {1, 1}, 1},
+        {{3, 3}, {1, 1}, {1, 1}, {1, 1}, 1},
+        {{2, 3}, {2, 1}, {0, 2}, {1, 1}, 1},
+        {{1, 2}, {3, 3}, {0, 1}, {1, 1}, 1},
+    };
+    for (size_t i = 0; i < 4; i++) {
+        net n;
+        net_begin(&n, RQ_FORM_TRAIN, SIDE, CLASSES, 330 + i);
+        const int a = net_bn(&n, "a.bn", net_conv(&n, "a", 0, 4, NET_K3, false));
+        const int pool =
+            net_unary(&n, RQ_OP_MAX_POOL, "pool", i % 2 ? a : net_relu(&n, "a.relu", a));
+        n.model.graph.nodes[pool].conv = windows[i];
+        const int equal = net_unary(&n, RQ_OP_MAX_POOL, "equal", pool);
+        n.model.graph.nodes[equal].conv = (rq_conv_attr){{2, 2}, {1, 1}, {0, 0}, {1, 1}, 1};
+        const int b = net_bn(&n, "b.bn", net_conv(&n, "b", equal, 4, NET_K3, false));
+        (void)net_head(&n, net_relu(&n, "relu", i ? b : net_add2(&n, "sum", b, equal)));
+        check_net(&n);
+    }
+}
+
 /* Gates before the relu, behind it, and of a value that nothing is merged into. */
 static void test_gate__float(void **state)
 {
@@ -659,6 +685,7 @@ int main(void)
         cmocka_unit_test(test_value__read_by_three),
         cmocka_unit_test(test_scale__terms_and_alone),
         cmocka_unit_test(test_avg_pool__geometry),
+        cmocka_unit_test(test_max_pool__geometry),
         cmocka_unit_test(test_gate__float),
         cmocka_unit_test(test_sigmoid__several_readers),
         cmocka_unit_test(test_value__read_by_four_and_auxiliary_outputs),

@@ -46,6 +46,10 @@ static void random_net(net *n, uint64_t seed)
         const char *name = rq_test_path("stage%d", (int)i);
         node = gated ? net_gated_block(n, name, node, oc, conv, before_relu, pick(&random, 1, 4))
                      : net_block(n, name, node, oc, conv);
+        if (pick(&random, 0, 2) == 0) {
+            node = net_unary(n, RQ_OP_MAX_POOL, rq_test_path("pool%d", (int)i), node);
+            n->model.graph.nodes[node].conv = (rq_conv_attr){{2, 2}, {1, 1}, {1, 1}, {1, 1}, 1};
+        }
     }
     (void)net_head(n, node);
 }

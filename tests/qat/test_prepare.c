@@ -156,6 +156,25 @@ static void test_prepare__a_convolution_without_relu(void **state)
     rq_model_deinit(&n.model);
 }
 
+/* Integers go through max_pool as they are: the quantizer stands before it, also where a float
+ * layer gave the values. */
+static void test_prepare__max_pool(void **state)
+{
+    (void)state;
+    net n;
+    net_begin(&n, RQ_FORM_WITHBN, SIDE, CLASSES, 4);
+    const int a = net_unary(&n, RQ_OP_MAX_POOL, "a.pool", net_block(&n, "a", 0, 4, NET_K3));
+    const int b = net_unary(&n, RQ_OP_MAX_POOL, "b.pool", net_block(&n, "b", a, 5, NET_K3));
+    n.model.graph.nodes[a].conv = n.model.graph.nodes[b].conv =
+        (rq_conv_attr){{2, 2}, {2, 2}, {0, 0}, {1, 1}, 1};
+    (void)net_head(&n, b);
+    check_graph(&n.model, RQ_QUANT_ALL, (const char *const[]){"a.conv", "b.conv", "linear", NULL},
+                (const char *const[]){"a.quant", "b.quant", "gap.quant", NULL});
+    check_graph(&n.model, RQ_QUANT_BUT_FIRST_AND_LINEAR, (const char *const[]){"b.conv", NULL},
+                (const char *const[]){"a.quant", "b.quant", NULL});
+    rq_model_deinit(&n.model);
+}
+
 /* Everything that is not a scale is the base's: names, values, what the model says about itself. */
 static void test_prepare__copies_the_rest(void **state)
 {
@@ -384,6 +403,7 @@ int main(void)
         cmocka_unit_test(test_prepare__gates_before_relu),
         cmocka_unit_test(test_prepare__gates_behind_relu),
         cmocka_unit_test(test_prepare__a_convolution_without_relu),
+        cmocka_unit_test(test_prepare__max_pool),
         cmocka_unit_test(test_prepare__copies_the_rest),
         cmocka_unit_test(test_prepare__rounded_mean_keeps_the_function),
         cmocka_unit_test(test_prepare__rounded_mean_with_several_readers),

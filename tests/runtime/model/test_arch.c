@@ -34,6 +34,7 @@ static void test_arch_parse__description(void **state)
     assert_int_equal(arch.depth[1], 3);
     assert_int_equal(arch.width[0], 16);
     assert_int_equal(arch.stride[1], 2);
+    assert_false(arch.max_pool);
     assert_int_equal(arch.groups, 1);
     assert_int_equal(arch.block, RQ_BLOCK_REPVGG);
     assert_int_equal(arch.se, RQ_SE_NONE);
@@ -41,11 +42,12 @@ static void test_arch_parse__description(void **state)
     assert_string_equal(arch.name[1], "stage1");
     assert_int_equal(arch.classes, 1000);
     assert_ok(rq_arch_parse(&arch,
-                            "repvgg:depth=1,2;width=8,16;stride=1,3;groups=2;classes=10;"
+                            "repvgg:depth=1,2;width=8,16;stride=1,3;pool=max;groups=2;classes=10;"
                             "block=qarepvgg;se=post/4;aux=1,0;names=stem,body.blocks",
                             &err),
               &err);
     assert_int_equal(arch.stride[1], 3);
+    assert_true(arch.max_pool);
     assert_int_equal(arch.groups, 2);
     assert_int_equal(arch.block, RQ_BLOCK_QAREPVGG);
     assert_int_equal(arch.se, RQ_SE_POST);
@@ -105,7 +107,7 @@ static void test_arch_describe__leaves_defaults_out(void **state)
     (void)state;
     static const char *const texts[] = {
         "repvgg:depth=1,2,4,14,1;width=48,48,96,192,1280",
-        "repvgg:depth=1,2;width=8,16;stride=2,1;groups=4;block=csla;se=pre/2;aux=0,1;"
+        "repvgg:depth=1,2;width=8,16;stride=2,1;pool=max;groups=4;block=csla;se=pre/2;aux=0,1;"
         "names=a,b.c;classes=7",
     };
     rq_arch arch;
@@ -125,6 +127,7 @@ static void test_arch_describe__has_room(void **state)
 {
     (void)state;
     rq_arch arch = {.n_stages = RQ_MAX_STAGES,
+                    .max_pool = true,
                     .groups = RQ_MAX_CHANNELS,
                     .block = RQ_BLOCK_REPOPT_REPVGG,
                     .se = RQ_SE_POST,
@@ -182,8 +185,8 @@ static void test_arch_parse__rejects(void **state)
                           "RepOpt-VGG-L1-repvgg; or"},
         {"resnet50", "RepVGG-A0, "},
         {"resnet50", ", …; or describe one: repvgg:depth=1,…;width=…"},
-        {"repvgg:", "does not begin with depth=, width=, stride=, groups=, block=, se=, aux=, "
-                    "names= or classes="},
+        {"repvgg:", "does not begin with depth=, width=, stride=, pool=, groups=, block=, se=, "
+                    "aux=, names= or classes="},
         {"repvgg:depth=1", "width is missing"},
         {"repvgg:width=8", "depth is missing"},
         {"repvgg:depth=1,2;width=8", "width has 1 values, depth has 2"},
@@ -205,6 +208,8 @@ static void test_arch_parse__rejects(void **state)
         {"repvgg:depth=1;width=99999999999999999999", "width"},
         {"repvgg:depth=1;width=1048577", "width"},
         {"repvgg:depth=1;width=8;stride=9", "stride: '9' does not begin with a number in 1..8"},
+        {"repvgg:depth=1;width=8;pool=avg", "pool: 'avg' does not begin with one of conv, max"},
+        {"repvgg:depth=1;width=8;pool=max,max", "pool has more than 1"},
         {"repvgg:depth=1,257;width=8,8", "depth"},
         {"repvgg:depth=1,200,200;width=8,8,8", "sums to 401"},
         {"repvgg:depth=1,1,1,1,1,1,1,1,1;width=1,1,1,1,1,1,1,1,1", "more than 8"},

@@ -493,6 +493,36 @@ static void test_arch_build__geometry(void **state)
     rq_model_deinit(&model);
 }
 
+/* The convolutions go over every pixel, so an identity is possible too. */
+static void test_arch_build__max_pool(void **state)
+{
+    (void)state;
+    expect_nodes("repvgg:depth=1,1;width=3,5;stride=1,3;pool=max;block=target",
+                 "input input\n"
+                 "conv stage0.conv < input\n"
+                 "batch_norm stage0.bn < stage0.conv\n"
+                 "relu stage0.relu < stage0.bn\n"
+                 "conv stage1.0.conv < stage0.relu\n"
+                 "batch_norm stage1.0.bn < stage1.0.conv\n"
+                 "relu stage1.0.relu < stage1.0.bn\n"
+                 "max_pool stage1.0.pool < stage1.0.relu\n"
+                 "global_avg_pool gap < stage1.0.pool\n"
+                 "linear linear < gap\n");
+    rq_model model;
+    assert_ok(rq_arch_build(&model, "repvgg:depth=1,2;width=3,3;stride=2,3;pool=max", 0, &err),
+              &err);
+    const rq_graph *graph = &model.graph;
+    check_conv(graph, "stage0.rbr_dense.conv", 3, 1, 1);
+    check_conv(graph, "stage1.0.rbr_1x1.conv", 1, 1, 1);
+    assert_true(rq_graph_find_node(graph, "stage1.0.rbr_identity") >= 0);
+    assert_int_equal(rq_graph_find_node(graph, "stage1.1.pool"), -1);
+    const int pool = rq_graph_find_node(graph, "stage1.0.pool");
+    const rq_conv_attr window = {{3, 3}, {3, 3}, {0, 0}, {1, 1}, 1};
+    assert_int_equal(graph->nodes[pool].op, RQ_OP_MAX_POOL);
+    assert_memory_equal(&graph->nodes[pool].conv, &window, sizeof window);
+    rq_model_deinit(&model);
+}
+
 static void test_arch_build__equal_width_with_stride_has_no_identity(void **state)
 {
     (void)state;
@@ -593,6 +623,7 @@ int main(void)
         cmocka_unit_test(test_arch_build__nodes_of_each_kind),
         cmocka_unit_test(test_arch_build__nodes_of_se_and_heads),
         cmocka_unit_test(test_arch_build__geometry),
+        cmocka_unit_test(test_arch_build__max_pool),
         cmocka_unit_test(test_arch_build__equal_width_with_stride_has_no_identity),
         cmocka_unit_test(test_arch_build__descriptions_equal_names),
         cmocka_unit_test(test_arch_build__deepest),

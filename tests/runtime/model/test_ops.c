@@ -224,18 +224,17 @@ static void test_shapes__scale(void **state)
     expect_refusal("s:", "scale has no bias");
 }
 
-static void test_shapes__avg_pool(void **state)
+static void check_window_pool(rq_op op, rq_dtype dtype, int input)
 {
-    (void)state;
-    const int node = add(RQ_OP_AVG_POOL, "p", 0);
+    const int node = add(op, "p", input);
     rq_conv_attr *window = &graph.nodes[node].conv;
     const rq_conv_attr good = {{3, 3}, {2, 2}, {1, 1}, {1, 1}, 1};
     *window = good;
-    expect_shape(node, 5, 6, 3, RQ_F32);
+    expect_shape(node, 5, 6, 3, dtype);
     *window = (rq_conv_attr){{2, 4}, {1, 3}, {0, 1}, {1, 1}, 1};
-    expect_shape(node, 8, 4, 3, RQ_F32);
+    expect_shape(node, 8, 4, 3, dtype);
     *window = (rq_conv_attr){{H, W}, {1, 1}, {0, 0}, {1, 1}, 1};
-    expect_shape(node, 1, 1, 3, RQ_F32);
+    expect_shape(node, 1, 1, 3, dtype);
     const struct {
         rq_conv_attr window;
         const char *rule;
@@ -254,7 +253,28 @@ static void test_shapes__avg_pool(void **state)
     }
     *window = good;
     param(node, RQ_SLOT_WEIGHT, RQ_F32, 4, 3, 1, 3, 3);
-    expect_refusal("p:", "avg_pool has no weight");
+    expect_refusal("p:", "pool has no weight");
+}
+
+static void test_shapes__avg_pool(void **state)
+{
+    (void)state;
+    check_window_pool(RQ_OP_AVG_POOL, RQ_F32, 0);
+}
+
+static void test_shapes__max_pool(void **state)
+{
+    (void)state;
+    check_window_pool(RQ_OP_MAX_POOL, RQ_F32, 0);
+}
+
+static void test_shapes__qmax_pool(void **state)
+{
+    (void)state;
+    const int quantize = add(RQ_OP_QUANTIZE, "q", 0);
+    param(quantize, RQ_SLOT_SCALE, RQ_F32, 1, 1, 0, 0, 0);
+    *rq_tensor_f32(rq_graph_tensor(&graph, quantize, RQ_SLOT_SCALE)) = 1.0f;
+    check_window_pool(RQ_OP_QMAX_POOL, RQ_U8, quantize);
 }
 
 static void test_shapes__squeeze_and_excitation(void **state)
@@ -458,6 +478,8 @@ int main(void)
         TEST(test_shapes__add),
         TEST(test_shapes__scale),
         TEST(test_shapes__avg_pool),
+        TEST(test_shapes__max_pool),
+        TEST(test_shapes__qmax_pool),
         TEST(test_shapes__squeeze_and_excitation),
         TEST(test_shapes__head),
         TEST(test_shapes__fake_quant),

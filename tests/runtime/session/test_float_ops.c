@@ -136,6 +136,22 @@ static void test_avg_pool__counts_padding_as_zeros(void **state)
     check(pool, want, 12);
 }
 
+/* Negative values beat the border, which does not count. */
+static void test_max_pool__ignores_padding(void **state)
+{
+    (void)state;
+    const int scale = add_scale(0, 1.0f, -1.0f, 2.0f);
+    const int pool = add(RQ_OP_MAX_POOL, "pool", scale, -1);
+    model.graph.nodes[pool].conv = (rq_conv_attr){{2, 2}, {1, 2}, {1, 1}, {1, 1}, 1};
+    run(pool, small, 1, 2, 2);
+    /* rows: border and row 0, rows 0 and 1, row 1 and border; columns: border and column 0, column
+     * 1 and border */
+    check(pool,
+          (const float[]){1, -101, 402, 2, -102, 404, 3, -101, 406, 4, -102, 408, 3, -103, 406, 4,
+                          -104, 408},
+          18);
+}
+
 static void test_sigmoid__hand_computed(void **state)
 {
     (void)state;
@@ -198,9 +214,11 @@ static void test_float_ops__random(void **state)
             (void)teardown(state);
             (void)setup(state);
         }
-        const int pool = add(RQ_OP_AVG_POOL, "pool", 0, -1);
-        model.graph.nodes[pool].conv = windows[i];
-        const int scale = add_scale(pool, 0.01f, -0.02f, 0.005f);
+        const int scaled = add_scale(0, 0.1f, -0.2f, 0.05f);
+        const int average = add(RQ_OP_AVG_POOL, "average", scaled, -1);
+        const int largest = add(RQ_OP_MAX_POOL, "largest", scaled, -1);
+        model.graph.nodes[average].conv = model.graph.nodes[largest].conv = windows[i];
+        const int scale = add(RQ_OP_ADD, "sum", average, largest);
         const int mean = add(RQ_OP_GLOBAL_AVG_POOL, "mean", scale, -1);
         const int gate = add(RQ_OP_SIGMOID, "gate", mean, -1);
         run(add(RQ_OP_MUL, "mul", scale, gate), pixels, N, SIDE_H, SIDE_W);
@@ -332,6 +350,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_scale__hand_computed),
         TEST(test_avg_pool__counts_padding_as_zeros),
+        TEST(test_max_pool__ignores_padding),
         TEST(test_sigmoid__hand_computed),
         TEST(test_mul__hand_computed),
         TEST(test_add__of_four),

@@ -6,6 +6,24 @@
 #include "runtime/session/integer_conv.h"
 #include "tests/runtime/session/int8_net.h"
 
+/* Windows that overlap, touch, or leave pixels out, with a border or without. */
+static int add_max_pool(rq_graph *graph, int input, rq_random *random)
+{
+    rq_error err = RQ_ERROR_INIT;
+    char name[16];
+    int node;
+    (void)snprintf(name, sizeof name, "pool%d", graph->n_nodes);
+    assert_ok(rq_graph_add_node(graph, RQ_OP_QMAX_POOL, name, 1, &input, &node, &err), &err);
+    rq_conv_attr window = {{1, 1}, {1, 1}, {0, 0}, {1, 1}, 1};
+    for (int i = 0; i < 2; i++) {
+        window.kernel[i] = 1 + (int)rq_random_below(random, 3);
+        window.stride[i] = 1 + (int)rq_random_below(random, 3);
+        window.pad[i] = (int)rq_random_below(random, (uint64_t)window.kernel[i]);
+    }
+    graph->nodes[node].conv = window;
+    return node;
+}
+
 static void build(rq_model *model, filling fill, rq_random *random)
 {
     rq_error err = RQ_ERROR_INIT;
@@ -28,6 +46,8 @@ static void build(rq_model *model, filling fill, rq_random *random)
         const rq_conv_attr conv = {
             {k, k}, {stride, stride}, {pad, pad}, {dilation, dilation}, groups};
         last = add_layer(graph, RQ_OP_QCONV, last, channels, oc, conv, fill, random);
+        if (rq_random_below(random, 3) == 0)
+            last = add_max_pool(graph, last, random);
         channels = oc;
     }
     const int64_t two = 2;
