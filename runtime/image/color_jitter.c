@@ -1,12 +1,10 @@
 /* Drawn first, then done. */
 #include "runtime/image/color_jitter.h"
 
-#include "runtime/image/enhance.h"
-
 void rq_color_jitter_draw(rq_random *random, double x, rq_color_jitter_step *out)
 {
-    static void (*const enhance[])(uint8_t * pixels, size_t n_pixels, float factor) = {
-        rq_enhance_brightness, rq_enhance_contrast, rq_enhance_color};
+    static const rq_enhance enhance[] = {rq_enhance_brightness, rq_enhance_contrast,
+                                         rq_enhance_color};
     uint32_t order[RQ_COLOR_JITTER_STEPS] = {0, 1, 2};
     rq_random_shuffle(random, order, RQ_COLOR_JITTER_STEPS);
     for (int i = 0; i < RQ_COLOR_JITTER_STEPS; i++) {

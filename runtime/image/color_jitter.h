@@ -3,15 +3,13 @@
 #ifndef RQ_RUNTIME_IMAGE_COLOR_JITTER_H
 #define RQ_RUNTIME_IMAGE_COLOR_JITTER_H
 
-#include <stddef.h>
-#include <stdint.h>
-
 #include "runtime/base/random.h"
+#include "runtime/image/enhance.h"
 
 enum { RQ_COLOR_JITTER_STEPS = 3 };
 
 typedef struct rq_color_jitter_step {
-    void (*enhance)(uint8_t *pixels, size_t n_pixels, float factor); /* of enhance.h */
+    rq_enhance enhance;
     float factor;
 } rq_color_jitter_step;
 

@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+typedef void (*rq_enhance)(uint8_t *pixels, size_t n_pixels, float factor);
+
 void rq_enhance_brightness(uint8_t *pixels, size_t n_pixels, float factor); /* black */
 void rq_enhance_contrast(uint8_t *pixels, size_t n_pixels, float factor);   /* the mean grey */
 void rq_enhance_color(uint8_t *pixels, size_t n_pixels, float factor);      /* each pixel's grey */
