@@ -26,9 +26,9 @@ sgd=(-b 64 --epochs 100 --wd 5e-4 --nesterov --label-smoothing 0.1 --precision $
 
 # First crops of 24 pixels, then whole images, the rate going on where it stood. Without validation, which would take a tenth
 # of the time: the last model is the one that counts, and the test images are seen when all training is over.
-run train "$dir/train" -a "$arch" -r 24 --resize 32 --padding 0 --budget 15m --lr 0.1 --min-lr 0.05 --warmup-epochs 1 --seed 1 \
+run train "$dir/train" -a "$arch" -r 24 --resize 32 --padding 0 --budget 16m --lr 0.1 --min-lr 0.05 --warmup-epochs 1 --seed 1 \
     "${sgd[@]}" -o "$out/crops.bin" 2>"$out/crops.log"
-run train "$dir/train" --init "$out/crops.bin" -r 32 --val-resolution 32 --padding-mode reflect --budget 22m --lr 0.05 --seed 2 \
+run train "$dir/train" --init "$out/crops.bin" -r 32 --val-resolution 32 --padding-mode reflect --budget 24m --lr 0.05 --seed 2 \
     "${sgd[@]}" -o "$out/train.bin" 2>"$out/train.log"
 run convert "$out/train.bin" "$out/deploy.bin"
 run verify "$out/train.bin" "$out/deploy.bin" --data "$dir"

@@ -303,8 +303,9 @@ static void check_pad_crop(const char *source, int side, int size, int padding,
         rq_random random = rq_random_stream(5, 6, i), same = random;
         assert_ok(rq_sample_memory(&sampler, data, size_bytes, &pad_crop, &random, got, &err),
                   &err);
-        const uint64_t n = (uint64_t)(side - size + 2 * padding + 1);
-        const int dx = (int)rq_random_below(&same, n), dy = (int)rq_random_below(&same, n);
+        const int n = side - size + 2 * padding + 1;
+        const int dx = (int)rq_random_below(&same, (uint64_t)n);
+        const int dy = (int)rq_random_below(&same, (uint64_t)n);
         seen_x |= 1u << dx;
         seen_y |= 1u << dy;
         for (int y = 0; y < size; y++)
