@@ -24,8 +24,8 @@
  *   name    unique
  *   inputs  names of earlier nodes
  *   params  slot name -> tensor name; absent when there are none
- *   conv, avg_pool, max_pool, qconv, qmax_pool: kernel, stride, pad, dilation ([height, width]
- * each) and groups batch_norm:  eps
+ *   kernel, stride, pad, dilation ([height, width] each) and groups, where rq_op_has_window
+ *   eps     of batch_norm
  *
  * Other members are an error. All of it is checked on loading, rq_graph_shapes at the crop
  * included; the output must be [N, classes] f32. Every file that we write is little-endian. */
