@@ -30,8 +30,10 @@ rq_transform rq_augment_transform(rq_augment augment, rq_transform evaluate,
     if (augment == RQ_AUGMENT_AUTO)
         augment = evaluate.size <= SMALL_IMAGE ? RQ_AUGMENT_PAD_CROP : RQ_AUGMENT_CROP;
     transform.kind = kinds[augment];
-    if (transform.kind == RQ_TRANSFORM_PAD_CROP)
+    if (transform.kind == RQ_TRANSFORM_PAD_CROP) {
         transform.resize = transform.size;
+        transform.padding = RQ_USUAL_PADDING;
+    }
     transform.randaug = augment == RQ_AUGMENT_RAUG15;
     if (augment == RQ_AUGMENT_CUTOUT)
         transform.cutout = mean_cutout(preprocess, evaluate.size);

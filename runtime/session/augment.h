@@ -18,7 +18,8 @@ typedef enum rq_augment {
 extern const char *const rq_augment_names[]; /* by the above, NULL at the end */
 
 /* The transform of training images: evaluate is that of images to evaluate, whose sizes it keeps
- * (but padded crops are taken of images resized to their own size). All but NONE flip. */
+ * (but padded crops are taken of images resized to their own size, padded by RQ_USUAL_PADDING
+ * black pixels). All but NONE flip. */
 rq_transform rq_augment_transform(rq_augment augment, rq_transform evaluate,
                                   const rq_preprocess *preprocess);
 

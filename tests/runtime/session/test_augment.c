@@ -14,6 +14,7 @@ static void check_transform(rq_augment augment, int64_t resolution, rq_transform
     assert_int_equal(transform.kind, kind);
     assert_int_equal(transform.resize, resize);
     assert_int_equal(transform.size, size);
+    assert_int_equal(transform.padding, kind == RQ_TRANSFORM_PAD_CROP ? RQ_USUAL_PADDING : 0);
     assert_int_equal(transform.randaug, augment == RQ_AUGMENT_RAUG15);
     assert_int_equal(transform.cutout.side, augment == RQ_AUGMENT_CUTOUT ? size / 2 : 0);
     assert_ok(rq_transform_check(&transform, &err), &err);
