@@ -22,7 +22,7 @@ run() {
     echo "($((SECONDS - start)) s)"
 }
 
-sgd=(-b 64 --epochs 100 --wd 5e-4 --nesterov --label-smoothing 0.1 --precision $precision -p 100 --profile)
+sgd=(-b 64 --epochs 100 --wd 5e-4 --nesterov --label-smoothing 0.1 --alternate-flips --precision $precision -p 100 --profile)
 
 # First crops of 24 pixels, then whole images, the rate going on where it stood. Without validation, which would take a tenth
 # of the time: the last model is the one that counts, and the test images are seen when all training is over.
@@ -32,7 +32,7 @@ run train "$dir/train" --init "$out/crops.bin" -r 32 --val-resolution 32 --paddi
     "${sgd[@]}" -o "$out/train.bin" 2>"$out/train.log"
 run convert "$out/train.bin" "$out/deploy.bin"
 run verify "$out/train.bin" "$out/deploy.bin" --data "$dir"
-run insert_bn "$dir" "$out/deploy.bin" "$out/withbn.bin" --augment flip 2>"$out/insert_bn.log"
+run insert_bn "$dir" "$out/deploy.bin" "$out/withbn.bin" --padding-mode reflect 2>"$out/insert_bn.log"
 run qat_train "$dir" --base-weights "$out/withbn.bin" --epochs 1 -b 64 --lr 2e-3 --wd 4e-5 --seed 1 \
     --label-smoothing 0.1 --padding-mode reflect -p 100 --profile -o "$out/qat.bin" 2>"$out/qat_train.log"
 run export_int8 "$out/qat.bin" "$out/int8.bin"

@@ -30,7 +30,8 @@ typedef struct options {
     const char *base, *out;
     int64_t batches; /* 0: all */
     int64_t seed;
-    int stat, augment; /* rq_stat_kind, rq_augment */
+    rq_augment_options augment;
+    int stat; /* rq_stat_kind */
     bool shuffle, json;
 } options;
 
@@ -43,8 +44,7 @@ static const rq_option table[] = {
     RQ_OPTION_CHOICE("stat", 0, options, stat, stat_words,
                      "statistics over all images alike, or the original's moving average, in "
                      "which later batches weigh more"),
-    RQ_OPTION_CHOICE("augment", 0, options, augment, rq_augment_names,
-                     "training transform; auto is pad-crop up to 64 pixels, crop above"),
+    RQ_AUGMENT_OPTIONS(options, augment),
     RQ_OPTION_FLAG("shuffle", 0, options, shuffle, "images in random order"),
     RQ_OPTION_INT("seed", 0, options, seed, "N", 0, INT64_MAX, "of order and augmentation"),
     RQ_OPTION_FLAG("json", 0, options, json, "print one JSON object"),
@@ -58,12 +58,6 @@ typedef struct result {
 } result;
 
 /* ---- recording ---- */
-
-static rq_transform train_transform(const options *given, const rq_preprocess *preprocess)
-{
-    return rq_augment_transform((rq_augment)given->augment,
-                                rq_eval_transform(preprocess, given->data.resolution), preprocess);
-}
 
 /* The batch's images without those that were skipped, in dst when there are any of these. Their
  * number. */
@@ -94,7 +88,13 @@ typedef struct recording {
 static rq_status open_recording(recording *self, const options *given, const rq_model *base,
                                 rq_error *err)
 {
-    const rq_transform transform = train_transform(given, &base->preprocess);
+    const rq_preprocess *preprocess = &base->preprocess;
+    rq_transform transform;
+    rq_status status = rq_augment_transform(&transform, &given->augment,
+                                            rq_eval_transform(preprocess, given->data.resolution),
+                                            preprocess, err);
+    if (status != RQ_OK)
+        return status;
     const size_t batch = (size_t)rq_rank_rows(given->data.batch), size = (size_t)transform.size;
     rq_loader_options loader = rq_data_loader_options(&given->data, transform);
     loader.shuffle = given->shuffle;
@@ -108,7 +108,7 @@ static rq_status open_recording(recording *self, const options *given, const rq_
     };
     void *memory = NULL;
     self->image_bytes = size * size * 3;
-    rq_status status = rq_dataset_open(&self->dataset, given->data.dir, RQ_SPLIT_TRAIN, err);
+    status = rq_dataset_open(&self->dataset, given->data.dir, RQ_SPLIT_TRAIN, err);
     if (status == RQ_OK)
         status = rq_loader_create(&self->loader, &self->dataset, &loader, err);
     if (status == RQ_OK)
@@ -326,7 +326,8 @@ static rq_status insert_bn(const options *given, int argc, char **argv, result *
 
 static rq_status run(const rq_command *self, int argc, char **argv, rq_error *err)
 {
-    options given = {.data = RQ_DATA_OPTIONS_INIT, .shuffle = true};
+    options given = {
+        .data = RQ_DATA_OPTIONS_INIT, .augment = RQ_AUGMENT_OPTIONS_INIT, .shuffle = true};
     result found = {.n_images = 0};
     bool done;
     const rq_option_set sets[] = {

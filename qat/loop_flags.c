@@ -68,25 +68,14 @@ const rq_option rq_loop_flags_table[] = {
                      "every 8 steps with a share scaled by batch size / epochs, or every step"),
     RQ_OPTION_INT("resolution", 'r', rq_loop_flags, resolution, "N", 0, 16384,
                   "side of the training images; 0: the model's crop"),
-    RQ_OPTION_INT("resize", 0, rq_loop_flags, resize, "N", 0, 16384,
-                  "their short side before the crop; 0: with pad-crop and cutout --resolution, "
-                  "with flip and none as in validation"),
     RQ_OPTION_INT("val-resolution", 0, rq_loop_flags, val_resolution, "N", 0, 16384,
                   "side of the validation images, the model's crop from then on; 0: its crop, or "
                   "for a new model that of the training images"),
     RQ_OPTION_INT("val-resize", 0, rq_loop_flags, val_resize, "N", 0, 16384,
                   "their short side before the crop; 0: the usual margin"),
-    RQ_OPTION_CHOICE("augment", 0, rq_loop_flags, augment, rq_augment_names,
-                     "auto: pad-crop up to 64 pixels, else crop (random resized crop, also called "
-                     "weak); raug15: crop and RandAugment; cutout: pad-crop and a square of half "
-                     "the side; all but none flip"),
-    RQ_OPTION_INT("padding", 0, rq_loop_flags, padding, "N", 0, RQ_MAX_PADDING,
-                  "pixels by which pad-crop and cutout pad each side"),
-    RQ_OPTION_CHOICE("padding-mode", 0, rq_loop_flags, padding_mode, rq_padding_mode_names,
-                     "what with: black, or the image mirrored about its edge"),
-    RQ_OPTION_FLOAT("color-jitter", 0, rq_loop_flags, color_jitter, "X", 0.0, 1.0,
-                    "brightness, contrast and saturation of training images by factors between "
-                    "1 - X and 1 + X; 0: as they are"),
+    RQ_AUGMENT_OPTIONS(rq_loop_flags, augment),
+    RQ_OPTION_FLAG("alternate-flips", 0, rq_loop_flags, alternate_flips,
+                   "mirror each image in every second epoch, not by chance"),
     RQ_OPTION_CHOICE("precision", 0, rq_loop_flags, precision, rq_precision_names,
                      "of the convolutions' operands (sums are f32); bf16 needs a CPU that has it, "
                      "where it is qat_train's default"),
@@ -135,7 +124,7 @@ rq_loop_flags rq_loop_flags_init(void)
         .bias_lr = 1.0,
         .batch = 256,
         .save_minutes = 10.0,
-        .padding = RQ_USUAL_PADDING,
+        .augment = RQ_AUGMENT_OPTIONS_INIT,
     };
 }
 
@@ -175,9 +164,6 @@ rq_status rq_loop_flags_apply(const rq_loop_flags *flags, const rq_option_set *s
     if (flags->budget && !rq_parse_duration(flags->budget, &budget_seconds))
         return rq_fail(err, RQ_ERR_USAGE, "--budget: '%s' is no time like 2h, 90m, 1h30m or 45s",
                        flags->budget);
-    if (flags->color_jitter > 0.0 && flags->augment == RQ_AUGMENT_NONE)
-        return rq_fail(err, RQ_ERR_USAGE,
-                       "--color-jitter changes images, --augment none leaves them as they are");
     if (flags->threads)
         omp_set_num_threads((int)flags->threads);
     const double lr_factor = flags->scale_lr ? (double)flags->batch / 256.0 : 1.0;
@@ -187,11 +173,8 @@ rq_status rq_loop_flags_apply(const rq_loop_flags *flags, const rq_option_set *s
                  .val_batch = (int)flags->val_batch,
                  .workers = (int)flags->workers,
                  .resolution = (int)flags->resolution,
-                 .resize = (int)flags->resize,
-                 .augment = (rq_augment)flags->augment,
-                 .padding = (int)flags->padding,
-                 .padding_mode = (rq_padding_mode)flags->padding_mode,
-                 .color_jitter = flags->color_jitter,
+                 .augment = flags->augment,
+                 .alternate_flips = flags->alternate_flips,
                  .mixup = flags->mixup,
                  .bad_images = (rq_bad_images)flags->bad_images,
                  .seed = (uint64_t)flags->seed},

@@ -8,14 +8,14 @@
 typedef struct rq_loop_flags {
     const char *dir, *output, *resume, *log_dir, *budget, *freeze, *lr_scales;
     int64_t batch, val_batch, workers, epochs, start_epoch, print_every, threads, seed;
-    int64_t resolution, resize, val_resolution, val_resize, padding;
+    int64_t resolution, val_resolution, val_resize;
     double lr, min_lr, warmup_epochs, weight_decay, bias_lr, clip_grad;
     double momentum, beta1, beta2, adam_eps;
-    double label_smoothing, color_jitter, mixup, ema, save_minutes;
-    /* rq_optimizer_kind, rq_schedule_kind, rq_ema_rule, rq_augment, rq_padding_mode, rq_bad_images,
-     * rq_precision */
-    int optimizer, schedule, ema_rule, augment, padding_mode, bad_images, precision;
-    bool scale_lr, nesterov, decay_identity, custom_l2, evaluate, profile, json;
+    double label_smoothing, mixup, ema, save_minutes;
+    rq_augment_options augment;
+    /* rq_optimizer_kind, rq_schedule_kind, rq_ema_rule, rq_bad_images, rq_precision */
+    int optimizer, schedule, ema_rule, bad_images, precision;
+    bool alternate_flips, scale_lr, nesterov, decay_identity, custom_l2, evaluate, profile, json;
 } rq_loop_flags;
 
 extern const rq_option rq_loop_flags_table[];

@@ -59,6 +59,6 @@ void rq_recipe_apply(rq_recipe index, rq_loop_flags *flags)
     flags->label_smoothing = r->label_smoothing;
     flags->mixup = r->mixup;
     flags->clip_grad = r->clip_grad;
-    flags->augment = r->augment;
+    flags->augment.kind = r->augment;
     flags->optimizer = RQ_OPTIMIZER_SGD;
 }

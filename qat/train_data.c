@@ -9,37 +9,14 @@
 #include "runtime/session/open_model.h"
 
 /* At another size than the model's crop, images are resized to that size. */
-static rq_transform train_transform(const rq_data_options *options, const rq_model *model)
+static rq_status train_transform(rq_transform *out, const rq_data_options *options,
+                                 const rq_model *model, rq_error *err)
 {
     const rq_preprocess *pre = &model->preprocess;
     const int size = options->resolution ? options->resolution : pre->crop;
     const rq_transform evaluate = {
         .kind = RQ_TRANSFORM_EVAL, .resize = size == pre->crop ? pre->resize : size, .size = size};
-    rq_transform transform = rq_augment_transform(options->augment, evaluate, pre);
-    if (options->resize)
-        transform.resize = options->resize;
-    transform.padding = options->padding;
-    transform.padding_mode = options->padding_mode;
-    transform.color_jitter = options->color_jitter;
-    return transform;
-}
-
-/* Options that the transform has no use for. */
-static rq_status check_options(const rq_data_options *o, const rq_transform *transform,
-                               rq_error *err)
-{
-    const char *augment = rq_augment_names[o->augment];
-    const bool is_usual = o->padding == RQ_USUAL_PADDING && o->padding_mode == RQ_PADDING_CONSTANT;
-    if (o->resize && transform->kind == RQ_TRANSFORM_CROP)
-        return rq_fail(err, RQ_ERR_USAGE,
-                       "--resize: --augment %s crops images of %d pixels before it resizes",
-                       augment, transform->size);
-    if (!is_usual && transform->kind != RQ_TRANSFORM_PAD_CROP)
-        return rq_fail(
-            err, RQ_ERR_USAGE,
-            "--padding, --padding-mode: --augment %s gives images of %d pixels no border", augment,
-            transform->size);
-    return RQ_OK;
+    return rq_augment_transform(out, &options->augment, evaluate, pre, err);
 }
 
 /* Labels for a model that has none yet. */
@@ -89,8 +66,8 @@ static rq_status open_training(rq_train_data *data, rq_model *model, const rq_da
     if ((size_t)o->batch > data->train_set.n_images)
         return rq_fail(err, RQ_ERR_USAGE, "batch %d: %s has only %zu images", o->batch,
                        data->train_set.root, data->train_set.n_images);
-    const rq_transform transform = train_transform(o, model);
-    status = check_options(o, &transform, err);
+    rq_transform transform;
+    status = train_transform(&transform, o, model, err);
     if (status != RQ_OK)
         return status;
     const rq_loader_options options = {
@@ -104,6 +81,7 @@ static rq_status open_training(rq_train_data *data, rq_model *model, const rq_da
         .seed = o->seed,
         .bad_images = o->bad_images,
         .mixup = o->mixup,
+        .alternate_flips = o->alternate_flips,
         .cache_bytes = RQ_LOADER_CACHE_BYTES,
     };
     return rq_loader_create(&data->train, &data->train_set, &options, err);

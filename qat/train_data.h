@@ -11,12 +11,9 @@ typedef struct rq_data_options {
     int batch, val_batch; /* of all processes together (ranks.h) */
     int workers;
     int resolution; /* side of training images; 0 = the model's crop */
-    int resize;     /* their short side before the crop, not with CROP; 0: as augment has it */
-    rq_augment augment;
-    int padding;                  /* with PAD_CROP and CUTOUT, or AUTO where it means the former; */
-    rq_padding_mode padding_mode; /* else RQ_USUAL_PADDING and PADDING_CONSTANT */
-    double color_jitter; /* strength in image/color_jitter.h, not with AUGMENT_NONE; 0: none */
-    double mixup;        /* alpha of image/mixup.h; 0: none */
+    rq_augment_options augment;
+    bool alternate_flips; /* as in image/loader.h */
+    double mixup;         /* alpha of image/mixup.h; 0: none */
     rq_bad_images bad_images;
     uint64_t seed;
 } rq_data_options;
@@ -30,7 +27,7 @@ typedef struct rq_train_data {
 
 /* The model gets the folder's class names if it has none. Errors: RQ_ERR_MODEL (other classes than
  * the model's), RQ_ERR_USAGE (fewer images than a batch, a batch that the processes cannot share),
- * and those of datasets and loaders. To be closed in any case. */
+ * and those of datasets, transforms and loaders. To be closed in any case. */
 RQ_NODISCARD rq_status rq_train_data_open(rq_train_data *data, rq_model *model,
                                           const rq_data_options *options, rq_error *err);
 void rq_train_data_close(rq_train_data *data);

@@ -16,6 +16,8 @@ enum { MIN_SLOTS = 3 };
  * batches' mixup, and this one shuffles. */
 #define MIXUP_STREAMS  (UINT64_C(1) << 32)
 #define SHUFFLE_STREAM UINT64_MAX
+/* What is chosen once for all epochs. */
+#define NO_EPOCH UINT64_MAX
 
 typedef struct worker {
     rq_loader *loader;
@@ -90,20 +92,32 @@ static size_t batch_size(const rq_loader *loader, size_t b)
     return left < loader->batch ? left : loader->batch;
 }
 
+/* The other random choices are the same as without alternating. */
+static rq_transform sample_transform(const rq_loader *loader, uint32_t index)
+{
+    rq_transform transform = loader->options.transform;
+    if (loader->options.alternate_flips) {
+        rq_random random = rq_random_stream(loader->options.seed, NO_EPOCH, index);
+        const bool flips_odd = (rq_random_u64(&random) & 1) != 0;
+        transform.flip = flips_odd == (loader->epoch % 2 != 0) ? RQ_FLIP_ALWAYS : RQ_FLIP_NEVER;
+    }
+    return transform;
+}
+
 static rq_status take_sample(rq_loader *loader, rq_sampler *sampler, uint32_t index,
                              uint8_t *pixels, rq_error *err)
 {
-    const rq_transform *transform = &loader->options.transform;
+    const rq_transform transform = sample_transform(loader, index);
     const char *path = loader->dataset->paths[index];
     rq_random random = rq_random_stream(loader->options.seed, loader->epoch, index);
     const rq_photo *kept = rq_photo_cache_find(&loader->cache, index);
     if (!kept) {
-        const rq_status status = rq_sample_file(sampler, path, transform, &random, pixels, err);
+        const rq_status status = rq_sample_file(sampler, path, &transform, &random, pixels, err);
         if (status == RQ_OK)
             rq_photo_cache_keep(&loader->cache, index, &sampler->photo);
         return status;
     }
-    const rq_status status = rq_sample_photo(sampler, kept, transform, &random, pixels, err);
+    const rq_status status = rq_sample_photo(sampler, kept, &transform, &random, pixels, err);
     if (status != RQ_OK)
         rq_error_prefix(err, "%s", path);
     return status;
@@ -166,6 +180,8 @@ static rq_status check_options(const rq_dataset *dataset, const rq_loader_option
     if (options->workers < 1 || options->workers > RQ_LOADER_MAX_WORKERS)
         return rq_fail(err, RQ_ERR_ARG, "%d loading threads; 1…%d are possible", options->workers,
                        RQ_LOADER_MAX_WORKERS);
+    if (options->alternate_flips && options->transform.kind == RQ_TRANSFORM_EVAL)
+        return rq_fail(err, RQ_ERR_USAGE, "alternate flips: this transform never mirrors an image");
     if (options->parts > 1 && (options->part < 0 || options->part >= options->parts))
         return rq_fail(err, RQ_ERR_ARG, "part %d of %d", options->part, options->parts);
     if (options->parts > 1 && options->mixup > 0.0 && options->batch % (2 * options->parts))

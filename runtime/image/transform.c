@@ -161,8 +161,11 @@ static choice choose(const rq_transform *transform, int w, int h, rq_random *ran
         out.y = padded_span(out_h, transform, random);
         break;
     }
-    if (transform->kind != RQ_TRANSFORM_EVAL)
-        out.flip = rq_random_unit(random) < 0.5;
+    if (transform->kind != RQ_TRANSFORM_EVAL) {
+        const bool by_chance = rq_random_unit(random) < 0.5;
+        out.flip =
+            transform->flip == RQ_FLIP_BY_CHANCE ? by_chance : transform->flip == RQ_FLIP_ALWAYS;
+    }
     return out;
 }
 

@@ -31,6 +31,10 @@ typedef enum rq_padding_mode { RQ_PADDING_CONSTANT, RQ_PADDING_REFLECT } rq_padd
 enum { RQ_MAX_PADDING = 1024, RQ_USUAL_PADDING = 4 };
 extern const char *const rq_padding_mode_names[]; /* by the above, NULL at the end */
 
+/* Whether the kinds that flip do so for a given sample: with probability 1/2, or as told, which
+ * changes none of the other random choices. */
+typedef enum rq_flip { RQ_FLIP_BY_CHANCE, RQ_FLIP_ALWAYS, RQ_FLIP_NEVER } rq_flip;
+
 /* A kind, then what else is done to the result. The presets of the published recipes are: weak =
  * CROP, raug15 = CROP with randaug, none = EVAL with resize = size. */
 typedef struct rq_transform {
@@ -40,6 +44,7 @@ typedef struct rq_transform {
     int size;    /* side of the result, 1…RQ_MAX_IMAGE_SIDE */
     int padding; /* PAD_CROP: pixels on each side, 0…RQ_MAX_PADDING */
     rq_padding_mode padding_mode; /* PAD_CROP */
+    rq_flip flip;                 /* not EVAL, which never does */
     /* Behind the flip: colours, RandAugment, cutout; not for EVAL, which leaves nothing to chance.
      */
     rq_cutout cutout;    /* centred at any pixel */

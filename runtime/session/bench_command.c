@@ -89,12 +89,14 @@ static rq_status bench_loader(const options *given, rq_error *err)
 {
     rq_loader_bench bench = {
         .data = given->data,
-        .augment = given->augment < 0 ? RQ_AUGMENT_AUTO : (rq_augment)given->augment,
+        .augment = RQ_AUGMENT_OPTIONS_INIT,
         .n_epochs = given->repeat,
         .json = given->json,
     };
     if (!bench.data.batch)
         bench.data.batch = LOADER_BATCH;
+    if (given->augment >= 0)
+        bench.augment.kind = given->augment;
     return rq_bench_loader(&bench, err);
 }
 

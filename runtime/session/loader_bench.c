@@ -88,7 +88,7 @@ static double mb_per_s(const split *self)
 static void print_text(const rq_loader_bench *given, const split *splits, int n)
 {
     (void)printf("batch %d, %d workers, augment %s\n", splits[0].options.batch,
-                 splits[0].options.workers, rq_augment_names[given->augment]);
+                 splits[0].options.workers, rq_augment_names[given->augment.kind]);
     for (int i = 0; i < n; i++) {
         const split *s = &splits[i];
         (void)printf("%-5s  %8.1f images/s, %7.1f MB/s of JPEG (%d x %d pixels, %zu images in "
@@ -104,7 +104,7 @@ static void print_json(const rq_loader_bench *given, const split *splits, int n)
     rq_json_writer json = rq_json_begin(stdout);
     rq_json_add_int(&json, "batch", splits[0].options.batch);
     rq_json_add_int(&json, "workers", splits[0].options.workers);
-    rq_json_add_string(&json, "augment", rq_augment_names[given->augment]);
+    rq_json_add_string(&json, "augment", rq_augment_names[given->augment.kind]);
     for (int i = 0; i < n; i++) {
         const split *s = &splits[i];
         rq_json_open_object(&json, s->key);
@@ -138,8 +138,11 @@ rq_status rq_bench_loader(const rq_loader_bench *self, rq_error *err)
     split splits[N_SPLITS] = {{.key = "train", .which = RQ_SPLIT_TRAIN},
                               {.key = "val", .which = RQ_SPLIT_VAL}};
     const rq_transform evaluate = rq_eval_transform(&imagenet, self->data.resolution);
-    splits[0].options = rq_data_loader_options(
-        &self->data, rq_augment_transform(self->augment, evaluate, &imagenet));
+    rq_transform train;
+    const rq_status usable = rq_augment_transform(&train, &self->augment, evaluate, &imagenet, err);
+    if (usable != RQ_OK)
+        return usable;
+    splits[0].options = rq_data_loader_options(&self->data, train);
     splits[0].options.shuffle = true;
     splits[1].options = rq_data_loader_options(&self->data, evaluate);
     for (int i = 0; i < N_SPLITS; i++) {

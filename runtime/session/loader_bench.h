@@ -22,7 +22,7 @@ RQ_NODISCARD rq_status rq_time_loader(rq_loader_time *out, const rq_dataset *dat
 
 typedef struct rq_loader_bench {
     rq_data_options data; /* threads is not used */
-    rq_augment augment;
+    rq_augment_options augment;
     int64_t n_epochs; /* as above */
     bool json;
 } rq_loader_bench;

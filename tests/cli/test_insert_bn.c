@@ -69,12 +69,6 @@ static void assert_untouched(void)
         assert_untouched();                                                                        \
     } while (0)
 
-/* Statistics as inspect does not show them: the file's bytes. */
-static uint8_t *written(size_t *size_bytes)
-{
-    return rq_test_read_file(out, size_bytes);
-}
-
 static void test_insert_bn__writes_a_model_of_the_same_function(void **state)
 {
     (void)state;
@@ -110,27 +104,59 @@ static void test_insert_bn__prints_json(void **state)
     json_decref(json);
 }
 
+/* The tensors at the end of what insert_bn writes; the command line in the header differs from run
+ * to run. */
+enum { TENSORS = 1024 };
+static void last_tensors(uint8_t tensors[TENSORS])
+{
+    size_t size_bytes;
+    uint8_t *data = rq_test_read_file(out, &size_bytes);
+    assert_true(size_bytes > TENSORS);
+    memcpy(tensors, data + size_bytes - TENSORS, TENSORS);
+    rq_free(data);
+}
+
 /* The same seed gives the same statistics at any number of workers; another seed others. */
 static void test_insert_bn__depends_on_the_seed_only(void **state)
 {
     (void)state;
     static const char *const workers[] = {"1", "3"};
-    size_t size_bytes[3];
-    uint8_t *data[3];
+    static uint8_t tensors[3][TENSORS];
     for (int i = 0; i < 3; i++) {
         SMALL_RUN("insert_bn", images, base, out, "--threads", "1", "-b", "4", "-j", workers[i % 2],
                   "--seed", i < 2 ? "5" : "6");
-        data[i] = written(&size_bytes[i]);
+        last_tensors(tensors[i]);
     }
-    /* the command line in the header differs, tensors stand at the end */
-    enum { TENSORS = 1024 };
-    assert_true(size_bytes[0] > TENSORS);
-    for (int i = 0; i < 3; i++)
-        memmove(data[i], data[i] + size_bytes[i] - TENSORS, TENSORS);
-    assert_memory_equal(data[0], data[1], TENSORS);
-    assert_memory_not_equal(data[0], data[2], TENSORS);
-    for (int i = 0; i < 3; i++)
-        rq_free(data[i]);
+    assert_memory_equal(tensors[0], tensors[1], TENSORS);
+    assert_memory_not_equal(tensors[0], tensors[2], TENSORS);
+}
+
+/* Each option of training images changes them, and with them the statistics. */
+static void test_insert_bn__sees_the_images_that_training_shows(void **state)
+{
+    (void)state;
+    static const char *const options[][2] = {
+        {"--padding", "4"},        {"--padding", "2"}, {"--padding-mode", "reflect"},
+        {"--color-jitter", "0.5"}, {"--resize", "40"}, {"--augment", "cutout"}};
+    enum { N_OPTIONS = sizeof options / sizeof *options };
+    static uint8_t tensors[N_OPTIONS][TENSORS];
+    for (int i = 0; i < N_OPTIONS; i++) {
+        SMALL_RUN("insert_bn", images, base, out, options[i][0], options[i][1]);
+        last_tensors(tensors[i]);
+        for (int j = 0; j < i; j++)
+            assert_memory_not_equal(tensors[i], tensors[j], TENSORS);
+    }
+}
+
+static void test_insert_bn__refuses_options_without_effect(void **state)
+{
+    (void)state;
+    rq_cli_run(&run, "insert_bn", images, base, out, "--augment", "flip", "--padding", "2");
+    assert_failure(&run, 2, "--padding");
+    assert_untouched();
+    rq_cli_run(&run, "insert_bn", images, base, out, "--augment", "none", "--color-jitter", "0.1");
+    assert_failure(&run, 2, "--color-jitter");
+    assert_untouched();
 }
 
 static void test_insert_bn__knows_the_originals_statistics(void **state)
@@ -238,6 +264,8 @@ int main(void)
         TEST(test_insert_bn__writes_a_model_of_the_same_function),
         TEST(test_insert_bn__prints_json),
         TEST(test_insert_bn__depends_on_the_seed_only),
+        TEST(test_insert_bn__sees_the_images_that_training_shows),
+        TEST(test_insert_bn__refuses_options_without_effect),
         TEST(test_insert_bn__knows_the_originals_statistics),
         TEST(test_insert_bn__skips_bad_images_when_told_to),
         TEST(test_insert_bn__takes_folders_of_other_classes),

@@ -389,6 +389,8 @@ static void test_train__wrong_usage(void **state)
     }
     rq_cli_run(&run, "train", images, TRAIN_OPTIONS, "--augment", "none", "--color-jitter", "0.1");
     assert_failure(&run, 2, "color-jitter");
+    rq_cli_run(&run, "train", images, TRAIN_OPTIONS, "--augment", "none", "--alternate-flips");
+    assert_failure(&run, 2, "alternate flips");
     rq_cli_run(&run, "train", images, TRAIN_OPTIONS, "--augment", "crop", "--padding-mode",
                "reflect");
     assert_failure(&run, 2, "padding-mode");

@@ -447,6 +447,61 @@ static void test_cache__gives_the_same_batches_without_the_files(void **state)
         }
 }
 
+enum { SAMPLE_BYTES = SIZE * SIZE * 3 };
+
+static bool is_mirror_of(const uint8_t *a, const uint8_t *b)
+{
+    for (int y = 0; y < SIZE; y++)
+        for (int x = 0; x < SIZE; x++)
+            if (memcmp(a + (y * SIZE + x) * 3, b + (y * SIZE + SIZE - 1 - x) * 3, 3) != 0)
+                return false;
+    return true;
+}
+
+/* The images of an epoch by their place in the dataset. */
+static void load_epoch(rq_loader *loader, uint64_t epoch, uint8_t (*images)[SAMPLE_BYTES])
+{
+    rq_loader_start(loader, epoch, 0);
+    for (rq_batch batch = next_batch(loader); batch.n > 0; batch = next_batch(loader))
+        for (int i = 0; i < batch.n; i++)
+            memcpy(images[batch.index[i]], batch.pixels + (size_t)i * SAMPLE_BYTES, SAMPLE_BYTES);
+}
+
+/* Two epochs in a row show each image from both sides, and each epoch some from either. */
+static void test_alternate_flips__mirror_in_every_second_epoch(void **state)
+{
+    (void)state;
+    enum { N_EPOCHS = 4 };
+    static uint8_t plain[N_IMAGES][SAMPLE_BYTES], got[N_EPOCHS][N_IMAGES][SAMPLE_BYTES];
+    const char *dir = make_folder();
+    rq_dataset dataset;
+    open_folder(&dataset, dir);
+    rq_loader_options options = options_of(4, 3);
+    options.transform = (rq_transform){.kind = RQ_TRANSFORM_EVAL, .resize = SIZE + 5, .size = SIZE};
+    rq_loader *loader = new_loader(&dataset, &options);
+    load_epoch(loader, 0, plain);
+    rq_loader_destroy(loader);
+    options.transform.kind = RQ_TRANSFORM_FLIP;
+    options.alternate_flips = true;
+    loader = new_loader(&dataset, &options);
+    for (uint64_t epoch = 0; epoch < N_EPOCHS; epoch++)
+        load_epoch(loader, epoch, got[epoch]);
+    rq_loader_destroy(loader);
+    int n_first = 0;
+    for (int i = 0; i < N_IMAGES; i++) {
+        const bool is_first = is_mirror_of(got[0][i], plain[i]);
+        n_first += is_first;
+        for (int epoch = 0; epoch < N_EPOCHS; epoch++)
+            if (is_first == (epoch % 2 == 0))
+                assert_true(is_mirror_of(got[epoch][i], plain[i]));
+            else
+                assert_memory_equal(got[epoch][i], plain[i], SAMPLE_BYTES);
+    }
+    assert_in_range(n_first, 4, N_IMAGES - 4);
+    rq_dataset_close(&dataset);
+    rq_test_rmdir(dir);
+}
+
 static void test_cache__is_not_for_crops(void **state)
 {
     (void)state;
@@ -632,6 +687,13 @@ static void test_create__rejects_bad_options(void **state)
                      RQ_ERR_ARG, &err);
         assert_null(loader);
     }
+    rq_error err = RQ_ERROR_INIT;
+    rq_loader *loader = NULL;
+    rq_loader_options options = options_of(4, 1);
+    options.transform = whole_transforms[0];
+    options.alternate_flips = true;
+    assert_fails(rq_loader_create(&loader, &dataset, &options, &err), RQ_ERR_USAGE, &err);
+    assert_null(loader);
     rq_loader_destroy(NULL);
     rq_dataset_close(&dataset);
     rq_test_rmdir(dir);
@@ -701,6 +763,7 @@ int main(void)
         cmocka_unit_test(test_next__allocates_nothing_after_the_first_epoch),
         cmocka_unit_test(test_next__fails_at_the_first_bad_image_in_order),
         cmocka_unit_test(test_next__skips_bad_images_and_says_so_once),
+        cmocka_unit_test(test_alternate_flips__mirror_in_every_second_epoch),
         cmocka_unit_test(test_cache__gives_the_same_batches_without_the_files),
         cmocka_unit_test(test_cache__is_not_for_crops),
         cmocka_unit_test(test_cache__allocates_nothing_after_the_first_epoch),

@@ -274,6 +274,41 @@ static void test_flip__is_eval_or_its_mirror(void **state)
     rq_sampler_deinit(&sampler);
 }
 
+/* As told, and nothing else changes: where and how the image is cropped stays. */
+static void test_flip__as_told_leaves_the_other_choices(void **state)
+{
+    (void)state;
+    enum { SIDE = 33 };
+    rq_transform transforms[3] = {{.kind = RQ_TRANSFORM_PAD_CROP, .padding = 4},
+                                  {.kind = RQ_TRANSFORM_CROP},
+                                  {.kind = RQ_TRANSFORM_FLIP}};
+    rq_error err = RQ_ERROR_INIT;
+    rq_sampler sampler = {0};
+    static uint8_t got[3][SIDE * SIDE * 3];
+    size_t size_bytes;
+    uint8_t *data = golden_jpeg("photo", &size_bytes);
+    for (int t = 0; t < 3; t++)
+        for (uint64_t i = 0; i < 16; i++) {
+            transforms[t].resize = transforms[t].size = SIDE;
+            for (int flip = RQ_FLIP_BY_CHANCE; flip <= RQ_FLIP_NEVER; flip++) {
+                rq_random random = rq_random_stream(7, 0, i);
+                transforms[t].flip = (rq_flip)flip;
+                assert_ok(rq_sample_memory(&sampler, data, size_bytes, &transforms[t], &random,
+                                           got[flip], &err),
+                          &err);
+            }
+            const bool is_mirrored =
+                memcmp(got[RQ_FLIP_BY_CHANCE], got[RQ_FLIP_ALWAYS], sizeof *got) == 0;
+            const bool is_plain =
+                memcmp(got[RQ_FLIP_BY_CHANCE], got[RQ_FLIP_NEVER], sizeof *got) == 0;
+            assert_true(is_mirrored != is_plain);
+            flip_reference(got[RQ_FLIP_ALWAYS], SIDE);
+            assert_memory_equal(got[RQ_FLIP_ALWAYS], got[RQ_FLIP_NEVER], sizeof *got);
+        }
+    rq_free(data);
+    rq_sampler_deinit(&sampler);
+}
+
 /* numpy.pad's "reflect" */
 static int reflected(int at, int size)
 {
@@ -599,6 +634,7 @@ int main(void)
         cmocka_unit_test(test_crop__decodes_reduced_without_visible_difference),
         cmocka_unit_test(test_eval_and_flip__never_decode_reduced),
         cmocka_unit_test(test_flip__is_eval_or_its_mirror),
+        cmocka_unit_test(test_flip__as_told_leaves_the_other_choices),
         cmocka_unit_test(test_pad_crop__shifts_the_square),
         cmocka_unit_test(test_randaug__follows_the_flip),
         cmocka_unit_test(test_cutout__is_centred_at_any_pixel),
