@@ -393,13 +393,18 @@ static void log_profile(const rq_run *run)
     }
 }
 
+static double known_accuracy(double percent)
+{
+    return percent < 0.0 ? (double)NAN : percent;
+}
+
 static rq_loop_result result_of(const rq_run *run)
 {
     return (rq_loop_result){
-        .best_top1 = run->progress.best_top1,
-        .best_ema_top1 = run->progress.best_ema_top1,
-        .last_top1 = run->progress.last_top1,
-        .last_top5 = run->progress.last_top5,
+        .best_top1 = known_accuracy(run->progress.best_top1),
+        .best_ema_top1 = known_accuracy(run->progress.best_ema_top1),
+        .last_top1 = known_accuracy(run->progress.last_top1),
+        .last_top5 = known_accuracy(run->progress.last_top5),
         .seconds = run->train_seconds,
         .images_per_second =
             run->train_seconds > 0.0

@@ -49,8 +49,8 @@ typedef struct rq_loop_options {
 } rq_loop_options;
 
 typedef struct rq_loop_result {
-    double best_top1, last_top1, last_top5; /* percent; -1 without validation */
-    double best_ema_top1;                   /* the same; -1 without average */
+    double best_top1, last_top1, last_top5; /* percent; NaN without validation */
+    double best_ema_top1;                   /* the same; NaN without average too */
     double seconds, images_per_second;      /* training only, of this process */
     int epochs;                             /* finished */
 } rq_loop_result;

@@ -1,6 +1,7 @@
 /* The shared table. */
 #include "qat/loop_flags.h"
 
+#include <math.h>
 #include <omp.h>
 
 #include "qat/budget.h"
@@ -233,10 +234,15 @@ void rq_loop_print_result(const rq_loop_flags *flags, const rq_loop_options *opt
         (void)printf(" * Acc@1 %.3f Acc@5 %.3f\n", result->last_top1, result->last_top5);
         return;
     }
-    char average[48] = "";
-    if (options->ema > 0.0)
-        (void)snprintf(average, sizeof average, ", of the average %.3f", result->best_ema_top1);
-    (void)printf("%s: best Acc@1 %.3f%s, last %.3f, %d epochs in %.0f s (%.1f images/s)\n",
-                 flags->output, result->best_top1, average, result->last_top1, result->epochs,
-                 result->seconds, result->images_per_second);
+    (void)printf("%s: ", flags->output);
+    if (isnan(result->best_top1)) {
+        (void)printf("not validated, ");
+    } else {
+        (void)printf("best Acc@1 %.3f, ", result->best_top1);
+        if (options->ema > 0.0)
+            (void)printf("of the average %.3f, ", result->best_ema_top1);
+        (void)printf("last %.3f, ", result->last_top1);
+    }
+    (void)printf("%d epochs in %.0f s (%.1f images/s)\n", result->epochs, result->seconds,
+                 result->images_per_second);
 }

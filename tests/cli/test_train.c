@@ -115,7 +115,14 @@ static void test_train__without_validation(void **state)
                "-o", out);
     assert_exit(&run, 0);
     assert_says_err(&run, "warning: no validation images in ");
+    assert_says_out(&run, "noval.bin: not validated, 1 epochs in ");
     assert_true(small_exists(out));
+    rq_cli_run(&run, "train", rq_test_path("%s/train", images), TRAIN_OPTIONS, "--epochs", "1",
+               "-o", out, "--json");
+    json_t *json = rq_cli_json(&run);
+    assert_true(json_is_null(json_object_get(json, "best_top1")));
+    assert_true(json_is_null(json_object_get(json, "last_top1")));
+    json_decref(json);
 }
 
 static void test_train__same_files_at_any_number_of_workers(void **state)
