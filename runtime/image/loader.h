@@ -26,12 +26,12 @@ typedef struct rq_loader_options {
     rq_bad_images bad_images;
     bool shuffle;   /* a new order each epoch */
     bool drop_last; /* leave out a partial last batch, except where it is the only one */
-    uint64_t seed;
-    double mixup; /* alpha of mixup.h, up to RQ_LOADER_MAX_MIXUP; 0: none */
     /* Mirror an image in every second epoch, half of the images in the even ones, instead of by
      * chance, so that two epochs show it from both sides. Not with EVAL. Source: Jordan 2024, 94 %
      * on CIFAR-10 in 3.29 seconds on a single GPU, section 3.6. */
     bool alternate_flips;
+    uint64_t seed;
+    double mixup; /* alpha of mixup.h, up to RQ_LOADER_MAX_MIXUP; 0: none */
     /* Memory for decoded photographs (photo_cache.h), which are then not read again in later
      * epochs; 0: none. Only for transforms that need all of a photograph, and it never changes a
      * batch. RQ_LOADER_CACHE_BYTES is meant for training. */
