@@ -18,6 +18,8 @@ typedef enum rq_augment {
 } rq_augment;
 extern const char *const rq_augment_names[]; /* by the above, NULL at the end */
 
+/* What is done to training images, wherever they are shown: in training and to insert_bn. Begins as
+ * RQ_AUGMENT_OPTIONS_INIT. */
 typedef struct rq_augment_options {
     int kind;            /* rq_augment */
     int64_t resize;      /* short side before the crop, not with CROP; 0: with PAD_CROP and CUTOUT
