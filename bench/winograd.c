@@ -1,6 +1,6 @@
 /* Time of a training convolution: winograd [BATCH SIDE IC OC]
- * Forward + backward of 3x3 layers by oneDNN's direct kernels in f32 and bf16 and by
- * Winograd's convolution, the best of 5 runs each; without arguments the layers of RepVGG-A0 at 224
+ * Forward + backward of 3x3 layers by oneDNN's direct kernels and by Winograd's convolution, in f32
+ * and bf16, the best of 5 runs each; without arguments the layers of RepVGG-A0 at 224
  * and of networks for 32x32 images. With OMP_NUM_THREADS=1 the process's CPU time counts,
  * which other load on the machine disturbs less. */
 #include <omp.h>
@@ -75,44 +75,69 @@ static void keep_best(times *best, double start, double middle)
     best->backward = end - middle < best->backward ? end - middle : best->backward;
 }
 
-static void direct(const layer *l, rq_dnn_train_conv *conv, rq_precision precision, times *best)
-{
-    const bool bf16 = precision == RQ_PRECISION_BF16;
-    const void *src = bf16 ? (const void *)l->src_bf16 : (const void *)l->src;
-    const void *ddst = bf16 ? (const void *)l->ddst_bf16 : (const void *)l->ddst;
-    const double start = now();
-    check(rq_dnn_train_conv_set_weights(conv, l->wei, &err));
-    check(rq_dnn_train_conv_forward(conv, src, l->dst, &err));
-    const double middle = now();
-    check(rq_dnn_train_conv_backward(conv, src, ddst, l->dwei, l->dsrc, &err));
-    keep_best(best, start, middle);
-}
-
-static void winograd(const layer *l, const rq_winograd *plan, void *scratch, times *best)
-{
-    const double start = now();
-    rq_winograd_forward(plan, l->src, l->wei, l->dst, scratch);
-    const double middle = now();
-    rq_winograd_backward_weights(plan, l->src, l->ddst, l->dwei, scratch);
-    rq_winograd_backward_data(plan, l->ddst, l->wei, l->dsrc, scratch);
-    keep_best(best, start, middle);
-}
-
 static rq_dnn_train_conv *create_direct(rq_dnn *dnn, const rq_conv_shape *shape,
                                         rq_precision precision)
 {
     rq_dnn_train_conv *conv;
-    const rq_dnn_train_options options = {
-        .precision = precision, .with_forward = true, .with_dsrc = true};
+    const rq_dnn_train_options options = {.precision = precision,
+                                          .with_forward = true,
+                                          .with_dsrc = true,
+                                          .bf16_dsrc = precision == RQ_PRECISION_BF16};
     check(rq_dnn_train_conv_create(&conv, dnn, shape, &options, &err));
     return conv;
 }
 
-enum { DIRECT_F32, DIRECT_BF16, WINOGRAD, N_KINDS };
+static void direct(const layer *l, rq_precision precision, times *best)
+{
+    const bool bf16 = precision == RQ_PRECISION_BF16;
+    if (bf16 && !rq_dnn_has_bf16())
+        return;
+    const void *src = bf16 ? (const void *)l->src_bf16 : (const void *)l->src;
+    const void *ddst = bf16 ? (const void *)l->ddst_bf16 : (const void *)l->ddst;
+    rq_dnn *dnn;
+    check(rq_dnn_create(&dnn, &err));
+    rq_dnn_train_conv *conv = create_direct(dnn, &l->shape, precision);
+    for (int i = 0; i < RUNS; i++) {
+        const double start = now();
+        check(rq_dnn_train_conv_set_weights(conv, l->wei, &err));
+        check(rq_dnn_train_conv_forward(conv, src, l->dst, &err));
+        const double middle = now();
+        check(rq_dnn_train_conv_backward(conv, src, ddst, l->dwei, l->dsrc, &err));
+        keep_best(best, start, middle);
+    }
+    rq_dnn_train_conv_destroy(conv);
+    rq_dnn_destroy(dnn);
+}
+
+static void winograd(const layer *l, rq_precision precision, times *best)
+{
+    if (!rq_winograd_suits(&l->shape, precision))
+        return;
+    const bool bf16 = precision == RQ_PRECISION_BF16;
+    const void *src = bf16 ? (const void *)l->src_bf16 : (const void *)l->src;
+    const void *ddst = bf16 ? (const void *)l->ddst_bf16 : (const void *)l->ddst;
+    rq_winograd plan;
+    rq_winograd_init(&plan, &l->shape, precision, omp_get_max_threads());
+    void *scratch = rq_alloc(rq_winograd_scratch_bytes(&plan));
+    if (!scratch)
+        check(rq_fail(&err, RQ_ERR_NOMEM, "out of memory"));
+    for (int i = 0; i < RUNS; i++) {
+        const double start = now();
+        rq_winograd_forward(&plan, src, l->wei, l->dst, scratch);
+        const double middle = now();
+        rq_winograd_backward_weights(&plan, src, ddst, l->dwei, scratch);
+        rq_winograd_backward_data(&plan, ddst, l->wei, l->dsrc, bf16, scratch);
+        keep_best(best, start, middle);
+    }
+    rq_free(scratch);
+}
+
+enum { DIRECT_F32, WINOGRAD_F32, DIRECT_BF16, WINOGRAD_BF16, N_KINDS };
 
 static void print_times(const times best[N_KINDS], double gmacs)
 {
-    static const char *const names[N_KINDS] = {"direct", "bf16", "winograd"};
+    static const char *const names[N_KINDS] = {"direct", "winograd", "bf16 direct",
+                                               "bf16 winograd"};
     for (int k = 0; k < N_KINDS; k++)
         if (best[k].forward < NEVER)
             (void)printf("%s %s %6.2f + %6.2f ms (%3.0f, %3.0f GMAC/s)", k ? "," : ":", names[k],
@@ -138,30 +163,14 @@ static void measure(int64_t n, int64_t side, int64_t ic, int64_t oc)
                NULL};
     l.src_bf16 = rounded(l.src, n_src);
     l.ddst_bf16 = rounded(l.ddst, n_dst);
-    const bool suits = rq_winograd_suits(&shape), has_bf16 = rq_dnn_has_bf16();
-    rq_winograd plan;
-    if (suits)
-        rq_winograd_init(&plan, &shape, omp_get_max_threads());
-    void *scratch = rq_alloc(suits ? rq_winograd_scratch_bytes(&plan) : 0);
-    rq_dnn *dnn;
-    check(scratch ? rq_dnn_create(&dnn, &err) : rq_fail(&err, RQ_ERR_NOMEM, "out of memory"));
-    rq_dnn_train_conv *f32 = create_direct(dnn, &shape, RQ_PRECISION_F32);
-    rq_dnn_train_conv *bf16 = has_bf16 ? create_direct(dnn, &shape, RQ_PRECISION_BF16) : NULL;
-    times best[N_KINDS] = {{NEVER, NEVER}, {NEVER, NEVER}, {NEVER, NEVER}};
-    for (int i = 0; i < RUNS; i++) {
-        direct(&l, f32, RQ_PRECISION_F32, &best[DIRECT_F32]);
-        if (bf16)
-            direct(&l, bf16, RQ_PRECISION_BF16, &best[DIRECT_BF16]);
-        if (suits)
-            winograd(&l, &plan, scratch, &best[WINOGRAD]);
-    }
+    times best[N_KINDS] = {{NEVER, NEVER}, {NEVER, NEVER}, {NEVER, NEVER}, {NEVER, NEVER}};
+    direct(&l, RQ_PRECISION_F32, &best[DIRECT_F32]);
+    winograd(&l, RQ_PRECISION_F32, &best[WINOGRAD_F32]);
+    direct(&l, RQ_PRECISION_BF16, &best[DIRECT_BF16]);
+    winograd(&l, RQ_PRECISION_BF16, &best[WINOGRAD_BF16]);
     (void)printf("%4lld x %3lld^2, %4lld -> %4lld", (long long)n, (long long)side, (long long)ic,
                  (long long)oc);
     print_times(best, (double)n_dst * (double)(9 * ic) * 1e-9);
-    rq_dnn_train_conv_destroy(f32);
-    rq_dnn_train_conv_destroy(bf16);
-    rq_dnn_destroy(dnn);
-    rq_free(scratch);
     void *const arrays[] = {l.src, l.wei, l.dst, l.ddst, l.dwei, l.dsrc, l.src_bf16, l.ddst_bf16};
     for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++)
         rq_free(arrays[i]);

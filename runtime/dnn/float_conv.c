@@ -21,7 +21,7 @@ struct rq_float_conv {
  * batches and win at small ones. */
 static bool prefers_winograd(const rq_conv_shape *shape)
 {
-    return rq_winograd_suits(shape) && shape->ih % RQ_WINOGRAD_TILE == 0 &&
+    return rq_winograd_suits(shape, RQ_PRECISION_F32) && shape->ih % RQ_WINOGRAD_TILE == 0 &&
            shape->iw % RQ_WINOGRAD_TILE == 0 &&
            shape->ih / RQ_WINOGRAD_TILE * (shape->iw / RQ_WINOGRAD_TILE) >= MIN_TILES;
 }
@@ -29,7 +29,7 @@ static bool prefers_winograd(const rq_conv_shape *shape)
 static rq_status create(rq_float_conv *conv, const rq_conv_shape *shape, rq_error *err)
 {
     if (prefers_winograd(shape)) {
-        rq_winograd_init(&conv->winograd, shape, omp_get_max_threads());
+        rq_winograd_init(&conv->winograd, shape, RQ_PRECISION_F32, omp_get_max_threads());
         return rq_dnn_reserve_scratch(conv->dnn, rq_winograd_scratch_bytes(&conv->winograd), err);
     }
     const rq_dnn_conv_options options = {

@@ -13,8 +13,10 @@ struct rq_train_conv {
     int8_t *wei;               /* its weights */
     rq_dnn_train_conv *direct; /* NULL: nothing is left to it */
     rq_precision precision;
+    bool bf16_dsrc;
     bool by_winograd; /* backward, and forward without the two above */
     rq_winograd winograd;
+    size_t winograd_bytes; /* at the scratch's beginning; the widened source follows */
     size_t n_src, n_wei;
 };
 
@@ -61,11 +63,15 @@ static rq_status create(rq_train_conv *conv, const rq_conv_shape *shape,
         status = create_integer(conv, shape, err);
     if (status != RQ_OK)
         return status;
-    conv->by_winograd = options->precision == RQ_PRECISION_F32 && rq_winograd_suits(shape);
+    conv->bf16_dsrc = options->bf16_dsrc;
+    conv->by_winograd = rq_winograd_suits(shape, options->precision);
     if (conv->by_winograd) {
-        rq_winograd_init(&conv->winograd, shape, omp_get_max_threads());
-        status = rq_dnn_reserve_scratch(conv->dnn, rq_winograd_scratch_bytes(&conv->winograd), err);
+        rq_winograd_init(&conv->winograd, shape, options->precision, omp_get_max_threads());
+        conv->winograd_bytes = rq_winograd_scratch_bytes(&conv->winograd);
     }
+    conv->n_src = (size_t)(shape->n * shape->ih * shape->iw * shape->ic);
+    status = rq_dnn_reserve_scratch(
+        conv->dnn, conv->winograd_bytes + (widens(conv) ? conv->n_src * sizeof(uint16_t) : 0), err);
     const bool forward = !conv->integer && (options->exact_forward || !conv->by_winograd);
     if (status != RQ_OK || (conv->by_winograd && !forward))
         return status;
@@ -73,11 +79,6 @@ static rq_status create(rq_train_conv *conv, const rq_conv_shape *shape,
                                          .with_forward = forward,
                                          .with_dsrc = options->with_dsrc && !conv->by_winograd,
                                          .bf16_dsrc = options->bf16_dsrc};
-    conv->n_src = (size_t)(shape->n * shape->ih * shape->iw * shape->ic);
-    if (widens(conv))
-        status = rq_dnn_reserve_scratch(conv->dnn, conv->n_src * sizeof(uint16_t), err);
-    if (status != RQ_OK)
-        return status;
     return rq_dnn_train_conv_create(&conv->direct, conv->dnn, shape, &direct, err);
 }
 
@@ -152,14 +153,14 @@ static rq_status forward_integer(rq_train_conv *conv, const uint8_t *src, const 
 /* oneDNN's reorder takes four times as long. */
 static const void *widened(const rq_train_conv *conv, const uint8_t *src)
 {
-    uint16_t *wide = rq_dnn_scratch(conv->dnn);
+    uint16_t *wide = (void *)((char *)rq_dnn_scratch(conv->dnn) + conv->winograd_bytes);
 #pragma omp parallel for schedule(static)
     for (size_t i = 0; i < conv->n_src; i += CHUNK)
         to_bf16(wide + i, src + i, conv->n_src - i < CHUNK ? conv->n_src - i : CHUNK);
     return wide;
 }
 
-/* As direct reads it. */
+/* As oneDNN's kernels, or Winograd's, read it. */
 static const void *operand(const rq_train_conv *conv, rq_train_source src)
 {
     if (widens(conv))
@@ -175,7 +176,8 @@ rq_status rq_train_conv_forward(rq_train_conv *conv, rq_train_source src, const 
     if (conv->integer)
         return forward_integer(conv, src.u8, wei, dst, err);
     if (!conv->direct) {
-        rq_winograd_forward(&conv->winograd, src.f32, wei, dst, rq_dnn_scratch(conv->dnn));
+        rq_winograd_forward(&conv->winograd, operand(conv, src), wei, dst,
+                            rq_dnn_scratch(conv->dnn));
         return RQ_OK;
     }
     const rq_status status = rq_dnn_train_conv_set_weights(conv->direct, wei, err);
@@ -198,8 +200,9 @@ rq_status rq_train_conv_backward(rq_train_conv *conv, rq_train_source src, const
 {
     if (!conv->by_winograd)
         return backward_direct(conv, src, wei, ddst, dwei, dsrc, err);
-    rq_winograd_backward_weights(&conv->winograd, src.f32, ddst, dwei, rq_dnn_scratch(conv->dnn));
+    void *scratch = rq_dnn_scratch(conv->dnn);
+    rq_winograd_backward_weights(&conv->winograd, operand(conv, src), ddst, dwei, scratch);
     if (dsrc)
-        rq_winograd_backward_data(&conv->winograd, ddst, wei, dsrc, rq_dnn_scratch(conv->dnn));
+        rq_winograd_backward_data(&conv->winograd, ddst, wei, dsrc, conv->bf16_dsrc, scratch);
     return RQ_OK;
 }

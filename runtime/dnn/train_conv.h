@@ -1,5 +1,5 @@
 /* The convolution of a training step, by the fastest way that this CPU and the shape offer:
- * oneDNN's kernels, or Winograd's (winograd.h) for most 3x3 convolutions in f32; forward of
+ * oneDNN's kernels, or Winograd's (winograd.h) for most 3x3 convolutions; forward of
  * quantized operands in u8 x s8 where these do not saturate. */
 #ifndef RQ_RUNTIME_DNN_TRAIN_CONV_H
 #define RQ_RUNTIME_DNN_TRAIN_CONV_H

@@ -131,12 +131,12 @@ static void test_winograd__packed_weights_give_the_same(void **state)
     (void)state;
     problem p;
     setup(&p, &by_winograd);
-    if (!rq_winograd_suits(&by_winograd)) { /* a CPU without its instructions */
+    if (!rq_winograd_suits(&by_winograd, RQ_PRECISION_F32)) { /* a CPU without its instructions */
         teardown(&p);
         skip();
     }
     rq_winograd plan;
-    rq_winograd_init(&plan, &by_winograd, 2);
+    rq_winograd_init(&plan, &by_winograd, RQ_PRECISION_F32, 2);
     void *scratch = rq_alloc(rq_winograd_scratch_bytes(&plan));
     float *packed = rq_alloc(rq_winograd_packed_size(&plan) * sizeof *packed);
     float *want = rq_alloc(p.n_dst * sizeof *want);
