@@ -102,8 +102,7 @@ BF16_SIMD void winograd_to_bf16_pixels(const panels *src, size_t row, size_t cha
     for (size_t c = 0; c < channels; c += LANES) {
         const float *at = (const float *)src->words + c * src->n_rows + row * RQ_PANEL;
         vec m[POINTS];
-        for (size_t i = 0; i < POINTS; i++)
-            m[i] = CONST_VEC(at + i * src->plane);
+        load_points(at, src->plane, m);
         points_to_tile_2d(m);
         for (size_t i = 0; i < TILE * TILE; i++)
             if (offsets[i] != OUTSIDE)

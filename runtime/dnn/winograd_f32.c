@@ -73,8 +73,7 @@ RQ_SIMD void winograd_to_f32_pixels(const panels *src, size_t row, size_t channe
     for (size_t c = 0; c < channels; c += LANES) {
         const float *at = (const float *)src->words + c * src->n_rows + row * RQ_PANEL;
         vec m[POINTS];
-        for (size_t i = 0; i < POINTS; i++)
-            m[i] = CONST_VEC(at + i * src->plane);
+        load_points(at, src->plane, m);
         points_to_tile_2d(m);
         for (size_t i = 0; i < TILE * TILE; i++)
             if (offsets[i] != OUTSIDE) {
@@ -88,8 +87,7 @@ RQ_SIMD void winograd_to_f32_pixels(const panels *src, size_t row, size_t channe
 RQ_SIMD void winograd_to_kernels(const float *src, size_t plane, float *dwei, size_t column_stride)
 {
     vec s[POINTS];
-    for (size_t i = 0; i < POINTS; i++)
-        s[i] = CONST_VEC(src + i * plane);
+    load_points(src, plane, s);
     points_to_kernel_2d(s);
     for (size_t k = 0; k < 9; k++)
         for (size_t lane = 0; lane < LANES; lane++)

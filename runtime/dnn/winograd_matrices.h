@@ -102,6 +102,13 @@ INLINE void points_to_kernel(const vec *in, vec *out, size_t step)
 
 /* ---- both dimensions of one tile ---- */
 
+/* One number of each point, from floats in planes. */
+INLINE void load_points(const float *at, size_t plane, vec m[POINTS])
+{
+    for (size_t i = 0; i < POINTS; i++)
+        m[i] = CONST_VEC(at + i * plane);
+}
+
 /* B' d B in place. */
 INLINE void window_to_points_2d(vec d[POINTS])
 {
