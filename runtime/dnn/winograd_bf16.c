@@ -74,7 +74,7 @@ BF16_SIMD static void tiles_to_panels(const void *src, const size_t *offsets, si
         vec first[POINTS], second[POINTS];
         tile_points(src, offsets, c, first);
         tile_points(src, offsets + TILE * TILE, c, second);
-        uint32_t *at = (uint32_t *)dst->words + c * dst->n_rows + row * RQ_PANEL;
+        uint32_t *at = panel_row(dst, row, c);
         for (size_t i = 0; i < POINTS; i++)
             store_pairs(at + i * dst->plane, first[i], second[i]);
     }
@@ -100,10 +100,8 @@ BF16_SIMD void winograd_to_bf16_pixels(const panels *src, size_t row, size_t cha
                                        const size_t *offsets)
 {
     for (size_t c = 0; c < channels; c += LANES) {
-        const float *at = (const float *)src->words + c * src->n_rows + row * RQ_PANEL;
         vec m[POINTS];
-        load_points(at, src->plane, m);
-        points_to_tile_2d(m);
+        points_to_tile_2d(panel_row(src, row, c), src->plane, m);
         for (size_t i = 0; i < TILE * TILE; i++)
             if (offsets[i] != OUTSIDE)
                 _mm256_storeu_si256((void *)((uint16_t *)dst + offsets[i] + c),

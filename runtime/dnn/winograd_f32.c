@@ -32,7 +32,7 @@ RQ_SIMD static void tile_to_panels(const void *src, const size_t *offsets, size_
             y[i / TILE * WINDOW + i % TILE] =
                 offsets[i] != OUTSIDE ? CONST_VEC(pixels + offsets[i] + c) : (vec){0.0f};
         tile_to_points_2d(y);
-        float *at = (float *)dst->words + c * dst->n_rows + row * RQ_PANEL;
+        float *at = panel_row(dst, row, c);
         for (size_t i = 0; i < POINTS; i++)
             VEC(at + i * dst->plane) = y[i];
     }
@@ -71,10 +71,8 @@ RQ_SIMD void winograd_to_f32_pixels(const panels *src, size_t row, size_t channe
                                     float *dst, const size_t *offsets)
 {
     for (size_t c = 0; c < channels; c += LANES) {
-        const float *at = (const float *)src->words + c * src->n_rows + row * RQ_PANEL;
         vec m[POINTS];
-        load_points(at, src->plane, m);
-        points_to_tile_2d(m);
+        points_to_tile_2d(panel_row(src, row, c), src->plane, m);
         for (size_t i = 0; i < TILE * TILE; i++)
             if (offsets[i] != OUTSIDE) {
                 vec *sum = &m[i / TILE * WINDOW + i % TILE];
@@ -87,8 +85,7 @@ RQ_SIMD void winograd_to_f32_pixels(const panels *src, size_t row, size_t channe
 RQ_SIMD void winograd_to_kernels(const float *src, size_t plane, float *dwei, size_t column_stride)
 {
     vec s[POINTS];
-    load_points(src, plane, s);
-    points_to_kernel_2d(s);
+    points_to_kernel_2d(src, plane, s);
     for (size_t k = 0; k < 9; k++)
         for (size_t lane = 0; lane < LANES; lane++)
             dwei[lane * column_stride + k] = s[k / 3 * WINDOW + k % 3][lane];

@@ -1,6 +1,6 @@
 /* The matrices B, G and A of winograd.h, one dimension at a time, for 16 channels, a panel's
  * columns (panel_product.h), at once: vectors in and out stand `step` vectors apart. Only for the
- * files winograd_*.c.
+ * files winograd*.c.
  *
  * Finite points p: 0, a, -a, b, -b with a = 1 / sqrt(2), b = sqrt(2), so that a b = 1. Their
  * polynomial x (x^2 - a^2) (x^2 - b^2) = x^5 - 2.5 x^3 + x gives B's outer rows; A's columns are
@@ -127,9 +127,10 @@ INLINE void tile_to_points_2d(vec y[POINTS])
         tile_to_points(y + WINDOW * i, y + WINDOW * i, 1);
 }
 
-/* A' m A in place. */
-INLINE void points_to_tile_2d(vec m[POINTS])
+/* A' m A, of floats in planes; the tile at the upper left of 6 x 6. */
+INLINE void points_to_tile_2d(const float *at, size_t plane, vec m[POINTS])
 {
+    load_points(at, plane, m);
     for (size_t j = 0; j < WINDOW; j++)
         points_to_tile(m + j, m + j, WINDOW);
     for (size_t i = 0; i < TILE; i++)
@@ -147,9 +148,10 @@ INLINE void kernel_to_points_2d(float taps[9][LANES], vec g[POINTS])
         kernel_to_points(g + WINDOW * i, g + WINDOW * i, 1);
 }
 
-/* G' s G in place. */
-INLINE void points_to_kernel_2d(vec s[POINTS])
+/* G' s G, of floats in planes; the kernel at the upper left of 6 x 6. */
+INLINE void points_to_kernel_2d(const float *at, size_t plane, vec s[POINTS])
 {
+    load_points(at, plane, s);
     for (size_t j = 0; j < WINDOW; j++)
         points_to_kernel(s + j, s + j, WINDOW);
     for (size_t i = 0; i < 3; i++)

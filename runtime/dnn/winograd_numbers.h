@@ -10,6 +10,9 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
+
+#include "runtime/dnn/panel_product.h"
 
 /* Where weight (row, column) stands in [OC, IC, 3, 3]: row is the input channel of the convolution
  * that is computed; for dsrc that is an output channel of the layer, and the kernel is turned. */
@@ -23,6 +26,12 @@ typedef struct panels {
     void *words; /* [36] planes of [column / 16, n_rows, 16] */
     size_t plane, n_rows;
 } panels;
+
+/* Where column c, a multiple of 16, of a row stands in the first plane. */
+static inline void *panel_row(const panels *of, size_t row, size_t c)
+{
+    return (uint32_t *)of->words + c * of->n_rows + row * RQ_PANEL;
+}
 
 typedef struct numbers {
     size_t per_word;

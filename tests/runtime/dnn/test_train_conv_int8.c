@@ -162,8 +162,7 @@ static void test_u8__exact_sums_and_the_same_backward(void **state)
     const rq_conv_shape shapes[] = {
         shape(2, 8, 16, 32, 3, 1, 1), shape(2, 9, 16, 16, 3, 2, 1), shape(3, 7, 5, 7, 3, 1, 1),
         shape(1, 6, 33, 17, 1, 1, 1), shape(2, 8, 8, 8, 3, 1, 4),   shape(2, 8, 6, 6, 3, 1, 2),
-        shape(4, 1, 40, 10, 1, 1, 1), shape(3, 8, 32, 48, 3, 1, 1), /* the gradients by Winograd's
-                                                                     */
+        shape(4, 1, 40, 10, 1, 1, 1), shape(3, 8, 32, 48, 3, 1, 1), /* gradients by Winograd's */
     };
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
         for (int extreme = 0; extreme < 2; extreme++) {
