@@ -10,6 +10,7 @@
 #include "qat/prepare.h"
 #include "runtime/model/arch.h"
 #include "runtime/model/quant.h"
+#include "runtime/modelfile/modelfile.h"
 
 static rq_error err;
 

@@ -9,8 +9,8 @@
 
 #include "bench/unit_bn.h"
 #include "fuse/fold.h"
-#include "qat/optimizer.h"
 #include "qat/prepare.h"
+#include "qat/update/optimizer.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/options.h"
 #include "runtime/base/random.h"

@@ -2,7 +2,7 @@
 #ifndef RQ_CALIB_SAME_FUNCTION_H
 #define RQ_CALIB_SAME_FUNCTION_H
 
-#include "runtime/session/difference.h"
+#include "runtime/eval/difference.h"
 
 /* Two FP32 models that sum in another order differ by some 1e-6 of the largest logit. */
 #define RQ_SAME_FUNCTION_TOLERANCE 1e-3

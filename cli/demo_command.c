@@ -5,9 +5,9 @@
 #include <sys/stat.h>
 
 #include "cli/commands.h"
+#include "cli/synthetic.h"
 #include "runtime/base/log.h"
 #include "runtime/base/memory.h"
-#include "runtime/image/synthetic.h"
 
 typedef struct demo_flags {
     const char *dir;

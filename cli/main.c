@@ -11,13 +11,6 @@
 
 static const char program[] = "repqat";
 
-static const rq_command *const commands[] = {
-#define X(name) &rq_command_##name,
-    RQ_COMMAND_LIST(X)
-#undef X
-        NULL,
-};
-
 /* Those whose work several processes may share (ranks.h). */
 static const rq_command *const shared[] = {
     &rq_command_train,     &rq_command_hyper_search, &rq_command_qat_train,
@@ -34,20 +27,6 @@ static rq_status run_command(const rq_command *command, int argc, char **argv, r
     return command->run(command, argc, argv, err);
 }
 
-const rq_command *rq_find_command(const char *name)
-{
-    for (const rq_command *const *command = commands; *command; command++) {
-        const char *a = (*command)->name, *b = name;
-        while (*a && (*a == *b || (*a == '_' && *b == '-'))) {
-            a++;
-            b++;
-        }
-        if (*a == *b)
-            return *command;
-    }
-    return NULL;
-}
-
 static void print_help(void)
 {
     (void)printf("usage: %s COMMAND [options]\n"
@@ -58,10 +37,10 @@ static void print_help(void)
                  "commands:\n",
                  program);
     int width = 0;
-    for (const rq_command *const *command = commands; *command; command++)
+    for (const rq_command *const *command = rq_commands; *command; command++)
         if ((int)strlen((*command)->name) > width)
             width = (int)strlen((*command)->name);
-    for (const rq_command *const *command = commands; *command; command++)
+    for (const rq_command *const *command = rq_commands; *command; command++)
         (void)printf("  %-*s  %s\n", width, (*command)->name, (*command)->summary);
     (void)printf("\n"
                  "'%s COMMAND --help' describes a command. Results go to stdout, messages to\n"
@@ -71,7 +50,7 @@ static void print_help(void)
 
 static void list_commands(void)
 {
-    for (const rq_command *const *command = commands; *command; command++)
+    for (const rq_command *const *command = rq_commands; *command; command++)
         (void)printf("%s\n", (*command)->name);
 }
 

@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "runtime/session/integer.h"
+#include "runtime/model/proofs.h"
 
 /* The parameters being filled, and room for one channel. */
 typedef struct emission {

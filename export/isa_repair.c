@@ -5,8 +5,8 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "runtime/model/proofs.h"
 #include "runtime/model/quant.h"
-#include "runtime/session/integer.h"
 
 enum { N_SCALES = 32, MAX_MAGNITUDE = 128, SAFE_CAP = RQ_PAIR_MAX / 2 };
 

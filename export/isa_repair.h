@@ -1,6 +1,6 @@
 /* Making weights safe for CPUs without VNNI, whose kernels add two products u8 * s8 in saturating
  * 16 bits: no two weights of one sign in a channel may sum to more than 128 in magnitude
- * (runtime/session/integer.h).
+ * (runtime/reference/integer.h).
  *
  * A channel that breaks the rule can be changed in two ways: its largest weights are clipped, which
  * costs much where many are large, or its scale is widened, which makes every rounding step

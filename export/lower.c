@@ -4,7 +4,7 @@
 #include "export/integer_layer.h"
 #include "export/lowering.h"
 #include "runtime/model/gate.h"
-#include "runtime/session/integer.h"
+#include "runtime/model/proofs.h"
 
 typedef rq_status lower_row(lw_pass *self, int i);
 

@@ -2,7 +2,7 @@
 #include "export/integer_layer.h"
 #include "export/lowering.h"
 #include "runtime/base/log.h"
-#include "runtime/session/integer.h"
+#include "runtime/model/proofs.h"
 
 static bool reads_image(const lw_pass *self, int i)
 {

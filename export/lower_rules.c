@@ -2,7 +2,7 @@
 #include "export/lowering.h"
 #include "runtime/base/log.h"
 #include "runtime/model/gate.h"
-#include "runtime/session/integer.h"
+#include "runtime/model/proofs.h"
 
 /* The bounds of an operator with one rule for all channels, whose acc lies in low..high. */
 static void note_rule(lw_pass *self, int i, const rq_rule *rule, int64_t low, int64_t high)

@@ -32,7 +32,7 @@ size_t rq_dnn_primitive_count(void);
 
 /* May u8 x s8 kernels add pairs of products in saturating 16 bits on this CPU (no AVX512-VNNI, or
  * hidden by ONEDNN_MAX_CPU_ISA)? Then weights must be proven safe or split
- * (session/integer_conv.h). */
+ * (dnn/integer_conv.h). */
 bool rq_dnn_u8s8_may_saturate(void);
 
 /* The instruction set that oneDNN uses: "AVX512_CORE_VNNI". */

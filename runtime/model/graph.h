@@ -50,7 +50,7 @@
  *                     and SCALE is 1 / 255 (model/gate.h)
  *
  * Integer (form int8; u8 values are real = scale * (q - z); the rule is written in
- * session/integer.h). ZERO_POINT is optional but for qconv, 0 where it is missing:
+ * reference/integer.h). ZERO_POINT is optional but for qconv, 0 where it is missing:
  *   quantize          f32 -> u8 by SCALE [1], ZERO_POINT u8 [1]
  *   dequantize        u8 -> f32 by SCALE [1], ZERO_POINT u8 [1]
  *   qconv             u8 -> u8; WEIGHT s8, BIAS s32 [OC], MULTIPLIER f32 [OC], ACC_MAX s64 [OC, 2].
@@ -181,6 +181,9 @@ static inline size_t rq_shape_elems(const rq_shape *shape)
 {
     return (size_t)(shape->n * shape->h * shape->w * shape->c);
 }
+
+/* Called after each node with its value: u8 or f32 by shape->dtype, [N, H, W, C]. */
+typedef void rq_value_observer(void *context, int node, const void *value, const rq_shape *shape);
 
 #define RQ_GRAPH_INIT                                                                              \
     {                                                                                              \

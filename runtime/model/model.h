@@ -47,7 +47,7 @@ typedef struct rq_model {
     uint64_t seed;
     const char *parent; /* rq_file_id of the file it was made from, or NULL */
     bool isa_proof;     /* form int8: no pair of u8*s8 products can saturate 16 bits (see
-                           session/integer.h) */
+                           reference/integer.h) */
 } rq_model;
 
 /* All strings and arrays live in the graph's arena; values as graph.h says. */
@@ -65,23 +65,6 @@ RQ_NODISCARD rq_status rq_model_copy_info(rq_model *out, const rq_model *source,
  * none). Errors: RQ_ERR_IO, RQ_ERR_NOMEM. */
 RQ_NODISCARD rq_status rq_model_set_origin(rq_model *model, const char *parent_path, int argc,
                                            char **argv, rq_error *err);
-
-/* Read a .bin model file (format: modelfile.h). *out is initialised by the call and owned by the
- * caller. Errors: RQ_ERR_IO, RQ_ERR_FILE (the rule broken and the byte offset), RQ_ERR_MODEL,
- * RQ_ERR_NOMEM; the message starts with the path. */
-RQ_NODISCARD rq_status rq_model_load(rq_model *out, const char *path, rq_error *err);
-
-/* The same, but the parameters are read-only views of the file, which stays open until
- * rq_model_deinit: nothing is copied, and what has been read can leave memory (rq_graph_release).
- * For models that are read and not changed; the file must not be truncated meanwhile (file.h). */
-RQ_NODISCARD rq_status rq_model_map(rq_model *out, const char *path, rq_error *err);
-
-/* Write a model's bytes to a writer, which stays open. Errors: as below. */
-RQ_NODISCARD rq_status rq_model_write(const rq_model *model, rq_writer *writer, rq_error *err);
-
-/* Write atomically. Errors: RQ_ERR_IO, RQ_ERR_NOMEM, RQ_ERR_MODEL (rq_model_load would refuse it);
- * the previous file is then untouched. */
-RQ_NODISCARD rq_status rq_model_save(const rq_model *model, const char *path, rq_error *err);
 
 /* Refuse a model of another form: "PATH: form is train, this command takes deploy (make one with:
  * repqat convert …)". allowed: bit set of 1u << rq_form. */

@@ -3,9 +3,9 @@
 #include <math.h>
 #include <string.h>
 
+#include "runtime/dnn/integer_kernels.h"
+#include "runtime/dnn/kernels.h"
 #include "runtime/model/quant.h"
-#include "runtime/session/integer_kernels.h"
-#include "runtime/session/kernels.h"
 #include "runtime/session/rows.h"
 
 rq_status rq_plan_f32_buffer(rq_session *s, int node, int *out, rq_error *err)

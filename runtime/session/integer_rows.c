@@ -1,6 +1,6 @@
 /* Rows of form int8: u8 values, parameters as they are stored. */
+#include "runtime/dnn/integer_kernels.h"
 #include "runtime/model/quant.h"
-#include "runtime/session/integer_kernels.h"
 #include "runtime/session/rows.h"
 
 static rq_status check_u8(const rq_session *s, int node, int k, rq_error *err)

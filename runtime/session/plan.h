@@ -4,8 +4,8 @@
 #define RQ_RUNTIME_SESSION_PLAN_H
 
 #include "runtime/dnn/float_conv.h"
+#include "runtime/dnn/integer_conv.h"
 #include "runtime/model/quant.h"
-#include "runtime/session/integer_conv.h"
 #include "runtime/session/session.h"
 
 /* How a value stands in its buffer. */

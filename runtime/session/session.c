@@ -6,6 +6,7 @@
 
 #include "runtime/base/clock.h"
 #include "runtime/base/size.h"
+#include "runtime/model/proofs.h"
 #include "runtime/session/plan.h"
 #include "runtime/session/streams.h"
 

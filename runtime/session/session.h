@@ -13,7 +13,6 @@
 #define RQ_RUNTIME_SESSION_SESSION_H
 
 #include "runtime/model/model.h"
-#include "runtime/session/integer.h"
 
 typedef struct rq_session rq_session;
 

@@ -1,7 +1,7 @@
 /* The check that a pass left the function alone: it lets equal models through and no others. */
 #include "calib/same_function.h"
 
-#include "runtime/image/synthetic.h"
+#include "cli/synthetic.h"
 #include "tests/calib/small_net.h"
 
 enum { BATCH = 4, N_IMAGES = 2 * 5, SIDE = 16 };

@@ -1,5 +1,5 @@
 /* compare as typed. The accuracy gate is tested with models that must fail it, in
- * tests/runtime/session/test_compare_command.c. */
+ * tests/cli/test_compare_command.c. */
 #include <stdio.h>
 #include <string.h>
 

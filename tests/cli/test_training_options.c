@@ -283,7 +283,7 @@ static void test_custom_l2__blocks_of_repvgg(void **state)
     assert_false(small_exists(rq_test_path("%s/none.bin", dir)));
 }
 
-/* How many event files (tests/qat/test_event_file.c reads what is in them) a folder has. */
+/* How many event files (tests/qat/run/test_event_file.c reads what is in them) a folder has. */
 static int count_event_files(const char *folder)
 {
     int n = 0;

@@ -6,7 +6,7 @@
 #include "export/isa_repair.h"
 #include "runtime/base/random.h"
 #include "runtime/model/quant.h"
-#include "runtime/session/integer.h"
+#include "runtime/reference/integer.h"
 #include "tests/support/test.h"
 
 enum { MAX_TAPS = 600, MANY_TAPS = 6000 };

@@ -2,7 +2,7 @@
 #ifndef RQ_TESTS_EXPORT_TRACE_H
 #define RQ_TESTS_EXPORT_TRACE_H
 
-#include "runtime/session/integer.h"
+#include "runtime/reference/integer.h"
 #include "tests/export/qat_net.h"
 
 enum { BATCH = 2, N_PIXELS = BATCH * NET_SIDE * NET_SIDE * 3, MAX_CLASSES = 8 };

@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "fuse/linear_part.h"
+#include "runtime/eval/difference.h"
 #include "runtime/model/arch.h"
-#include "runtime/session/difference.h"
 #include "tests/fuse/blocks.h"
 #include "tests/fuse/merged.h"
 

@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include "runtime/base/size.h"
-#include "runtime/model/checkpoint.h"
+#include "runtime/torch/checkpoint.h"
 
 const char *fuzz_file(const uint8_t *data, size_t size)
 {

@@ -1,6 +1,6 @@
 /* Pickles: what is read is a tree that can be walked, of bounded depth, and its strings lie in the
  * input. */
-#include "runtime/model/torch_value.h"
+#include "runtime/torch/torch_value.h"
 
 #include "tests/fuzz/fuzz.h"
 

@@ -1,7 +1,7 @@
 /* Safetensors files: all that opens can be found by name or is refused; and as models. */
-#include "runtime/model/tensorfile.h"
+#include "runtime/modelfile/tensorfile.h"
 
-#include "runtime/model/model.h"
+#include "runtime/modelfile/modelfile.h"
 #include "tests/fuzz/fuzz.h"
 
 /* Reads the bytes. */

@@ -1,7 +1,7 @@
 /* The pickled object of a zip file of torch.save whose container is sound: behind its checksums a
  * fuzzer of whole files would hardly come. There are storages 0 (64 bytes) and 1 (8 bytes). */
 #include "tests/fuzz/fuzz.h"
-#include "tests/runtime/model/zip_builder.h"
+#include "tests/runtime/torch/zip_builder.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

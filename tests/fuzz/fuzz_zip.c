@@ -1,5 +1,5 @@
 /* Zip archives: what opens can be read or is refused, and entries are found by their names. */
-#include "runtime/model/zip.h"
+#include "runtime/torch/zip.h"
 
 #include "tests/fuzz/fuzz.h"
 

@@ -6,7 +6,7 @@
 One set of parameters, STEPS gradients for each and a learning rate per step (lrs); the first is 0, as
 in a warm-up. Computed in float64 from f32 inputs, rounded once at the end.
     in:  init.NAME, gK.NAME (K = 1 … STEPS), multiplier.stem.weight, lrs
-    out: CASE.NAME after all steps, and the state, CASE.STATE.NAME, STATE as qat/optimizer.h names it
+    out: CASE.NAME after all steps, and the state, CASE.STATE.NAME, STATE as qat/update/optimizer.h names it
 
 Cases: sgd, nesterov (momentum 0.9, weight decay 0.05 on tensors of two or more dimensions), bias2
 (the same, biases at twice the rate), clipped (sgd behind clip_grad_norm_ to 3, which bites in some

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Checkpoints of every container and layout, for the tests of runtime/model/checkpoint.c.
+"""Checkpoints of every container and layout, for the tests of runtime/torch/checkpoint.c.
 
     /usr/bin/python3 tests/golden/make_pth.py      # needs torch 1.13; rewrites tests/golden/pth/
 

@@ -5,8 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "qat/units.h"
-#include "runtime/model/tensorfile.h"
+#include "qat/step/units.h"
+#include "runtime/modelfile/tensorfile.h"
 #include "tests/support/test.h"
 
 static inline rq_tensorfile *golden_open(const char *name)

@@ -12,7 +12,7 @@
 
 #include <math.h>
 
-#include "qat/units.h"
+#include "qat/step/units.h"
 #include "tests/qat/net.h"
 
 /* A quantizer over n numbers. */

@@ -8,6 +8,7 @@
 
 #include "runtime/base/random.h"
 #include "runtime/model/quant.h"
+#include "runtime/reference/integer.h"
 #include "runtime/session/session.h"
 #include "tests/support/test.h"
 

@@ -6,6 +6,7 @@
 
 #include "runtime/base/random.h"
 #include "runtime/model/arch.h"
+#include "runtime/reference/integer.h"
 #include "runtime/session/session.h"
 #include "tests/support/test.h"
 

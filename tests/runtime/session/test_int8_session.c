@@ -3,7 +3,7 @@
  * the extremes where 16-bit pair sums and f32 would fail. Registered again under instruction sets
  * without VNNI. */
 #include "runtime/dnn/dnn.h"
-#include "runtime/session/integer_conv.h"
+#include "runtime/dnn/integer_conv.h"
 #include "tests/runtime/session/int8_net.h"
 
 /* Windows that overlap, touch, or leave pixels out, with a border or without. */

@@ -4,7 +4,7 @@
 #include <omp.h>
 
 #include "runtime/base/random.h"
-#include "tests/runtime/session/tiny_models.h"
+#include "tests/runtime/tiny_models.h"
 
 enum { BATCH = 11, N_PIXELS = TINY_SIDE * TINY_SIDE * 3, N_LOGITS = BATCH * TINY_CLASSES };
 

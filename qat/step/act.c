@@ -1,0 +1,92 @@
+/* What ends a mix or a product: ReLU and fake quantization. */
+#include "qat/step/mix_kernels.h"
+#include "qat/step/units.h"
+#include "runtime/base/ranks.h"
+#include "runtime/model/quant.h"
+
+#define RANGE_MOMENTUM 0.01f
+
+void tr_act_quantize(tr_act *act, const rq_graph *graph, int node)
+{
+    const rq_tensor *zero_point = rq_graph_tensor(graph, node, RQ_SLOT_ZERO_POINT);
+    act->quantize = true;
+    act->min = rq_tensor_f32(rq_graph_tensor(graph, node, RQ_SLOT_MIN));
+    act->max = rq_tensor_f32(rq_graph_tensor(graph, node, RQ_SLOT_MAX));
+    act->scale = rq_tensor_f32(rq_graph_tensor(graph, node, RQ_SLOT_SCALE));
+    act->zero_point = zero_point ? zero_point->data : NULL;
+}
+
+/* NaN counts as 0: the step will fail at its loss. */
+void tr_act_observe(const tr_act *act, float lo, float hi)
+{
+    double ends[2] = {-(double)lo, (double)hi};
+    rq_ranks_max(ends, 2);
+    lo = (float)-ends[0];
+    hi = (float)ends[1];
+    const bool is_first = *act->min == 0.0f && *act->max == 0.0f;
+    lo = act->zero_point && lo < 0.0f ? lo : 0.0f;
+    hi = hi > 0.0f ? hi : 0.0f;
+    *act->min = is_first ? lo : *act->min + RANGE_MOMENTUM * (lo - *act->min);
+    *act->max = is_first ? hi : *act->max + RANGE_MOMENTUM * (hi - *act->max);
+    const rq_qparams q = rq_activation_qparams(*act->min, *act->max);
+    *act->scale = q.scale;
+    if (act->zero_point)
+        *act->zero_point = q.zero_point;
+}
+
+void tr_act_settle(const tr_act *act, tr_value *value)
+{
+    if (!act->quantize)
+        return;
+    value->scale = *act->scale;
+    value->zero_point = act->zero_point ? *act->zero_point : 0;
+}
+
+rq_status tr_act_check(const tr_act *act, rq_error *err)
+{
+    return !act->quantize || *act->scale > 0.0f
+               ? RQ_OK
+               : rq_fail(err, RQ_ERR_RANGE, "the range has not been observed yet");
+}
+
+float tr_act_factor(const tr_act *act, const tr_value *value)
+{
+    return act->quantize ? 1.0f / value->scale : 1.0f;
+}
+
+mix_gradients tr_gradients_from(const tr_value *value, size_t first)
+{
+    if (value->gradient_bf16)
+        return (mix_gradients){{value->gradient_bf16 + first}, 1, MIX_BF16};
+    mix_gradients gradients = {{NULL}, value->n_readers, MIX_F32};
+    for (int k = 0; k < value->n_readers; k++)
+        gradients.g[k] = value->gradient[k] + first;
+    return gradients;
+}
+
+void tr_act_args(const tr_act *act, const tr_value *value, mix_args *args)
+{
+    args->relu = act->relu;
+    args->quantize = act->quantize;
+    args->inverse_scale = act->quantize ? 1.0f / value->scale : 1.0f;
+    args->low = -(float)value->zero_point;
+    args->high = 255.0f - (float)value->zero_point;
+}
+
+void tr_act_apply(const mix_args *args, const tr_value *value, size_t first)
+{
+    enum { BLOCK = 64 }; /* pixels that a core's cache still holds at the second pass */
+    mix_args part = *args;
+    for (size_t p = 0; p < args->pixels; p += BLOCK) {
+        const size_t at = first + p * args->channels;
+        part.pixels = args->pixels - p < BLOCK ? args->pixels - p : BLOCK;
+        for (int k = 0; k < args->n_terms; k++)
+            part.u[k] = args->u[k] + p * args->channels;
+        if (value->data)
+            mix_apply(&part, value->data + at, MIX_F32);
+        if (value->bf16)
+            mix_apply(&part, value->bf16 + at, MIX_BF16);
+        if (value->u8)
+            mix_apply(&part, value->u8 + at, MIX_U8);
+    }
+}

@@ -1,0 +1,485 @@
+/* From a graph to units: which elementwise operators merge into which. */
+#include "qat/step/units.h"
+#include "runtime/model/gate.h"
+
+/* ---- merging: an elementwise node goes into its only reader when that can take it ---- */
+
+static bool has_bias(const rq_graph *graph, int node)
+{
+    const rq_op op = graph->nodes[node].op;
+    return (op == RQ_OP_CONV || op == RQ_OP_LINEAR) && graph->nodes[node].slot[RQ_SLOT_BIAS] >= 0;
+}
+
+/* fake_quant( relu( sum of batch norms, scales, biases, values ) ), each part optional; a product
+ * in the sum's place, or for fake_quant a sigmoid. */
+static bool absorbs(const rq_graph *graph, int reader, int node)
+{
+    const rq_op op = graph->nodes[node].op;
+    const bool term = op == RQ_OP_BATCH_NORM || op == RQ_OP_SCALE || has_bias(graph, node);
+    switch (graph->nodes[reader].op) {
+    case RQ_OP_FAKE_QUANT:
+        return op == RQ_OP_RELU || op == RQ_OP_ADD || op == RQ_OP_MUL || op == RQ_OP_SIGMOID ||
+               term;
+    case RQ_OP_RELU:
+        return op == RQ_OP_ADD || op == RQ_OP_MUL || term;
+    case RQ_OP_ADD:
+        return term;
+    default:
+        return false;
+    }
+}
+
+static int only_reader(const rq_trainer *trainer, int node)
+{
+    const rq_graph *graph = &trainer->model->graph;
+    if (trainer->users[node] != 1)
+        return -1;
+    for (int i = node + 1; i < graph->n_nodes; i++)
+        for (int k = 0; k < graph->nodes[i].n_inputs; k++)
+            if (graph->nodes[i].input[k] == node)
+                return i;
+    return -1;
+}
+
+static bool is_absorbed(const rq_trainer *trainer, int node)
+{
+    const int reader = only_reader(trainer, node);
+    return reader >= 0 && absorbs(&trainer->model->graph, reader, node);
+}
+
+/* ---- values and units ---- */
+
+static rq_status new_value(rq_trainer *trainer, int node, tr_value **out, rq_error *err)
+{
+    void *value = NULL;
+    const rq_shape *shape = &trainer->shapes[node];
+    const rq_status status = rq_arena_array(&trainer->arena, &value, 1, sizeof(tr_value), err);
+    if (status != RQ_OK)
+        return status;
+    *out = value;
+    **out = (tr_value){.shape = *shape, .scale = 1.0f, .needs_gradient = true};
+    return RQ_OK;
+}
+
+const tr_unit *tr_producer(const rq_trainer *trainer, const tr_value *value)
+{
+    for (int i = 0; i < trainer->n_units; i++)
+        if (trainer->units[i].dst == value)
+            return &trainer->units[i];
+    return NULL;
+}
+
+bool tr_writes_all_types(const tr_unit *unit)
+{
+    return unit->mix || unit->product;
+}
+
+static rq_status allocate(rq_trainer *trainer, const tr_value *value, size_t size, bool is_read,
+                          void **out, rq_error *err)
+{
+    return is_read ? rq_arena_array(&trainer->arena, out, rq_shape_elems(&value->shape), size, err)
+                   : RQ_OK;
+}
+
+/* Memory for a value's numbers, in each type that its readers take. */
+static rq_status allocate_numbers(rq_trainer *trainer, tr_value *value, rq_error *err)
+{
+    const tr_unit *producer = tr_producer(trainer, value);
+    bool f32 = value->n_readers == 0, bf16 = false, u8 = false;
+    for (int i = 0; i < trainer->n_units; i++)
+        for (int k = 0; k < trainer->units[i].n_src; k++) {
+            const conv_unit *conv = trainer->units[i].conv;
+            if (trainer->units[i].src[k] != value)
+                continue;
+            f32 |= !conv || rq_train_conv_reads_f32(conv->conv);
+            bf16 |= conv && rq_train_conv_reads_bf16(conv->conv);
+            u8 |= conv && rq_train_conv_reads_u8(conv->conv);
+        }
+    f32 |= !producer || !tr_writes_all_types(producer);
+    void *numbers[3] = {NULL};
+    rq_status status = allocate(trainer, value, sizeof(float), f32, &numbers[0], err);
+    if (status == RQ_OK)
+        status = allocate(trainer, value, sizeof(uint16_t), bf16, &numbers[1], err);
+    if (status == RQ_OK)
+        status = allocate(trainer, value, sizeof(uint8_t), u8, &numbers[2], err);
+    value->data = numbers[0];
+    value->bf16 = numbers[1];
+    value->u8 = numbers[2];
+    return status;
+}
+
+/* Once all readers are known. */
+static rq_status allocate_values(rq_trainer *trainer, rq_error *err)
+{
+    rq_status status = allocate_numbers(trainer, trainer->values[0], err);
+    for (int i = 0; i < trainer->n_units && status == RQ_OK; i++)
+        status = allocate_numbers(trainer, trainer->units[i].dst, err);
+    return status;
+}
+
+static tr_unit *new_unit(rq_trainer *trainer, int node, tr_value *dst)
+{
+    tr_unit *unit = &trainer->units[trainer->n_units++];
+    *unit = (tr_unit){.node = node, .dst = dst};
+    return unit;
+}
+
+/* A unit for a node with a value of its own. */
+static rq_status new_node_unit(rq_trainer *trainer, int node, tr_unit **out, rq_error *err)
+{
+    const rq_status status = new_value(trainer, node, &trainer->values[node], err);
+    if (status == RQ_OK)
+        *out = new_unit(trainer, node, trainer->values[node]);
+    return status;
+}
+
+static rq_status add_source(tr_unit *unit, tr_value *value, rq_error *err)
+{
+    if (value->n_readers == RQ_MAX_READERS)
+        return rq_fail(err, RQ_ERR_UNSUPPORTED, "a value is read by more than %d operators",
+                       RQ_MAX_READERS);
+    unit->src[unit->n_src++] = value;
+    value->n_readers++;
+    return RQ_OK;
+}
+
+/* The source of a unit that takes one scale for all channels. */
+static rq_status add_scaled_source(tr_unit *unit, tr_value *value, rq_error *err)
+{
+    if (value->channel_scale)
+        return rq_fail(err, RQ_ERR_UNSUPPORTED, "reads a quantized convolution's bare sums");
+    return add_source(unit, value, err);
+}
+
+static tr_value *input_value(const rq_trainer *trainer, int node, int k)
+{
+    return trainer->values[trainer->model->graph.nodes[node].input[k]];
+}
+
+/* The raw sums of a convolution, before any bias. */
+static rq_status add_convolution(rq_trainer *trainer, int node, tr_value **raw, rq_error *err)
+{
+    void *conv = NULL;
+    rq_status status = new_value(trainer, node, raw, err);
+    if (status == RQ_OK)
+        status = rq_arena_array(&trainer->arena, &conv, 1, sizeof(conv_unit), err);
+    if (status != RQ_OK)
+        return status;
+    tr_unit *unit = new_unit(trainer, node, *raw);
+    unit->conv = conv;
+    status = add_scaled_source(unit, input_value(trainer, node, 0), err);
+    return status == RQ_OK ? tr_conv_create(trainer, unit, node, err) : status;
+}
+
+/* ---- mixes and products: what ends them, what they are of ---- */
+
+static float *f32_slot(const rq_graph *graph, int node, rq_slot slot)
+{
+    const rq_tensor *tensor = rq_graph_tensor(graph, node, slot);
+    return tensor ? rq_tensor_f32(tensor) : NULL;
+}
+
+static float *gradient_slot(const rq_trainer *trainer, int node, rq_slot slot)
+{
+    return trainer->gradients[trainer->model->graph.nodes[node].slot[slot]];
+}
+
+static rq_status add_bn_term(const rq_trainer *trainer, tr_unit *unit, mix_term *term, int node,
+                             rq_error *err)
+{
+    const rq_graph *graph = &trainer->model->graph;
+    const rq_tensor *tracked = rq_graph_tensor(graph, node, RQ_SLOT_TRACKED);
+    tr_value *src = input_value(trainer, node, 0);
+    term->kind = TERM_BN;
+    term->gamma = f32_slot(graph, node, RQ_SLOT_WEIGHT);
+    term->beta = f32_slot(graph, node, RQ_SLOT_BIAS);
+    term->mean = f32_slot(graph, node, RQ_SLOT_MEAN);
+    term->var = f32_slot(graph, node, RQ_SLOT_VAR);
+    term->dgamma = gradient_slot(trainer, node, RQ_SLOT_WEIGHT);
+    term->dbeta = gradient_slot(trainer, node, RQ_SLOT_BIAS);
+    term->eps = (double)graph->nodes[node].eps;
+    term->frozen = trainer->options.frozen_nodes && trainer->options.frozen_nodes[node];
+    term->tracked = tracked ? tracked->data : NULL;
+    if (src->quantized_conv)
+        src->quantized_conv->dgamma = term->dgamma;
+    return add_source(unit, src, err);
+}
+
+/* A term for a node: absorbed (or own) batch norm, scale or bias, or the node's value as it is. */
+static rq_status add_term(rq_trainer *trainer, tr_unit *unit, int node, bool own, tr_value **raw,
+                          rq_error *err)
+{
+    const rq_graph *graph = &trainer->model->graph;
+    const rq_op op = graph->nodes[node].op;
+    mix_term *term = &unit->mix->terms[unit->mix->n_terms++];
+    const bool merged = own || is_absorbed(trainer, node);
+    if (merged && op == RQ_OP_BATCH_NORM)
+        return add_bn_term(trainer, unit, term, node, err);
+    if (merged && op == RQ_OP_SCALE) {
+        term->kind = TERM_SCALE;
+        term->gamma = f32_slot(graph, node, RQ_SLOT_WEIGHT);
+        term->dgamma = gradient_slot(trainer, node, RQ_SLOT_WEIGHT);
+        return add_source(unit, input_value(trainer, node, 0), err);
+    }
+    if (merged && has_bias(graph, node)) {
+        term->kind = TERM_BIAS;
+        term->beta = f32_slot(graph, node, RQ_SLOT_BIAS);
+        term->dbeta = gradient_slot(trainer, node, RQ_SLOT_BIAS);
+        return add_source(unit, raw[node], err);
+    }
+    term->kind = TERM_PLAIN;
+    return add_source(unit, trainer->values[node], err);
+}
+
+/* An elementwise unit from its last node: act, and the node that act is of. */
+typedef struct chain {
+    tr_act act;
+    int core;
+    bool own; /* core is part of the unit */
+} chain;
+
+static chain follow_chain(const rq_trainer *trainer, int root)
+{
+    const rq_graph *graph = &trainer->model->graph;
+    chain c = {.core = root, .own = true};
+    if (graph->nodes[c.core].op == RQ_OP_FAKE_QUANT) {
+        tr_act_quantize(&c.act, graph, c.core);
+        c.core = graph->nodes[c.core].input[0];
+        c.own = is_absorbed(trainer, c.core);
+    }
+    if (c.own && graph->nodes[c.core].op == RQ_OP_RELU) {
+        c.act.relu = true;
+        c.core = graph->nodes[c.core].input[0];
+        c.own = is_absorbed(trainer, c.core);
+    }
+    return c;
+}
+
+static rq_status add_mix(rq_trainer *trainer, const chain *c, tr_unit *unit, tr_value **raw,
+                         rq_error *err)
+{
+    const rq_node *core = &trainer->model->graph.nodes[c->core];
+    void *mix = NULL;
+    rq_status status = rq_arena_array(&trainer->arena, &mix, 1, sizeof(mix_unit), err);
+    if (status != RQ_OK)
+        return status;
+    unit->mix = mix;
+    unit->mix->act = c->act;
+    if (!c->own || core->op != RQ_OP_ADD)
+        status = add_term(trainer, unit, c->core, c->own, raw, err);
+    else
+        for (int k = 0; k < core->n_inputs && status == RQ_OK; k++)
+            status = add_term(trainer, unit, core->input[k], false, raw, err);
+    return status == RQ_OK ? tr_mix_create(trainer, unit, err) : status;
+}
+
+static rq_status add_product(rq_trainer *trainer, const chain *c, tr_unit *unit, rq_error *err)
+{
+    void *product = NULL;
+    rq_status status = rq_arena_array(&trainer->arena, &product, 1, sizeof(product_unit), err);
+    if (status != RQ_OK)
+        return status;
+    unit->product = product;
+    unit->product->act = c->act;
+    for (int k = 0; k < 2 && status == RQ_OK; k++)
+        status = add_scaled_source(unit, input_value(trainer, c->core, k), err);
+    return status == RQ_OK ? tr_product_create(trainer, unit, err) : status;
+}
+
+static rq_status add_sigmoid(rq_trainer *trainer, const chain *c, tr_unit *unit, rq_error *err)
+{
+    rq_status status = add_scaled_source(unit, input_value(trainer, c->core, 0), err);
+    if (status == RQ_OK && c->act.quantize)
+        status = rq_gate_check(&trainer->model->graph, unit->node, err);
+    if (status == RQ_OK)
+        tr_sigmoid_init(unit, c->act.quantize);
+    return status;
+}
+
+/* The unit of an elementwise operator that no other absorbs. */
+static rq_status add_elementwise(rq_trainer *trainer, int root, tr_value **raw, rq_error *err)
+{
+    const rq_graph *graph = &trainer->model->graph;
+    const chain c = follow_chain(trainer, root);
+    const rq_op core = graph->nodes[c.core].op;
+    tr_unit *unit;
+    if (rq_is_gate(graph, root) && !c.own)
+        return rq_fail(err, RQ_ERR_UNSUPPORTED, "%s is read by others than its fake_quant",
+                       graph->nodes[c.core].name);
+    const rq_status status = new_node_unit(trainer, root, &unit, err);
+    if (status != RQ_OK)
+        return status;
+    unit->dst->quantized = c.act.quantize;
+    unit->dst->is_u8 = c.act.quantize && !c.act.zero_point && core != RQ_OP_SIGMOID;
+    if (c.own && core == RQ_OP_MUL)
+        return add_product(trainer, &c, unit, err);
+    if (c.own && core == RQ_OP_SIGMOID)
+        return add_sigmoid(trainer, &c, unit, err);
+    return add_mix(trainer, &c, unit, raw, err);
+}
+
+static rq_status add_pool(rq_trainer *trainer, int node, void (*init)(tr_unit *), rq_error *err)
+{
+    tr_unit *unit;
+    rq_status status = new_node_unit(trainer, node, &unit, err);
+    if (status == RQ_OK)
+        status = add_scaled_source(unit, input_value(trainer, node, 0), err);
+    if (status == RQ_OK)
+        init(unit);
+    return status;
+}
+
+static rq_status add_input(rq_trainer *trainer, int node, rq_error *err)
+{
+    const rq_graph *graph = &trainer->model->graph;
+    bool quantized = false, real = false;
+    for (int i = 0; i < graph->n_nodes; i++)
+        for (int k = 0; k < graph->nodes[i].n_inputs; k++)
+            if (graph->nodes[i].input[k] == node)
+                *(graph->nodes[i].slot[RQ_SLOT_WEIGHT_SCALE] >= 0 ? &quantized : &real) = true;
+    if (quantized && real)
+        return rq_fail(err, RQ_ERR_UNSUPPORTED,
+                       "the image is read by a quantized and by a float operator");
+    tr_input_init(trainer, quantized);
+    const rq_status status = new_value(trainer, node, &trainer->values[node], err);
+    if (status == RQ_OK)
+        trainer->values[node]->needs_gradient = false;
+    return status;
+}
+
+/* ---- one row per operator ---- */
+
+typedef rq_status gradient_row(rq_trainer *trainer, int node, tr_value **raw, rq_error *err);
+
+static rq_status row_input(rq_trainer *trainer, int node, tr_value **raw, rq_error *err)
+{
+    (void)raw;
+    return add_input(trainer, node, err);
+}
+
+static rq_status row_convolution(rq_trainer *trainer, int node, tr_value **raw, rq_error *err)
+{
+    if (!has_bias(&trainer->model->graph, node))
+        return add_convolution(trainer, node, &trainer->values[node], err);
+    const rq_status status = add_convolution(trainer, node, &raw[node], err);
+    return status == RQ_OK && !is_absorbed(trainer, node) ? add_elementwise(trainer, node, raw, err)
+                                                          : status;
+}
+
+static rq_status row_elementwise(rq_trainer *trainer, int node, tr_value **raw, rq_error *err)
+{
+    return is_absorbed(trainer, node) ? RQ_OK : add_elementwise(trainer, node, raw, err);
+}
+
+static rq_status row_pool(rq_trainer *trainer, int node, tr_value **raw, rq_error *err)
+{
+    (void)raw;
+    return add_pool(trainer, node, tr_pool_init, err);
+}
+
+static rq_status row_window_pool(rq_trainer *trainer, int node, tr_value **raw, rq_error *err)
+{
+    (void)raw;
+    return add_pool(trainer, node, tr_avg_pool_init, err);
+}
+
+static rq_status row_max_pool(rq_trainer *trainer, int node, tr_value **raw, rq_error *err)
+{
+    (void)raw;
+    return add_pool(trainer, node, tr_max_pool_init, err);
+}
+
+static rq_status row_none(rq_trainer *trainer, int node, tr_value **raw, rq_error *err)
+{
+    (void)raw;
+    return rq_fail(err, RQ_ERR_UNSUPPORTED, "%s has no gradient: an integer model is not trained",
+                   rq_op_name(trainer->model->graph.nodes[node].op));
+}
+
+/* operators that share a row */
+#define row_conv             row_convolution
+#define row_linear           row_convolution
+#define row_batch_norm       row_elementwise
+#define row_add              row_elementwise
+#define row_relu             row_elementwise
+#define row_fake_quant       row_elementwise
+#define row_global_avg_pool  row_pool
+#define row_scale            row_elementwise
+#define row_avg_pool         row_window_pool
+#define row_sigmoid          row_elementwise
+#define row_mul              row_elementwise
+#define row_quantize         row_none
+#define row_dequantize       row_none
+#define row_qconv            row_none
+#define row_qmax_pool        row_none
+#define row_qglobal_avg_pool row_none
+#define row_qlinear          row_none
+#define row_qsigmoid         row_none
+#define row_qmul             row_none
+
+static gradient_row *const gradient_rows[RQ_N_OPS] = {
+#define X(code, name) [RQ_OP_##code] = row_##name,
+    RQ_OP_LIST(X)
+#undef X
+};
+
+/* ---- the walk ---- */
+
+/* A value without reader would have no gradient. Form train may have auxiliary outputs, [N,
+ * classes], which the loss reads. */
+static rq_status check_all_read(const rq_trainer *trainer, rq_error *err)
+{
+    const rq_graph *graph = &trainer->model->graph;
+    if (graph->n_nodes == 1)
+        return rq_fail(err, RQ_ERR_UNSUPPORTED, "%s: there is no operator to train",
+                       graph->nodes[0].name);
+    for (int i = 0; i < graph->n_nodes; i++) {
+        const rq_shape *shape = &trainer->shapes[i];
+        if (!trainer->users[i] && (trainer->model->form != RQ_FORM_TRAIN || shape->h != 1 ||
+                                   shape->w != 1 || shape->c != trainer->model->n_classes))
+            return rq_fail(
+                err, RQ_ERR_UNSUPPORTED,
+                "%s: nothing reads its value, and it is no auxiliary output (1x1x%d, form "
+                "train)",
+                graph->nodes[i].name, trainer->model->n_classes);
+    }
+    return RQ_OK;
+}
+
+/* What the loss reads; the model's output is the last. */
+static rq_status find_outputs(rq_trainer *trainer, rq_error *err)
+{
+    const int n_nodes = trainer->model->graph.n_nodes;
+    void *outputs = NULL;
+    const rq_status status =
+        rq_arena_array(&trainer->arena, &outputs, (size_t)n_nodes, sizeof(tr_value *), err);
+    trainer->outputs = outputs;
+    for (int i = 0; i < n_nodes && status == RQ_OK; i++)
+        if (!trainer->users[i] || i == n_nodes - 1)
+            trainer->outputs[trainer->n_outputs++] = trainer->values[i];
+    return status;
+}
+
+rq_status tr_build_units(rq_trainer *trainer, rq_error *err)
+{
+    const rq_graph *graph = &trainer->model->graph;
+    const rq_trainer_options *options = &trainer->options;
+    rq_status status = rq_graph_shapes(graph, options->batch, options->height, options->width,
+                                       trainer->shapes, err);
+    if (status != RQ_OK)
+        return status;
+    rq_graph_count_users(graph, trainer->users);
+    status = check_all_read(trainer, err);
+    void *raw = NULL; /* sums of convolutions with bias, by node */
+    if (status == RQ_OK)
+        status =
+            rq_arena_array(&trainer->arena, &raw, (size_t)graph->n_nodes, sizeof(tr_value *), err);
+    for (int i = 0; i < graph->n_nodes && status == RQ_OK; i++) {
+        status = gradient_rows[graph->nodes[i].op](trainer, i, raw, err);
+        if (status != RQ_OK)
+            rq_error_prefix(err, "%s", graph->nodes[i].name);
+    }
+    if (status == RQ_OK)
+        status = allocate_values(trainer, err);
+    return status == RQ_OK ? find_outputs(trainer, err) : status;
+}

@@ -1,0 +1,129 @@
+/* Memory for the gradients of parameters, and their sums over ranks while backward goes on.
+ *
+ * All lie in one block, the last node's first: in the order in which backward finishes them. What
+ * no unit that is still to come will write is summed as soon as it is a bucket full. */
+#include <string.h>
+
+#include "qat/step/units.h"
+#include "runtime/base/ranks.h"
+#include "runtime/model/arch.h"
+
+enum { BUCKET = 1 << 20, ALIGNED = RQ_ALIGNMENT / sizeof(float) }; /* elements */
+
+/* ---- memory ---- */
+
+/* The scales of csla's convolutions are constants (arch.h), the identity's is not. */
+static bool is_constant(const rq_model *model, int node)
+{
+    static const char *const constants[] = {".scale_conv", ".scale_1x1"};
+    const char *name = model->graph.nodes[node].name;
+    rq_arch arch;
+    rq_error other = RQ_ERROR_INIT;
+    if (model->graph.nodes[node].op != RQ_OP_SCALE || !model->arch ||
+        rq_arch_parse(&arch, model->arch, &other) != RQ_OK || arch.block != RQ_BLOCK_CSLA)
+        return false;
+    for (int i = 0; i < 2; i++) {
+        const size_t n = strlen(name), tail = strlen(constants[i]);
+        if (n > tail && strcmp(name + n - tail, constants[i]) == 0)
+            return true;
+    }
+    return false;
+}
+
+static bool has_gradient(const rq_model *model, int node)
+{
+    switch (model->graph.nodes[node].op) {
+    case RQ_OP_CONV:
+    case RQ_OP_LINEAR:
+    case RQ_OP_BATCH_NORM:
+        return true;
+    case RQ_OP_SCALE:
+        return !is_constant(model, node);
+    default:
+        return false;
+    }
+}
+
+/* Gradients of a node's weight (k = 0) and bias (k = 1): its parameter, -1: none. */
+static int parameter_of(const rq_model *model, int node, int k)
+{
+    return has_gradient(model, node)
+               ? model->graph.nodes[node].slot[k ? RQ_SLOT_BIAS : RQ_SLOT_WEIGHT]
+               : -1;
+}
+
+/* A parameter's place in the block, with what follows it up to the next. */
+static size_t padded_elems(const rq_model *model, int param)
+{
+    return (rq_tensor_elems(&model->graph.params[param].tensor) + ALIGNED - 1) / ALIGNED * ALIGNED;
+}
+
+rq_status tr_gradients_allocate(rq_trainer *trainer, rq_error *err)
+{
+    const rq_model *model = trainer->model;
+    tr_gradients *all = &trainer->all_gradients;
+    void *block = NULL;
+    for (int i = 0; i < model->graph.n_nodes; i++)
+        for (int k = 0; k < 2; k++)
+            if (parameter_of(model, i, k) >= 0)
+                all->n += padded_elems(model, parameter_of(model, i, k));
+    const rq_status status = rq_arena_array(&trainer->arena, &block, all->n, sizeof(float), err);
+    if (status != RQ_OK)
+        return status;
+    all->block = block;
+    float *next = block;
+    for (int i = model->graph.n_nodes - 1; i >= 0; i--)
+        for (int k = 0; k < 2; k++) {
+            const int param = parameter_of(model, i, k);
+            if (param < 0 || trainer->gradients[param])
+                continue;
+            trainer->gradients[param] = next;
+            next += padded_elems(model, param);
+        }
+    return RQ_OK;
+}
+
+/* ---- sums ---- */
+
+static void include(const tr_gradients *all, const float *gradient, size_t *first)
+{
+    if (gradient && (size_t)(gradient - all->block) < *first)
+        *first = (size_t)(gradient - all->block);
+}
+
+/* The first element of the block that a unit writes; the block's end: none. */
+static size_t first_written(const tr_gradients *all, const tr_unit *unit)
+{
+    size_t first = all->n;
+    if (unit->conv) {
+        include(all, unit->conv->dweight, &first);
+        include(all, unit->conv->dgamma, &first);
+    }
+    for (int k = 0; unit->mix && k < unit->mix->n_terms; k++) {
+        include(all, unit->mix->terms[k].dgamma, &first);
+        include(all, unit->mix->terms[k].dbeta, &first);
+    }
+    return first;
+}
+
+void tr_gradients_plan_sums(rq_trainer *trainer)
+{
+    size_t finished = trainer->all_gradients.n;
+    for (int i = 0; i < trainer->n_units; i++) {
+        trainer->units[i].finished = finished;
+        const size_t first = first_written(&trainer->all_gradients, &trainer->units[i]);
+        finished = first < finished ? first : finished;
+    }
+}
+
+void tr_gradients_sum(rq_trainer *trainer, int unit)
+{
+    tr_gradients *all = &trainer->all_gradients;
+    const size_t finished = trainer->units[unit].finished;
+    if (unit == trainer->n_units - 1)
+        all->summed = 0;
+    if (finished - all->summed < BUCKET && finished < all->n)
+        return;
+    rq_ranks_begin_sum(all->block + all->summed, finished - all->summed);
+    all->summed = finished;
+}

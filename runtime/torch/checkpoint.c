@@ -1,0 +1,448 @@
+/* Checkpoints: which container it is, where the state dict is, what its tensors' values are. */
+#include "runtime/torch/checkpoint.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/base/file.h"
+#include "runtime/base/memory.h"
+#include "runtime/base/size.h"
+#include "runtime/modelfile/modelfile.h"
+#include "runtime/modelfile/tensorfile.h"
+#include "runtime/torch/bytes.h"
+#include "runtime/torch/torch_file.h"
+
+enum { MAX_WRAPPERS = 8 };
+
+struct rq_checkpoint {
+    rq_arena arena;
+    const char *path, *where;
+    rq_mapping mapping;        /* of a torch file */
+    rq_torch_file *torch;      /* or NULL */
+    rq_tensorfile *tensorfile; /* or NULL */
+    rq_checkpoint_tensor *tensors;
+    rq_checkpoint_tensor **by_name; /* sorted, for searching */
+    int n_tensors;
+};
+
+/* ---- the state dict of a torch file ---- */
+
+/* "model" + "ema" -> "model.ema" */
+static rq_status enter(rq_checkpoint *self, const char *key, rq_error *err)
+{
+    self->where =
+        rq_arena_printf(&self->arena, "%s%s%s", self->where, *self->where ? "." : "", key);
+    return self->where ? RQ_OK : rq_fail(err, RQ_ERR_NOMEM, "out of memory");
+}
+
+static rq_status find_state_dict(rq_checkpoint *self, const rq_pickle_items **out, rq_error *err)
+{
+    static const char *const wrappers[] = {"state_dict", "model", "model_state_dict", "model_ema",
+                                           "ema"};
+    enum { N_WRAPPERS = sizeof wrappers / sizeof wrappers[0] };
+    const rq_pickle_value *object = rq_torch_root(self->torch);
+    for (int level = 0; level < MAX_WRAPPERS; level++) {
+        size_t i = 0;
+        while (i < N_WRAPPERS && !rq_pickle_dict(rq_pickle_lookup(object, wrappers[i])))
+            i++;
+        if (i == N_WRAPPERS)
+            break;
+        const rq_status status = enter(self, wrappers[i], err);
+        if (status)
+            return status;
+        object = rq_pickle_lookup(object, wrappers[i]);
+    }
+    *out = rq_pickle_dict(object);
+    if (*out)
+        return RQ_OK;
+    char text[160];
+    rq_pickle_describe(object, text, sizeof text);
+    return rq_fail(err, RQ_ERR_FILE,
+                   "the object is %s, not a state dict (save model.state_dict() instead)", text);
+}
+
+static rq_status copy_name(rq_checkpoint *self, rq_pickle_bytes text, const char **out,
+                           rq_error *err)
+{
+    static const char wrapper[] = "module.";
+    const size_t skip = text.n > strlen(wrapper) && memcmp(text.data, wrapper, strlen(wrapper)) == 0
+                            ? strlen(wrapper)
+                            : 0;
+    const size_t n = text.n - skip;
+    if (n == 0 || n > RQ_CHECKPOINT_MAX_NAME || memchr(text.data, '\0', text.n))
+        return rq_fail(err, RQ_ERR_FILE, "a name is empty, has over %d bytes, or a NUL",
+                       RQ_CHECKPOINT_MAX_NAME);
+    char *name = rq_arena_alloc(&self->arena, n + 1);
+    if (!name)
+        return rq_fail(err, RQ_ERR_NOMEM, "out of memory");
+    memcpy(name, text.data + skip, n);
+    *out = name;
+    return RQ_OK;
+}
+
+static rq_status describe_other(rq_checkpoint *self, rq_checkpoint_tensor *out,
+                                const rq_pickle_value *value, rq_error *err)
+{
+    char text[160];
+    rq_pickle_describe(value, text, sizeof text);
+    out->other = rq_arena_strdup(&self->arena, text);
+    return out->other ? RQ_OK : rq_fail(err, RQ_ERR_NOMEM, "out of memory");
+}
+
+static rq_status add_torch_tensor(rq_checkpoint *self, rq_checkpoint_tensor *out,
+                                  const rq_pickle_value *value, rq_error *err)
+{
+    rq_torch_tensor tensor = {.rank = 0};
+    if (!rq_torch_is_tensor(value))
+        return describe_other(self, out, value, err);
+    rq_status status = rq_torch_read_tensor(&tensor, value, err);
+    if (!status)
+        status = rq_torch_find_storage(self->torch, &tensor.storage, &out->storage, err);
+    if (status)
+        return status;
+    out->element = tensor.storage.element;
+    out->rank = tensor.rank;
+    memcpy(out->dim, tensor.dim, sizeof out->dim);
+    memcpy(out->stride, tensor.stride, sizeof out->stride);
+    out->begin = tensor.begin;
+    return RQ_OK;
+}
+
+static rq_status allocate_tensors(rq_checkpoint *self, size_t n, rq_error *err)
+{
+    void *tensors, *order;
+    if (n > RQ_CHECKPOINT_MAX_TENSORS)
+        return rq_fail(err, RQ_ERR_FILE, "%zu entries, the limit is %d", n,
+                       RQ_CHECKPOINT_MAX_TENSORS);
+    rq_status status = rq_arena_array(&self->arena, &tensors, n, sizeof(rq_checkpoint_tensor), err);
+    if (!status)
+        status = rq_arena_array(&self->arena, &order, n, sizeof(rq_checkpoint_tensor *), err);
+    if (status)
+        return status;
+    self->tensors = tensors;
+    self->by_name = order;
+    return RQ_OK;
+}
+
+static rq_status read_torch(rq_checkpoint *self, rq_error *err)
+{
+    const rq_pickle_items *items = NULL;
+    rq_status status = find_state_dict(self, &items, err);
+    if (!status)
+        status = allocate_tensors(self, items->n / 2, err);
+    for (size_t i = 0; !status && i < items->n; i += 2) {
+        rq_checkpoint_tensor *tensor = &self->tensors[self->n_tensors];
+        const rq_pickle_value *key = items->values[i];
+        if (key->kind != RQ_PICKLE_TEXT)
+            continue;
+        status = copy_name(self, key->as.bytes, &tensor->name, err);
+        if (status)
+            return status;
+        status = add_torch_tensor(self, tensor, items->values[i + 1], err);
+        if (status)
+            rq_error_prefix(err, "%.200s", tensor->name);
+        self->n_tensors++;
+    }
+    return status;
+}
+
+/* ---- safetensors ---- */
+
+/* Those of a dense tensor; a tensor without elements has none that matter. */
+static void set_dense_strides(rq_checkpoint_tensor *tensor)
+{
+    size_t elems = 0;
+    int64_t stride = 1;
+    if (!rq_dims_elems(tensor->dim, tensor->rank, &elems) || elems == 0)
+        return;
+    for (int k = tensor->rank - 1; k >= 0; k--) {
+        tensor->stride[k] = stride;
+        stride *= tensor->dim[k];
+    }
+}
+
+static rq_status read_tensorfile(rq_checkpoint *self, rq_error *err)
+{
+    const int n = rq_tensorfile_count(self->tensorfile);
+    rq_status status = allocate_tensors(self, (size_t)n, err);
+    for (int i = 0; i < n && !status; i++) {
+        const rq_tensorfile_entry *entry = rq_tensorfile_get_entry(self->tensorfile, i);
+        const rq_pickle_bytes name = {entry->name, strlen(entry->name)};
+        rq_checkpoint_tensor *tensor = &self->tensors[self->n_tensors++];
+        status = copy_name(self, name, &tensor->name, err);
+        tensor->storage = i;
+        tensor->rank = entry->rank;
+        memcpy(tensor->dim, entry->dim, sizeof tensor->dim);
+        if (rq_element_of_safetensors(entry->dtype_name, &tensor->element))
+            set_dense_strides(tensor);
+        else
+            tensor->other = entry->dtype_name;
+    }
+    return status;
+}
+
+/* ---- opening ---- */
+
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp((*(rq_checkpoint_tensor *const *)a)->name,
+                  (*(rq_checkpoint_tensor *const *)b)->name);
+}
+
+static rq_status index_names(rq_checkpoint *self, rq_error *err)
+{
+    const size_t n = (size_t)self->n_tensors;
+    for (size_t i = 0; i < n; i++)
+        self->by_name[i] = &self->tensors[i];
+    qsort(self->by_name, n, sizeof(rq_checkpoint_tensor *), compare_names);
+    for (size_t i = 1; i < n; i++)
+        if (compare_names(&self->by_name[i - 1], &self->by_name[i]) == 0)
+            return rq_fail(err, RQ_ERR_FILE, "the name %s stands twice", self->by_name[i]->name);
+    return RQ_OK;
+}
+
+static rq_status read_checkpoint(rq_checkpoint *self, rq_error *err)
+{
+    const unsigned char *data = self->mapping.data;
+    const size_t n = self->mapping.size_bytes;
+    rq_status status;
+    if (rq_torch_zip_looks_so(data, n))
+        status = rq_torch_zip_open(&self->torch, data, n, err);
+    else if (rq_torch_legacy_looks_so(data, n))
+        status = rq_torch_legacy_open(&self->torch, data, n, err);
+    else
+        return rq_fail(err, RQ_ERR_FILE,
+                       "no checkpoint: neither a zip archive or pickle of torch.save nor "
+                       "safetensors");
+    return status ? status : read_torch(self, err);
+}
+
+/* Safetensors have no magic number, but a header's size and a brace. */
+static bool looks_like_safetensors(const rq_mapping *mapping)
+{
+    return mapping->size_bytes > 8 && mapping->data[8] == '{' &&
+           rq_read_u64(mapping->data) <= mapping->size_bytes - 8;
+}
+
+static rq_status open_file(rq_checkpoint *self, const char *path, rq_error *err)
+{
+    rq_status status = rq_mapping_open(&self->mapping, path, err);
+    if (status)
+        return status;
+    self->path = rq_arena_strdup(&self->arena, path);
+    self->where = "";
+    if (!self->path)
+        return rq_fail(err, RQ_ERR_NOMEM, "%s: out of memory", path);
+    if (looks_like_safetensors(&self->mapping)) {
+        rq_mapping_close(&self->mapping); /* the tensor file has its own */
+        status = rq_tensorfile_open(&self->tensorfile, path, err);
+        if (status)
+            return status;
+        status = read_tensorfile(self, err);
+    } else {
+        status = read_checkpoint(self, err);
+    }
+    if (!status)
+        status = index_names(self, err);
+    if (status)
+        rq_error_prefix(err, "%s", path);
+    return status;
+}
+
+rq_status rq_checkpoint_open(rq_checkpoint **out, const char *path, rq_error *err)
+{
+    *out = NULL;
+    rq_checkpoint *self = rq_alloc(sizeof *self);
+    if (!self)
+        return rq_fail(err, RQ_ERR_NOMEM, "%s: out of memory", path);
+    const rq_status status = open_file(self, path, err);
+    if (status)
+        rq_checkpoint_close(self);
+    else
+        *out = self;
+    return status;
+}
+
+void rq_checkpoint_close(rq_checkpoint *self)
+{
+    if (!self)
+        return;
+    rq_torch_close(self->torch);
+    rq_tensorfile_close(self->tensorfile);
+    rq_mapping_close(&self->mapping);
+    rq_arena_deinit(&self->arena);
+    rq_free(self);
+}
+
+rq_status rq_is_checkpoint(const char *path, bool *out, rq_error *err)
+{
+    rq_mapping mapping;
+    rq_tensorfile *file = NULL;
+    const rq_status status = rq_mapping_open(&mapping, path, err);
+    if (status)
+        return status;
+    if (looks_like_safetensors(&mapping))
+        *out = rq_tensorfile_open(&file, path, NULL) == RQ_OK && !rq_model_is_in(file);
+    else
+        *out = rq_torch_zip_looks_so(mapping.data, mapping.size_bytes) ||
+               rq_torch_legacy_looks_so(mapping.data, mapping.size_bytes);
+    rq_tensorfile_close(file);
+    rq_mapping_close(&mapping);
+    return RQ_OK;
+}
+
+/* ---- the entries ---- */
+
+const char *rq_checkpoint_path(const rq_checkpoint *self)
+{
+    return self->path;
+}
+
+const rq_mapping *rq_checkpoint_mapping(const rq_checkpoint *self)
+{
+    return self->torch ? &self->mapping : rq_tensorfile_mapping(self->tensorfile);
+}
+
+const char *rq_checkpoint_where(const rq_checkpoint *self)
+{
+    return self->where;
+}
+
+int rq_checkpoint_count(const rq_checkpoint *self)
+{
+    return self->n_tensors;
+}
+
+const rq_checkpoint_tensor *rq_checkpoint_get(const rq_checkpoint *self, int i)
+{
+    return &self->tensors[i];
+}
+
+int rq_checkpoint_find(const rq_checkpoint *self, const char *name)
+{
+    const rq_checkpoint_tensor key = {.name = name}, *key_at = &key;
+    rq_checkpoint_tensor *const *found = bsearch(&key_at, self->by_name, (size_t)self->n_tensors,
+                                                 sizeof(rq_checkpoint_tensor *), compare_names);
+    return found ? (int)(*found - self->tensors) : -1;
+}
+
+/* ---- values ---- */
+
+/* The dimensions of a tensor that has elements, without those of 1, neighbours merged where one
+ * continues the other; the last is the innermost. Rank 0: one element. */
+typedef struct layout {
+    int rank;
+    int64_t dim[RQ_MAX_RANK], stride[RQ_MAX_RANK];
+} layout;
+
+static layout merge_dims(const rq_checkpoint_tensor *tensor)
+{
+    layout merged = {.rank = 0};
+    for (int i = 0; i < tensor->rank; i++) {
+        const int last = merged.rank - 1;
+        if (tensor->dim[i] == 1)
+            continue;
+        if (last >= 0 && merged.stride[last] == tensor->dim[i] * tensor->stride[i]) {
+            merged.dim[last] *= tensor->dim[i];
+            merged.stride[last] = tensor->stride[i];
+        } else {
+            merged.dim[merged.rank] = tensor->dim[i];
+            merged.stride[merged.rank++] = tensor->stride[i];
+        }
+    }
+    return merged;
+}
+
+static bool is_dense(const rq_checkpoint_tensor *tensor)
+{
+    size_t elems = 0;
+    if (!rq_dims_elems(tensor->dim, tensor->rank, &elems) || elems == 0)
+        return false;
+    const layout merged = merge_dims(tensor);
+    return merged.rank == 0 || (merged.rank == 1 && merged.stride[0] == 1);
+}
+
+/* Row by row of the innermost dimension; index counts through the others like an odometer. */
+static void copy_values(const layout *from, rq_element element, const unsigned char *src,
+                        rq_dtype dtype, void *dst, size_t elems)
+{
+    const int inner = from->rank - 1;
+    const size_t n = inner >= 0 ? (size_t)from->dim[inner] : 1;
+    const int64_t step = inner >= 0 ? from->stride[inner] : 1;
+    int64_t index[RQ_MAX_RANK] = {0};
+    size_t at = 0; /* of the row, in elements of src */
+    for (size_t done = 0; done < elems; done += n) {
+        const unsigned char *row = src + at * rq_element_size(element);
+        if (dtype == RQ_F32)
+            rq_element_to_f32((float *)dst + done, element, row, step, n);
+        else
+            rq_element_to_s64((int64_t *)dst + done, element, row, step, n);
+        for (int k = inner - 1; k >= 0; k--) {
+            at += (size_t)from->stride[k];
+            if (++index[k] < from->dim[k])
+                break;
+            at -= (size_t)(from->dim[k] * from->stride[k]);
+            index[k] = 0;
+        }
+    }
+}
+
+static rq_status require_type(const rq_checkpoint_tensor *tensor, rq_dtype dtype, rq_error *err)
+{
+    if (tensor->other)
+        return rq_fail(err, RQ_ERR_FILE, "it is %s, not a tensor that can be read", tensor->other);
+    const rq_element_kind kind = rq_element_kind_of(tensor->element);
+    if (kind == RQ_ELEMENT_INTEGER || (kind == RQ_ELEMENT_REAL && dtype == RQ_F32))
+        return RQ_OK;
+    return rq_fail(err, RQ_ERR_FILE, "its values are %s, they cannot be read as %s",
+                   rq_element_name(tensor->element), rq_dtype_name(dtype));
+}
+
+/* The first element; its storage is checked or inflated when that has not been done. */
+static rq_status find_values(rq_checkpoint *self, const rq_checkpoint_tensor *tensor,
+                             const unsigned char **out, rq_error *err)
+{
+    const unsigned char *storage;
+    const rq_status status =
+        self->torch ? rq_torch_storage_data(self->torch, tensor->storage, &storage, err)
+                    : rq_tensorfile_bytes(self->tensorfile, tensor->storage, &storage, err);
+    if (!status)
+        *out = storage + tensor->begin * rq_element_size(tensor->element);
+    return status;
+}
+
+static rq_status prefix_tensor(const rq_checkpoint *self, int i, rq_status status, rq_error *err)
+{
+    if (status)
+        rq_error_prefix(err, "%s: %s", self->path, self->tensors[i].name);
+    return status;
+}
+
+rq_status rq_checkpoint_read(rq_checkpoint *self, int i, rq_dtype dtype, void *dst, rq_error *err)
+{
+    const rq_checkpoint_tensor *tensor = &self->tensors[i];
+    const unsigned char *values;
+    size_t elems = 0;
+    rq_status status = require_type(tensor, dtype, err);
+    if (!status && rq_dims_elems(tensor->dim, tensor->rank, &elems) && elems > 0) {
+        status = find_values(self, tensor, &values, err);
+        if (!status) {
+            const layout merged = merge_dims(tensor);
+            copy_values(&merged, tensor->element, values, dtype, dst, elems);
+        }
+    }
+    return prefix_tensor(self, i, status, err);
+}
+
+rq_status rq_checkpoint_borrow(rq_checkpoint *self, int i, const float **out, rq_error *err)
+{
+    const rq_checkpoint_tensor *tensor = &self->tensors[i];
+    const unsigned char *values = NULL;
+    *out = NULL;
+    rq_status status = require_type(tensor, RQ_F32, err);
+    if (!status && tensor->element == RQ_ELEMENT_F32 && is_dense(tensor))
+        status = find_values(self, tensor, &values, err);
+    if (!status && values && (uintptr_t)values % sizeof(float) == 0)
+        *out = (const float *)(const void *)values;
+    return prefix_tensor(self, i, status, err);
+}
