@@ -11,7 +11,7 @@ static inline rq_status bench_unit_bn(rq_model *out, const rq_model *deploy, rq_
     rq_arena arena = RQ_ARENA_INIT;
     void *memory = NULL;
     rq_status status =
-        rq_arena_array(&arena, &memory, (size_t)graph->n_nodes, sizeof(rq_channel_stats), err);
+        rq_arena_array_old(&arena, &memory, (size_t)graph->n_nodes, sizeof(rq_channel_stats), err);
     rq_channel_stats *stats = memory;
     for (int i = 0; i < graph->n_nodes && status == RQ_OK; i++) {
         if (!rq_takes_bn(graph, i))

@@ -10,10 +10,11 @@ rq_status rq_bn_recorder_init(rq_bn_recorder *out, const rq_graph *graph, rq_sta
     void *memory = NULL, *needed = NULL;
     *out = (rq_bn_recorder){.arena = RQ_ARENA_INIT, .kind = kind, .n_nodes = graph->n_nodes};
     rq_status status =
-        rq_arena_array(&out->arena, &memory, (size_t)graph->n_nodes, sizeof *out->stats, err);
+        rq_arena_array_old(&out->arena, &memory, (size_t)graph->n_nodes, sizeof *out->stats, err);
     out->stats = memory;
     if (status == RQ_OK)
-        status = rq_arena_array(&out->arena, &needed, (size_t)graph->n_nodes, sizeof(bool), err);
+        status =
+            rq_arena_array_old(&out->arena, &needed, (size_t)graph->n_nodes, sizeof(bool), err);
     if (status == RQ_OK)
         rq_graph_find_needed(graph, needed);
     for (int node = 0; node < graph->n_nodes && status == RQ_OK; node++) {

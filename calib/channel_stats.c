@@ -17,7 +17,7 @@ enum {
 static rq_status alloc_doubles(rq_arena *arena, double **out, size_t n, rq_error *err)
 {
     void *memory = NULL;
-    const rq_status status = rq_arena_array(arena, &memory, n, sizeof **out, err);
+    const rq_status status = rq_arena_array_old(arena, &memory, n, sizeof **out, err);
     *out = memory;
     return status;
 }
@@ -91,11 +91,11 @@ rq_status rq_stats_scratch_init(rq_stats_scratch *out, rq_arena *arena, size_t m
     *out = (rq_stats_scratch){.n_threads = (int)n_threads, .max_channels = max_channels};
     if (!rq_mul_size(2 * n_threads, max_channels, &n_sums))
         return rq_fail(err, RQ_ERR_NOMEM, "out of memory (%zu channels)", max_channels);
-    rq_status status = rq_arena_array(arena, &pivot, max_channels, sizeof(float), err);
+    rq_status status = rq_arena_array_old(arena, &pivot, max_channels, sizeof(float), err);
     if (status == RQ_OK)
-        status = rq_arena_array(arena, &short_sums, n_sums, sizeof(float), err);
+        status = rq_arena_array_old(arena, &short_sums, n_sums, sizeof(float), err);
     if (status == RQ_OK)
-        status = rq_arena_array(arena, &sums, n_sums, sizeof(double), err);
+        status = rq_arena_array_old(arena, &sums, n_sums, sizeof(double), err);
     if (status == RQ_OK)
         status = rq_channel_stats_init(&out->block, arena, max_channels, err);
     out->pivot = pivot;

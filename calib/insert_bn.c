@@ -145,9 +145,9 @@ rq_status rq_insert_bn(rq_model *out, const rq_model *deploy, const rq_channel_s
                        rq_form_name(deploy->form));
     rq_status status = rq_model_copy_info(out, deploy, err);
     if (status == RQ_OK)
-        status = rq_alloc_array(&at, (size_t)graph->n_nodes, sizeof(int), err);
+        status = rq_alloc_array_old(&at, (size_t)graph->n_nodes, sizeof(int), err);
     if (status == RQ_OK)
-        status = rq_alloc_array(&needed, (size_t)graph->n_nodes, sizeof(bool), err);
+        status = rq_alloc_array_old(&needed, (size_t)graph->n_nodes, sizeof(bool), err);
     if (status == RQ_OK) {
         rq_graph_find_needed(graph, needed);
         status = build(&out->graph, graph, stats, at, needed, err);

@@ -43,14 +43,14 @@ static rq_status allocate(classifier *self, int n_images, rq_error *err)
 {
     const size_t n_classes = (size_t)self->model->n_classes, size = (size_t)self->transform.size;
     void *memory = NULL;
-    rq_status status = rq_arena_array(&self->arena, &memory, size * size, 3, err);
+    rq_status status = rq_arena_array_old(&self->arena, &memory, size * size, 3, err);
     self->pixels = memory;
     if (status == RQ_OK)
-        status =
-            rq_arena_array(&self->arena, &memory, (size_t)n_images, n_classes * sizeof(float), err);
+        status = rq_arena_array_old(&self->arena, &memory, (size_t)n_images,
+                                    n_classes * sizeof(float), err);
     self->logits = memory;
     if (status == RQ_OK)
-        status = rq_arena_array(&self->arena, &memory, n_classes, sizeof(int), err);
+        status = rq_arena_array_old(&self->arena, &memory, n_classes, sizeof(int), err);
     self->order = memory;
     return status;
 }

@@ -80,7 +80,7 @@ static rq_status choose_size(const rq_model *model, int *size, rq_error *err)
     void *shapes;
     const int crop = model->preprocess.crop;
     const rq_status status =
-        rq_alloc_array(&shapes, (size_t)model->graph.n_nodes, sizeof(rq_shape), err);
+        rq_alloc_array_old(&shapes, (size_t)model->graph.n_nodes, sizeof(rq_shape), err);
     if (status)
         return status;
     const bool takes_small = rq_graph_shapes(&model->graph, 1, SMALL, SMALL, shapes, NULL) == RQ_OK;

@@ -51,7 +51,7 @@ static rq_status open_logits(logits_file *file, const char *path, size_t n_image
                              rq_error *err)
 {
     void *missing = NULL;
-    const rq_status status = rq_alloc_array(&missing, (size_t)n_classes, sizeof(float), err);
+    const rq_status status = rq_alloc_array_old(&missing, (size_t)n_classes, sizeof(float), err);
     if (status != RQ_OK)
         return status;
     file->missing = missing;

@@ -115,11 +115,11 @@ static rq_status open_recording(recording *self, const options *given, const rq_
     if (status == RQ_OK)
         status = rq_session_create(&self->session, base, &session, err);
     if (status == RQ_OK)
-        status = rq_alloc_array(&memory, batch, self->image_bytes, err);
+        status = rq_alloc_array_old(&memory, batch, self->image_bytes, err);
     self->readable = memory;
     memory = NULL;
     if (status == RQ_OK)
-        status = rq_alloc_array(&memory, batch, (size_t)base->n_classes * sizeof(float), err);
+        status = rq_alloc_array_old(&memory, batch, (size_t)base->n_classes * sizeof(float), err);
     self->logits = memory;
     return status;
 }

@@ -59,13 +59,13 @@ static rq_status inspect(inspection *self, rq_error *err)
     const int crop = self->model->preprocess.crop;
     const size_t n = (size_t)graph->n_nodes;
     void *memory = NULL;
-    rq_status status = rq_arena_array(&self->arena, &memory, n, sizeof *self->shapes, err);
+    rq_status status = rq_arena_array_old(&self->arena, &memory, n, sizeof *self->shapes, err);
     self->shapes = memory;
     if (status == RQ_OK)
-        status = rq_arena_array(&self->arena, &memory, n, sizeof *self->facts, err);
+        status = rq_arena_array_old(&self->arena, &memory, n, sizeof *self->facts, err);
     self->facts = memory;
     if (status == RQ_OK)
-        status = rq_arena_array(&self->arena, &memory, n, sizeof *self->needed, err);
+        status = rq_arena_array_old(&self->arena, &memory, n, sizeof *self->needed, err);
     self->needed = memory;
     if (status == RQ_OK)
         status = rq_graph_shapes(graph, 1, crop, crop, self->shapes, err);
@@ -206,7 +206,7 @@ static rq_status print_layers(inspection *self, rq_error *err)
                         is_int8 ? "multiplier" : "scale", "|acc|"}};
     int width[N_COLUMNS] = {0};
     void *memory = NULL;
-    const rq_status status = rq_arena_array(&self->arena, &memory, (size_t)n, sizeof(row), err);
+    const rq_status status = rq_arena_array_old(&self->arena, &memory, (size_t)n, sizeof(row), err);
     if (status != RQ_OK)
         return status;
     row *rows = memory;

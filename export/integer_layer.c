@@ -93,9 +93,9 @@ rq_status rq_integer_layer_emit(rq_graph *graph, int node, const rq_tensor *wei,
     if (!status)
         status = add_params(graph, node, wei, layer, &out, err);
     if (!status && layer->isa_repair)
-        status = rq_alloc_array(&folded, n_taps, sizeof(float), err);
+        status = rq_alloc_array_old(&folded, n_taps, sizeof(float), err);
     if (!status && layer->isa_repair)
-        status = rq_alloc_array(&scratch, n_taps, 1, err);
+        status = rq_alloc_array_old(&scratch, n_taps, 1, err);
     out.folded = folded;
     out.scratch = scratch;
     for (int64_t oc = 0; oc < layer->view.oc && !status; oc++)

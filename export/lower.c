@@ -192,7 +192,7 @@ static rq_status check_result(const rq_model *out, rq_arena *scratch, rq_error *
     void *shapes = NULL;
     const int64_t side = out->preprocess.crop;
     rq_status status =
-        rq_arena_array(scratch, &shapes, (size_t)out->graph.n_nodes, sizeof(rq_shape), err);
+        rq_arena_array_old(scratch, &shapes, (size_t)out->graph.n_nodes, sizeof(rq_shape), err);
     if (!status)
         status = rq_graph_shapes(&out->graph, 1, side, side, shapes, err);
     return status ? status : rq_integer_check(out, err);
@@ -210,11 +210,11 @@ rq_status rq_lower(rq_model *out, const rq_model *qat, const rq_lower_options *o
     void *shapes = NULL, *values = NULL, *emitted = NULL;
     *out = (rq_model)RQ_MODEL_INIT;
 
-    rq_status status = rq_arena_array(&scratch, &shapes, n_nodes, sizeof(rq_shape), err);
+    rq_status status = rq_arena_array_old(&scratch, &shapes, n_nodes, sizeof(rq_shape), err);
     if (!status)
-        status = rq_arena_array(&scratch, &values, n_nodes, sizeof(lw_value), err);
+        status = rq_arena_array_old(&scratch, &values, n_nodes, sizeof(lw_value), err);
     if (!status)
-        status = rq_arena_array(&scratch, &emitted, n_nodes, sizeof(int), err);
+        status = rq_arena_array_old(&scratch, &emitted, n_nodes, sizeof(int), err);
     if (!status)
         status = check_source(qat, shapes, err);
     if (status)

@@ -4,19 +4,20 @@
 
 #include <string.h>
 
-typedef void find_function(const rq_linear_part *part, int node, rq_kernel *out, double *workspace);
+typedef void find_function(const rq_linear_part *part, int node, rq_conv_f64 *out,
+                           double *workspace);
 
 static const rq_node *node_at(const rq_linear_part *part, int node)
 {
     return &part->graph->nodes[node];
 }
 
-static void find_affine(const rq_linear_part *part, int node, rq_kernel *out, double *workspace)
+static void find_affine(const rq_linear_part *part, int node, rq_conv_f64 *out, double *workspace)
 {
     rq_equivalent_find(part, node_at(part, node)->input[0], out, workspace);
-    const size_t n = rq_kernel_row(out);
+    const size_t n = rq_conv_f64_row(out);
     for (int64_t c = 0; c < out->n_rows; c++) {
-        const rq_affine affine = rq_linear_affine(part->graph, node, out->first + c);
+        const rq_scale_shift affine = rq_linear_scale_shift(part->graph, node, out->first + c);
         for (size_t i = 0; i < n; i++)
             out->weight[(size_t)c * n + i] *= affine.factor;
         out->bias[c] = affine.factor * out->bias[c] + affine.offset;
@@ -24,38 +25,38 @@ static void find_affine(const rq_linear_part *part, int node, rq_kernel *out, do
 }
 
 /* The branch of the sum's own geometry goes straight into out, the others are added. */
-static void find_add(const rq_linear_part *part, int node, rq_kernel *out, double *workspace)
+static void find_add(const rq_linear_part *part, int node, rq_conv_f64 *out, double *workspace)
 {
     const rq_linear_value *value = rq_linear_value_of(part, node);
     const rq_node *add = node_at(part, node);
     if (value->direct >= 0)
         rq_equivalent_find(part, add->input[value->direct], out, workspace);
     else
-        memset(out->weight, 0, (size_t)out->n_rows * (rq_kernel_row(out) + 1) * sizeof(double));
+        memset(out->weight, 0, (size_t)out->n_rows * (rq_conv_f64_row(out) + 1) * sizeof(double));
     for (int k = 0; k < add->n_inputs; k++) {
         if (k == value->direct)
             continue;
         const rq_linear_value *in = rq_linear_value_of(part, add->input[k]);
-        const rq_kernel rows = rq_kernel_slice(&in->kernel, out->first, out->n_rows);
-        rq_kernel branch = rq_kernel_at(&rows, workspace);
+        const rq_conv_f64 rows = rq_conv_f64_slice(&in->kernel, out->first, out->n_rows);
+        rq_conv_f64 branch = rq_conv_f64_at(&rows, workspace);
         rq_equivalent_find(part, add->input[k], &branch,
-                           workspace + (size_t)rows.n_rows * (rq_kernel_row(&rows) + 1));
-        rq_kernel_add(out, &branch);
+                           workspace + (size_t)rows.n_rows * (rq_conv_f64_row(&rows) + 1));
+        rq_conv_f64_add(out, &branch);
     }
 }
 
-static void find_window(const rq_linear_part *part, int node, rq_kernel *out, double *workspace)
+static void find_window(const rq_linear_part *part, int node, rq_conv_f64 *out, double *workspace)
 {
     const int input = node_at(part, node)->input[0];
     const rq_linear_value *in = rq_linear_value_of(part, input);
     const rq_window window = rq_linear_window(part->graph, node, in->kernel.oc);
     if (input == part->base && window.weight) { /* composing gives the same, more slowly */
-        rq_kernel_assign(out, window.weight, window.bias);
+        rq_conv_f64_assign(out, window.weight, window.bias);
         return;
     }
-    rq_kernel inner = rq_kernel_at(&in->kernel, workspace);
+    rq_conv_f64 inner = rq_conv_f64_at(&in->kernel, workspace);
     rq_equivalent_find(part, input, &inner, workspace + in->n_elems);
-    rq_kernel_compose(out, &window, &inner);
+    rq_conv_f64_compose(out, &window, &inner);
 }
 
 static find_function *const functions[RQ_N_OPS] = {
@@ -63,20 +64,20 @@ static find_function *const functions[RQ_N_OPS] = {
     [RQ_OP_BATCH_NORM] = find_affine, [RQ_OP_SCALE] = find_affine,
 };
 
-void rq_equivalent_find(const rq_linear_part *part, int node, rq_kernel *out, double *workspace)
+void rq_equivalent_find(const rq_linear_part *part, int node, rq_conv_f64 *out, double *workspace)
 {
     if (node == part->base)
-        rq_kernel_set_identity(out);
+        rq_conv_f64_set_identity(out);
     else
         functions[node_at(part, node)->op](part, node, out, workspace);
 }
 
 /* Rows at a time: what stays in a cache, but no more than 16 slices, since the first operators of
  * sequences are found again for each. */
-static int64_t rows_per_slice(const rq_kernel *kernel)
+static int64_t rows_per_slice(const rq_conv_f64 *kernel)
 {
     enum { CACHED = 1 << 16, MAX_SLICES = 16 };
-    const int64_t cached = CACHED / (int64_t)rq_kernel_row(kernel) + 1;
+    const int64_t cached = CACHED / (int64_t)rq_conv_f64_row(kernel) + 1;
     const int64_t fewest = (kernel->oc + MAX_SLICES - 1) / MAX_SLICES;
     const int64_t n = cached > fewest ? cached : fewest;
     return n < kernel->oc ? n : kernel->oc;
@@ -86,21 +87,21 @@ size_t rq_equivalent_workspace(const rq_linear_part *part)
 {
     const rq_linear_value *value = rq_linear_value_of(part, part->node);
     const int64_t n_rows = rows_per_slice(&value->kernel);
-    return (size_t)n_rows * (rq_kernel_row(&value->kernel) + 1) +
+    return (size_t)n_rows * (rq_conv_f64_row(&value->kernel) + 1) +
            rq_linear_find_elems(value, n_rows);
 }
 
 void rq_equivalent_evaluate(const rq_linear_part *part, double *workspace, float *weight,
                             float *bias)
 {
-    const rq_kernel *whole = &rq_linear_value_of(part, part->node)->kernel;
+    const rq_conv_f64 *whole = &rq_linear_value_of(part, part->node)->kernel;
     const int64_t step = rows_per_slice(whole);
     for (int64_t first = 0; first < whole->oc; first += step) {
         const int64_t left = whole->oc - first;
-        const rq_kernel rows = rq_kernel_slice(whole, first, left < step ? left : step);
-        rq_kernel slice = rq_kernel_at(&rows, workspace);
+        const rq_conv_f64 rows = rq_conv_f64_slice(whole, first, left < step ? left : step);
+        rq_conv_f64 slice = rq_conv_f64_at(&rows, workspace);
         rq_equivalent_find(part, part->node, &slice,
-                           workspace + (size_t)step * (rq_kernel_row(whole) + 1));
-        rq_kernel_round(&slice, weight, bias);
+                           workspace + (size_t)step * (rq_conv_f64_row(whole) + 1));
+        rq_conv_f64_round(&slice, weight, bias);
     }
 }

@@ -13,7 +13,7 @@
 /* Find rows of the value of one node of the part, with the parameters as they are now: out has that
  * value's geometry (rq_linear_value.kernel), says which rows, and has memory for them; workspace:
  * rq_linear_find_elems numbers. */
-void rq_equivalent_find(const rq_linear_part *part, int node, rq_kernel *out, double *workspace);
+void rq_equivalent_find(const rq_linear_part *part, int node, rq_conv_f64 *out, double *workspace);
 
 /* How many numbers of workspace rq_equivalent_evaluate takes: for a RepVGG block a sixteenth of its
  * kernel or half a megabyte. */

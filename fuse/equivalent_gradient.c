@@ -9,9 +9,9 @@ typedef struct backward {
     float *const *gradients;
 } backward;
 
-typedef void pull_function(const backward *b, int node, rq_kernel *gradient, double *workspace);
+typedef void pull_function(const backward *b, int node, rq_conv_f64 *gradient, double *workspace);
 
-static void pull(const backward *b, int node, rq_kernel *gradient, double *workspace);
+static void pull(const backward *b, int node, rq_conv_f64 *gradient, double *workspace);
 
 static const rq_node *node_at(const backward *b, int node)
 {
@@ -26,10 +26,10 @@ static float *wanted(const backward *b, int node, rq_slot slot)
 }
 
 /* The input's value, found in workspace. */
-static rq_kernel find_input(const backward *b, int input, double *workspace)
+static rq_conv_f64 find_input(const backward *b, int input, double *workspace)
 {
     const rq_linear_value *in = rq_linear_value_of(b->part, input);
-    rq_kernel kernel = rq_kernel_at(&in->kernel, workspace);
+    rq_conv_f64 kernel = rq_conv_f64_at(&in->kernel, workspace);
     rq_equivalent_find(b->part, input, &kernel, workspace + in->n_elems);
     return kernel;
 }
@@ -43,11 +43,11 @@ static double dot(const double *x, const double *y, size_t n)
 }
 
 /* Gradients of gamma and beta, or of a scale's weight; in: the operator's input. */
-static void affine_parameters(const backward *b, int node, const rq_kernel *in,
-                              const rq_kernel *gradient)
+static void affine_parameters(const backward *b, int node, const rq_conv_f64 *in,
+                              const rq_conv_f64 *gradient)
 {
     const rq_graph *graph = b->part->graph;
-    const size_t n_rows = (size_t)in->oc, n = rq_kernel_row(in);
+    const size_t n_rows = (size_t)in->oc, n = rq_conv_f64_row(in);
     const rq_tensor *mean = rq_graph_tensor(graph, node, RQ_SLOT_MEAN);
     const rq_tensor *var = rq_graph_tensor(graph, node, RQ_SLOT_VAR);
     float *dweight = wanted(b, node, RQ_SLOT_WEIGHT), *dbias = wanted(b, node, RQ_SLOT_BIAS);
@@ -63,14 +63,14 @@ static void affine_parameters(const backward *b, int node, const rq_kernel *in,
         dbias[c] += (float)gradient->bias[c];
 }
 
-static void pull_affine(const backward *b, int node, rq_kernel *gradient, double *workspace)
+static void pull_affine(const backward *b, int node, rq_conv_f64 *gradient, double *workspace)
 {
     const int input = node_at(b, node)->input[0];
-    const size_t n_rows = (size_t)gradient->oc, n = rq_kernel_row(gradient);
-    const rq_kernel in = find_input(b, input, workspace);
+    const size_t n_rows = (size_t)gradient->oc, n = rq_conv_f64_row(gradient);
+    const rq_conv_f64 in = find_input(b, input, workspace);
     affine_parameters(b, node, &in, gradient);
     for (size_t c = 0; c < n_rows; c++) {
-        const double factor = rq_linear_affine(b->part->graph, node, (int64_t)c).factor;
+        const double factor = rq_linear_scale_shift(b->part->graph, node, (int64_t)c).factor;
         for (size_t i = 0; i < n; i++)
             gradient->weight[c * n + i] *= factor;
         gradient->bias[c] *= factor;
@@ -79,7 +79,7 @@ static void pull_affine(const backward *b, int node, rq_kernel *gradient, double
 }
 
 /* The branch of the sum's own geometry comes last and takes the gradient itself. */
-static void pull_add(const backward *b, int node, rq_kernel *gradient, double *workspace)
+static void pull_add(const backward *b, int node, rq_conv_f64 *gradient, double *workspace)
 {
     const int direct = rq_linear_value_of(b->part, node)->direct;
     const rq_node *add = node_at(b, node);
@@ -87,15 +87,15 @@ static void pull_add(const backward *b, int node, rq_kernel *gradient, double *w
         if (k == direct)
             continue;
         const rq_linear_value *in = rq_linear_value_of(b->part, add->input[k]);
-        rq_kernel branch = rq_kernel_at(&in->kernel, workspace);
-        rq_kernel_add_backward(&branch, gradient);
+        rq_conv_f64 branch = rq_conv_f64_at(&in->kernel, workspace);
+        rq_conv_f64_add_backward(&branch, gradient);
         pull(b, add->input[k], &branch, workspace + in->n_elems);
     }
     if (direct >= 0)
         pull(b, add->input[direct], gradient, workspace);
 }
 
-static void pull_window(const backward *b, int node, rq_kernel *gradient, double *workspace)
+static void pull_window(const backward *b, int node, rq_conv_f64 *gradient, double *workspace)
 {
     const int input = node_at(b, node)->input[0];
     const rq_linear_value *in = rq_linear_value_of(b->part, input);
@@ -104,13 +104,13 @@ static void pull_window(const backward *b, int node, rq_kernel *gradient, double
     for (int64_t c = 0; c < gradient->oc && dbias; c++)
         dbias[c] += (float)gradient->bias[c];
     if (dweight) {
-        const rq_kernel inner = find_input(b, input, workspace);
-        rq_kernel_compose_dweight(dweight, gradient, &window, &inner);
+        const rq_conv_f64 inner = find_input(b, input, workspace);
+        rq_conv_f64_compose_dweight(dweight, gradient, &window, &inner);
     }
     if (input == b->part->base)
         return;
-    rq_kernel dinner = rq_kernel_at(&in->kernel, workspace);
-    rq_kernel_compose_dinner(&dinner, gradient, &window);
+    rq_conv_f64 dinner = rq_conv_f64_at(&in->kernel, workspace);
+    rq_conv_f64_compose_dinner(&dinner, gradient, &window);
     pull(b, input, &dinner, workspace + in->n_elems);
 }
 
@@ -119,7 +119,7 @@ static pull_function *const rows[RQ_N_OPS] = {
     [RQ_OP_BATCH_NORM] = pull_affine, [RQ_OP_SCALE] = pull_affine,
 };
 
-static void pull(const backward *b, int node, rq_kernel *gradient, double *workspace)
+static void pull(const backward *b, int node, rq_conv_f64 *gradient, double *workspace)
 {
     if (node != b->part->base)
         rows[node_at(b, node)->op](b, node, gradient, workspace);
@@ -136,7 +136,7 @@ void rq_equivalent_backward(const rq_linear_part *part, double *workspace, const
 {
     const backward b = {part, gradients};
     const rq_linear_value *value = rq_linear_value_of(part, part->node);
-    rq_kernel gradient = rq_kernel_at(&value->kernel, workspace);
-    rq_kernel_assign(&gradient, dweight, dbias);
+    rq_conv_f64 gradient = rq_conv_f64_at(&value->kernel, workspace);
+    rq_conv_f64_assign(&gradient, dweight, dbias);
     pull(&b, part->node, &gradient, workspace + value->n_elems);
 }

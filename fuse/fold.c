@@ -79,7 +79,7 @@ static rq_status check_finite(const rq_tensor *tensor, const char *name, rq_erro
 static rq_status add_conv(pass *p, const char *name, const rq_linear_part *part, int *out,
                           rq_error *err)
 {
-    const rq_kernel *kernel = &rq_linear_value_of(part, part->node)->kernel;
+    const rq_conv_f64 *kernel = &rq_linear_value_of(part, part->node)->kernel;
     const int64_t dims[4] = {kernel->oc, kernel->ic / kernel->conv.groups, kernel->conv.kernel[0],
                              kernel->conv.kernel[1]};
     rq_status status =
@@ -100,7 +100,7 @@ static rq_status evaluate(const pass *p, int conv, const rq_linear_part *part, r
     const char *name = p->out->nodes[conv].name;
     void *workspace;
     rq_status status =
-        rq_alloc_array(&workspace, rq_equivalent_workspace(part), sizeof(double), err);
+        rq_alloc_array_old(&workspace, rq_equivalent_workspace(part), sizeof(double), err);
     if (status)
         return status;
     rq_equivalent_evaluate(part, workspace, rq_tensor_f32(weight), rq_tensor_f32(bias));
@@ -163,13 +163,13 @@ static rq_status fuse_graph(rq_graph *out, const rq_graph *in, int crop, rq_erro
     rq_arena scratch = RQ_ARENA_INIT;
     const size_t n = (size_t)in->n_nodes;
     void *shapes = NULL, *map = NULL, *base = NULL, *needed = NULL;
-    rq_status status = rq_arena_array(&scratch, &shapes, n, sizeof(rq_shape), err);
+    rq_status status = rq_arena_array_old(&scratch, &shapes, n, sizeof(rq_shape), err);
     if (!status)
-        status = rq_arena_array(&scratch, &map, n, sizeof(int), err);
+        status = rq_arena_array_old(&scratch, &map, n, sizeof(int), err);
     if (!status)
-        status = rq_arena_array(&scratch, &base, n, sizeof(int), err);
+        status = rq_arena_array_old(&scratch, &base, n, sizeof(int), err);
     if (!status)
-        status = rq_arena_array(&scratch, &needed, n, sizeof(bool), err);
+        status = rq_arena_array_old(&scratch, &needed, n, sizeof(bool), err);
     if (!status)
         status = rq_graph_shapes(in, 1, crop, crop, shapes, err);
     if (!status) {

@@ -80,17 +80,17 @@ rq_window rq_linear_window(const rq_graph *graph, int node, int64_t channels)
     return window;
 }
 
-rq_affine rq_linear_affine(const rq_graph *graph, int node, int64_t c)
+rq_scale_shift rq_linear_scale_shift(const rq_graph *graph, int node, int64_t c)
 {
     const rq_tensor *weight = rq_graph_tensor(graph, node, RQ_SLOT_WEIGHT);
     if (graph->nodes[node].op == RQ_OP_SCALE)
-        return (rq_affine){(double)rq_tensor_f32(weight)[c], 0.0};
+        return (rq_scale_shift){(double)rq_tensor_f32(weight)[c], 0.0};
     const double var = (double)rq_tensor_f32(rq_graph_tensor(graph, node, RQ_SLOT_VAR))[c];
     const double mean = (double)rq_tensor_f32(rq_graph_tensor(graph, node, RQ_SLOT_MEAN))[c];
     const double beta = (double)rq_tensor_f32(rq_graph_tensor(graph, node, RQ_SLOT_BIAS))[c];
     const double factor =
         (double)rq_tensor_f32(weight)[c] / sqrt(var + (double)graph->nodes[node].eps);
-    return (rq_affine){factor, beta - mean * factor};
+    return (rq_scale_shift){factor, beta - mean * factor};
 }
 
 /* ---- the rows: geometry, fit, cost ---- */
@@ -125,10 +125,10 @@ static rq_status plan_base(const planning *p)
 {
     const int64_t channels = p->shapes[p->part->base].c;
     value_at(p, p->part->base)->kernel =
-        (rq_kernel){.oc = channels,
-                    .ic = channels,
-                    .n_rows = channels,
-                    .conv = {{1, 1}, {1, 1}, {0, 0}, {1, 1}, (int)channels}};
+        (rq_conv_f64){.oc = channels,
+                      .ic = channels,
+                      .n_rows = channels,
+                      .conv = {{1, 1}, {1, 1}, {0, 0}, {1, 1}, (int)channels}};
     return RQ_OK;
 }
 
@@ -179,19 +179,20 @@ static rq_status plan_add(const planning *p, int i)
     const rq_node *node = node_at(p, i);
     rq_linear_value *out = value_at(p, i);
     const rq_linear_value *branches[RQ_MAX_INPUTS];
-    const rq_kernel *kernels[RQ_MAX_INPUTS];
+    const rq_conv_f64 *kernels[RQ_MAX_INPUTS];
     for (int k = 0; k < node->n_inputs; k++) {
         branches[k] = value_at(p, node->input[k]);
         kernels[k] = &branches[k]->kernel;
     }
-    const int misfit = rq_kernel_cover(&out->kernel, kernels, node->n_inputs);
+    const int misfit = rq_conv_f64_cover(&out->kernel, kernels, node->n_inputs);
     if (misfit >= 0)
         return fail_branch(p, i, &out->kernel.conv, misfit);
     out->direct = -1;
     for (int k = 0; k < node->n_inputs; k++) {
-        const bool is_direct = out->direct < 0 && rq_kernel_same_geometry(kernels[k], &out->kernel);
+        const bool is_direct =
+            out->direct < 0 && rq_conv_f64_same_geometry(kernels[k], &out->kernel);
         const size_t own = is_direct ? 0 : branches[k]->n_elems;
-        const size_t own_row = is_direct ? 0 : rq_kernel_row(kernels[k]) + 1;
+        const size_t own_row = is_direct ? 0 : rq_conv_f64_row(kernels[k]) + 1;
         if (is_direct)
             out->direct = k;
         out->has_bias |= branches[k]->has_bias;
@@ -239,14 +240,14 @@ static rq_status plan_window(const planning *p, int i)
     const rq_status status = check_border(p, i, &window);
     if (status)
         return status;
-    if (!rq_kernel_sequence(&out->kernel, &window, &in->kernel))
+    if (!rq_conv_f64_sequence(&out->kernel, &window, &in->kernel))
         return rq_fail(p->err, RQ_ERR_MODEL,
                        "%s: merged with %s, its kernel, stride or padding is over %d", node->name,
                        node_at(p, node->input[0])->name, RQ_MAX_SIDE);
     out->has_bias = in->has_bias || window.bias;
     out->find_fixed = in->n_elems + find_all(in);
     out->pull_elems = in->n_elems + larger(find_all(in), in->pull_elems);
-    out->work = rq_kernel_sequence_work(&window, &in->kernel);
+    out->work = rq_conv_f64_sequence_work(&window, &in->kernel);
     return RQ_OK;
 }
 
@@ -302,7 +303,8 @@ static rq_status count(const planning *p, int i)
     if (value->n_operators > RQ_MAX_LINEAR_PART)
         return rq_fail(p->err, RQ_ERR_MODEL, "%s: its linear part has over %d operators",
                        node->name, RQ_MAX_LINEAR_PART);
-    if (!rq_kernel_elems(&value->kernel, &value->n_elems) || value->n_elems > RQ_MAX_LINEAR_ELEMS ||
+    if (!rq_conv_f64_elems(&value->kernel, &value->n_elems) ||
+        value->n_elems > RQ_MAX_LINEAR_ELEMS ||
         value->n_elems + find_all(value) > RQ_MAX_LINEAR_ELEMS)
         return rq_fail(p->err, RQ_ERR_MODEL, "%s: merging takes more than %d numbers", node->name,
                        RQ_MAX_LINEAR_ELEMS);
@@ -331,7 +333,7 @@ rq_status rq_linear_part_init(rq_linear_part *part, const rq_graph *graph, const
     void *values;
     *part = (rq_linear_part){graph, base, node, NULL};
     const size_t n = (size_t)node - (size_t)base + 1;
-    rq_status status = rq_alloc_array(&values, n, sizeof(rq_linear_value), err);
+    rq_status status = rq_alloc_array_old(&values, n, sizeof(rq_linear_value), err);
     if (status)
         return status;
     part->values = values;

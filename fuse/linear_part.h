@@ -2,11 +2,11 @@
  * geometry of K is. The plan that finding K (equivalent.h) and its gradient (equivalent_gradient.h)
  * walk; everything that can be wrong with a part is found out here.
  *
- *   conv, avg_pool        a sequence of two convolutions (kernel.h)
+ *   conv, avg_pool        a sequence of two convolutions (conv_f64.h)
  *   batch_norm            its statistics are constants: y_c = t_c x_c + o_c,
  *                         t = gamma / sqrt(var + eps), o = beta - mean t
  *   scale                 the same with t = weight, o = 0
- *   add                   a sum of convolutions (kernel.h)
+ *   add                   a sum of convolutions (conv_f64.h)
  *
  * At the borders: padding stands in front of the first convolution of each branch, so sums and
  * affine operators are exact there. In a sequence of two, outer's zero padding stands for values
@@ -24,7 +24,7 @@
 
 #include <math.h>
 
-#include "fuse/kernel.h"
+#include "fuse/conv_f64.h"
 
 enum {
     RQ_MAX_LINEAR_PART = 256,      /* operators of one part, counted once for each way through */
@@ -43,11 +43,11 @@ RQ_NODISCARD rq_status rq_linear_base(const rq_graph *graph, int node, int *base
 
 /* What the plan knows of one value as a function of the base. */
 typedef struct rq_linear_value {
-    bool is_member;   /* of the part; else nothing else is set */
-    bool has_bias;    /* K * 0 + b need not be 0 */
-    rq_kernel kernel; /* geometry; no memory */
-    size_t n_elems;   /* numbers in it */
-    int direct;       /* add: the input of the sum's own geometry, -1 = none */
+    bool is_member;     /* of the part; else nothing else is set */
+    bool has_bias;      /* K * 0 + b need not be 0 */
+    rq_conv_f64 kernel; /* geometry; no memory */
+    size_t n_elems;     /* numbers in it */
+    int direct;         /* add: the input of the sum's own geometry, -1 = none */
     /* numbers of workspace, besides the value's own, that finding rows of it and pulling a gradient
      * through it take */
     size_t find_fixed, find_per_row, pull_elems;
@@ -85,9 +85,9 @@ static inline size_t rq_linear_find_elems(const rq_linear_value *value, int64_t 
 rq_window rq_linear_window(const rq_graph *graph, int node, int64_t channels);
 
 /* batch_norm or scale of channel c: y = factor * x + offset. */
-typedef struct rq_affine {
+typedef struct rq_scale_shift {
     double factor, offset;
-} rq_affine;
-rq_affine rq_linear_affine(const rq_graph *graph, int node, int64_t c);
+} rq_scale_shift;
+rq_scale_shift rq_linear_scale_shift(const rq_graph *graph, int node, int64_t c);
 
 #endif

@@ -308,8 +308,8 @@ static rq_status create_trainer(rq_run *run, rq_error *err)
 {
     const rq_loop_options *o = run->options;
     void *frozen = NULL;
-    rq_status status =
-        rq_arena_array(&run->arena, &frozen, (size_t)run->model->graph.n_nodes, sizeof(bool), err);
+    rq_status status = rq_arena_array_old(&run->arena, &frozen, (size_t)run->model->graph.n_nodes,
+                                          sizeof(bool), err);
     if (status == RQ_OK)
         status = rq_frozen_nodes(frozen, &run->model->graph, o->optimizer.rules.freeze, err);
     const rq_trainer_options options = {

@@ -19,7 +19,7 @@
 extern const char *const rq_precision_names[]; /* f32 bf16, NULL at the end */
 
 typedef struct rq_loop_options {
-    rq_data_options data;
+    rq_train_data_options data;
     const char *output;  /* model file to write */
     const char *resume;  /* checkpoint, "auto" for OUTPUT.ckpt when there is one, or NULL */
     const char *log_dir; /* for train_log.h, or NULL */

@@ -4,8 +4,8 @@
 #ifndef RQ_QAT_RUN_RUN_H
 #define RQ_QAT_RUN_RUN_H
 
-#include "qat/run/checkpoint.h"
 #include "qat/run/loop.h"
+#include "qat/run/run_file.h"
 #include "qat/run/train_log.h"
 #include "qat/update/custom_l2.h"
 

@@ -9,7 +9,7 @@
 #include "runtime/eval/open_model.h"
 
 /* At another size than the model's crop, images are resized to that size. */
-static rq_status train_transform(rq_transform *out, const rq_data_options *options,
+static rq_status train_transform(rq_transform *out, const rq_train_data_options *options,
                                  const rq_model *model, rq_error *err)
 {
     const rq_preprocess *pre = &model->preprocess;
@@ -23,8 +23,8 @@ static rq_status train_transform(rq_transform *out, const rq_data_options *optio
 static rq_status name_classes(rq_model *model, const rq_dataset *set, rq_error *err)
 {
     void *names = NULL;
-    rq_status status = rq_arena_array(&model->graph.arena, &names, (size_t)set->n_classes,
-                                      sizeof *model->class_names, err);
+    rq_status status = rq_arena_array_old(&model->graph.arena, &names, (size_t)set->n_classes,
+                                          sizeof *model->class_names, err);
     const char **copies = names;
     for (int i = 0; i < set->n_classes && status == RQ_OK; i++) {
         copies[i] = rq_arena_strdup(&model->graph.arena, set->class_names[i]);
@@ -51,7 +51,7 @@ static bool has_validation(const char *dir)
     return found;
 }
 
-static rq_status open_training(rq_train_data *data, rq_model *model, const rq_data_options *o,
+static rq_status open_training(rq_train_data *data, rq_model *model, const rq_train_data_options *o,
                                rq_error *err)
 {
     rq_status status = rq_ranks_must_divide(o->batch, "batch-size", err);
@@ -88,7 +88,7 @@ static rq_status open_training(rq_train_data *data, rq_model *model, const rq_da
 }
 
 static rq_status open_validation(rq_train_data *data, const rq_model *model,
-                                 const rq_data_options *o, rq_error *err)
+                                 const rq_train_data_options *o, rq_error *err)
 {
     if (!has_validation(o->dir)) {
         rq_log(RQ_LOG_WARN, "no validation images in %s: the latest model is kept", o->dir);
@@ -112,8 +112,8 @@ static rq_status open_validation(rq_train_data *data, const rq_model *model,
     return rq_loader_create(&data->val, &data->val_set, &options, err);
 }
 
-rq_status rq_train_data_open(rq_train_data *data, rq_model *model, const rq_data_options *options,
-                             rq_error *err)
+rq_status rq_train_data_open(rq_train_data *data, rq_model *model,
+                             const rq_train_data_options *options, rq_error *err)
 {
     const rq_status status = open_training(data, model, options, err);
     return status == RQ_OK ? open_validation(data, model, options, err) : status;

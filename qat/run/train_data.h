@@ -6,7 +6,7 @@
 #include "runtime/image/loader.h"
 #include "runtime/model/model.h"
 
-typedef struct rq_data_options {
+typedef struct rq_train_data_options {
     const char *dir;      /* ImageFolder with a train split */
     int batch, val_batch; /* of all processes together (ranks.h) */
     int workers;
@@ -16,7 +16,7 @@ typedef struct rq_data_options {
     double mixup;         /* alpha of image/mixup.h; 0: none */
     rq_bad_images bad_images;
     uint64_t seed;
-} rq_data_options;
+} rq_train_data_options;
 
 /* Zero-initialise. */
 typedef struct rq_train_data {
@@ -29,7 +29,7 @@ typedef struct rq_train_data {
  * the model's), RQ_ERR_USAGE (fewer images than a batch, a batch that the processes cannot share),
  * and those of datasets, transforms and loaders. To be closed in any case. */
 RQ_NODISCARD rq_status rq_train_data_open(rq_train_data *data, rq_model *model,
-                                          const rq_data_options *options, rq_error *err);
+                                          const rq_train_data_options *options, rq_error *err);
 void rq_train_data_close(rq_train_data *data);
 
 #endif

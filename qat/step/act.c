@@ -1,5 +1,5 @@
 /* What ends a mix or a product: ReLU and fake quantization. */
-#include "qat/step/mix_kernels.h"
+#include "qat/step/eltwise_passes.h"
 #include "qat/step/units.h"
 #include "runtime/base/ranks.h"
 #include "runtime/model/quant.h"
@@ -54,17 +54,17 @@ float tr_act_factor(const tr_act *act, const tr_value *value)
     return act->quantize ? 1.0f / value->scale : 1.0f;
 }
 
-mix_gradients tr_gradients_from(const tr_value *value, size_t first)
+eltwise_gradients tr_gradients_from(const tr_value *value, size_t first)
 {
     if (value->gradient_bf16)
-        return (mix_gradients){{value->gradient_bf16 + first}, 1, MIX_BF16};
-    mix_gradients gradients = {{NULL}, value->n_readers, MIX_F32};
+        return (eltwise_gradients){{value->gradient_bf16 + first}, 1, ELTWISE_BF16};
+    eltwise_gradients gradients = {{NULL}, value->n_readers, ELTWISE_F32};
     for (int k = 0; k < value->n_readers; k++)
         gradients.g[k] = value->gradient[k] + first;
     return gradients;
 }
 
-void tr_act_args(const tr_act *act, const tr_value *value, mix_args *args)
+void tr_act_args(const tr_act *act, const tr_value *value, eltwise_args *args)
 {
     args->relu = act->relu;
     args->quantize = act->quantize;
@@ -73,20 +73,20 @@ void tr_act_args(const tr_act *act, const tr_value *value, mix_args *args)
     args->high = 255.0f - (float)value->zero_point;
 }
 
-void tr_act_apply(const mix_args *args, const tr_value *value, size_t first)
+void tr_act_apply(const eltwise_args *args, const tr_value *value, size_t first)
 {
     enum { BLOCK = 64 }; /* pixels that a core's cache still holds at the second pass */
-    mix_args part = *args;
+    eltwise_args part = *args;
     for (size_t p = 0; p < args->pixels; p += BLOCK) {
         const size_t at = first + p * args->channels;
         part.pixels = args->pixels - p < BLOCK ? args->pixels - p : BLOCK;
         for (int k = 0; k < args->n_terms; k++)
             part.u[k] = args->u[k] + p * args->channels;
         if (value->data)
-            mix_apply(&part, value->data + at, MIX_F32);
+            eltwise_apply(&part, value->data + at, ELTWISE_F32);
         if (value->bf16)
-            mix_apply(&part, value->bf16 + at, MIX_BF16);
+            eltwise_apply(&part, value->bf16 + at, ELTWISE_BF16);
         if (value->u8)
-            mix_apply(&part, value->u8 + at, MIX_U8);
+            eltwise_apply(&part, value->u8 + at, ELTWISE_U8);
     }
 }

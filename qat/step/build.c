@@ -53,7 +53,7 @@ static rq_status new_value(rq_trainer *trainer, int node, tr_value **out, rq_err
 {
     void *value = NULL;
     const rq_shape *shape = &trainer->shapes[node];
-    const rq_status status = rq_arena_array(&trainer->arena, &value, 1, sizeof(tr_value), err);
+    const rq_status status = rq_arena_array_old(&trainer->arena, &value, 1, sizeof(tr_value), err);
     if (status != RQ_OK)
         return status;
     *out = value;
@@ -71,14 +71,15 @@ const tr_unit *tr_producer(const rq_trainer *trainer, const tr_value *value)
 
 bool tr_writes_all_types(const tr_unit *unit)
 {
-    return unit->mix || unit->product;
+    return unit->eltwise || unit->product;
 }
 
 static rq_status allocate(rq_trainer *trainer, const tr_value *value, size_t size, bool is_read,
                           void **out, rq_error *err)
 {
-    return is_read ? rq_arena_array(&trainer->arena, out, rq_shape_elems(&value->shape), size, err)
-                   : RQ_OK;
+    return is_read
+               ? rq_arena_array_old(&trainer->arena, out, rq_shape_elems(&value->shape), size, err)
+               : RQ_OK;
 }
 
 /* Memory for a value's numbers, in each type that its readers take. */
@@ -162,7 +163,7 @@ static rq_status add_convolution(rq_trainer *trainer, int node, tr_value **raw, 
     void *conv = NULL;
     rq_status status = new_value(trainer, node, raw, err);
     if (status == RQ_OK)
-        status = rq_arena_array(&trainer->arena, &conv, 1, sizeof(conv_unit), err);
+        status = rq_arena_array_old(&trainer->arena, &conv, 1, sizeof(conv_unit), err);
     if (status != RQ_OK)
         return status;
     tr_unit *unit = new_unit(trainer, node, *raw);
@@ -184,7 +185,7 @@ static float *gradient_slot(const rq_trainer *trainer, int node, rq_slot slot)
     return trainer->gradients[trainer->model->graph.nodes[node].slot[slot]];
 }
 
-static rq_status add_bn_term(const rq_trainer *trainer, tr_unit *unit, mix_term *term, int node,
+static rq_status add_bn_term(const rq_trainer *trainer, tr_unit *unit, eltwise_term *term, int node,
                              rq_error *err)
 {
     const rq_graph *graph = &trainer->model->graph;
@@ -211,7 +212,7 @@ static rq_status add_term(rq_trainer *trainer, tr_unit *unit, int node, bool own
 {
     const rq_graph *graph = &trainer->model->graph;
     const rq_op op = graph->nodes[node].op;
-    mix_term *term = &unit->mix->terms[unit->mix->n_terms++];
+    eltwise_term *term = &unit->eltwise->terms[unit->eltwise->n_terms++];
     const bool merged = own || is_absorbed(trainer, node);
     if (merged && op == RQ_OP_BATCH_NORM)
         return add_bn_term(trainer, unit, term, node, err);
@@ -260,23 +261,23 @@ static rq_status add_mix(rq_trainer *trainer, const chain *c, tr_unit *unit, tr_
 {
     const rq_node *core = &trainer->model->graph.nodes[c->core];
     void *mix = NULL;
-    rq_status status = rq_arena_array(&trainer->arena, &mix, 1, sizeof(mix_unit), err);
+    rq_status status = rq_arena_array_old(&trainer->arena, &mix, 1, sizeof(eltwise_unit), err);
     if (status != RQ_OK)
         return status;
-    unit->mix = mix;
-    unit->mix->act = c->act;
+    unit->eltwise = mix;
+    unit->eltwise->act = c->act;
     if (!c->own || core->op != RQ_OP_ADD)
         status = add_term(trainer, unit, c->core, c->own, raw, err);
     else
         for (int k = 0; k < core->n_inputs && status == RQ_OK; k++)
             status = add_term(trainer, unit, core->input[k], false, raw, err);
-    return status == RQ_OK ? tr_mix_create(trainer, unit, err) : status;
+    return status == RQ_OK ? tr_eltwise_create(trainer, unit, err) : status;
 }
 
 static rq_status add_product(rq_trainer *trainer, const chain *c, tr_unit *unit, rq_error *err)
 {
     void *product = NULL;
-    rq_status status = rq_arena_array(&trainer->arena, &product, 1, sizeof(product_unit), err);
+    rq_status status = rq_arena_array_old(&trainer->arena, &product, 1, sizeof(product_unit), err);
     if (status != RQ_OK)
         return status;
     unit->product = product;
@@ -452,7 +453,7 @@ static rq_status find_outputs(rq_trainer *trainer, rq_error *err)
     const int n_nodes = trainer->model->graph.n_nodes;
     void *outputs = NULL;
     const rq_status status =
-        rq_arena_array(&trainer->arena, &outputs, (size_t)n_nodes, sizeof(tr_value *), err);
+        rq_arena_array_old(&trainer->arena, &outputs, (size_t)n_nodes, sizeof(tr_value *), err);
     trainer->outputs = outputs;
     for (int i = 0; i < n_nodes && status == RQ_OK; i++)
         if (!trainer->users[i] || i == n_nodes - 1)
@@ -472,8 +473,8 @@ rq_status tr_build_units(rq_trainer *trainer, rq_error *err)
     status = check_all_read(trainer, err);
     void *raw = NULL; /* sums of convolutions with bias, by node */
     if (status == RQ_OK)
-        status =
-            rq_arena_array(&trainer->arena, &raw, (size_t)graph->n_nodes, sizeof(tr_value *), err);
+        status = rq_arena_array_old(&trainer->arena, &raw, (size_t)graph->n_nodes,
+                                    sizeof(tr_value *), err);
     for (int i = 0; i < graph->n_nodes && status == RQ_OK; i++) {
         status = gradient_rows[graph->nodes[i].op](trainer, i, raw, err);
         if (status != RQ_OK)

@@ -3,7 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "qat/step/mix_kernels.h"
+#include "qat/step/eltwise_passes.h"
 #include "qat/step/units.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/simd.h"
@@ -41,7 +41,7 @@ static rq_status quantized_buffers(rq_trainer *trainer, conv_unit *conv, size_t 
     };
     for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++) {
         const rq_status status =
-            rq_arena_array(&trainer->arena, arrays[i].array, arrays[i].n, arrays[i].size, err);
+            rq_arena_array_old(&trainer->arena, arrays[i].array, arrays[i].n, arrays[i].size, err);
         if (status != RQ_OK)
             return status;
     }
@@ -156,7 +156,8 @@ float *tr_summed_gradient(const tr_value *value)
         enum { CHUNK = 16384 };
 #pragma omp parallel for schedule(static)
         for (size_t i = 0; i < n; i += CHUNK)
-            mix_add(value->gradient[0] + i, value->gradient[k] + i, n - i < CHUNK ? n - i : CHUNK);
+            eltwise_add(value->gradient[0] + i, value->gradient[k] + i,
+                        n - i < CHUNK ? n - i : CHUNK);
     }
     return value->gradient[0];
 }
@@ -166,7 +167,7 @@ void tr_round(uint16_t *dst, const float *src, size_t n)
     enum { CHUNK = 16384 };
 #pragma omp parallel for schedule(static)
     for (size_t i = 0; i < n; i += CHUNK)
-        mix_round(dst + i, src + i, n - i < CHUNK ? n - i : CHUNK);
+        eltwise_round(dst + i, src + i, n - i < CHUNK ? n - i : CHUNK);
 }
 
 /* Where the gradient of the source goes; NULL: not needed. */
@@ -225,7 +226,7 @@ static bool leaves_bf16(const rq_trainer *trainer, const tr_unit *unit, int node
         trainer->users[trainer->model->graph.nodes[node].input[0]] != 1)
         return false;
     const tr_unit *producer = tr_producer(trainer, src);
-    return producer && producer->mix;
+    return producer && producer->eltwise;
 }
 
 static void destroy(tr_unit *unit)

@@ -23,7 +23,8 @@ static rq_status take(rq_trainer *trainer, buffer_pool *pool, size_t elems, floa
     }
     if (!best) {
         void *data = NULL;
-        const rq_status status = rq_arena_array(&trainer->arena, &data, elems, sizeof(float), err);
+        const rq_status status =
+            rq_arena_array_old(&trainer->arena, &data, elems, sizeof(float), err);
         if (status != RQ_OK)
             return status;
         best = &pool->buffers[pool->n_buffers++];
@@ -70,7 +71,7 @@ static bool leaves_bf16(const rq_trainer *trainer, const tr_unit *unit, int k)
     for (int i = 0; i < trainer->n_units; i++)
         for (int m = 0; m < trainer->units[i].n_src; m++)
             n_reads += trainer->units[i].src[m] == unit->src[k];
-    return unit->mix && n_reads == 1 && producer && reads_bf16(producer);
+    return unit->eltwise && n_reads == 1 && producer && reads_bf16(producer);
 }
 
 static rq_status take_bf16(rq_trainer *trainer, buffer_pool *pool, tr_value *value, rq_error *err)
@@ -127,7 +128,7 @@ rq_status tr_plan_gradients(rq_trainer *trainer, rq_error *err)
     buffer_pool pool = {NULL, 0};
     void *buffers = NULL;
     const size_t most = (size_t)trainer->n_units * RQ_MAX_INPUTS + (size_t)trainer->n_outputs;
-    rq_status status = rq_alloc_array(&buffers, most, sizeof(pool_buffer), err);
+    rq_status status = rq_alloc_array_old(&buffers, most, sizeof(pool_buffer), err);
     if (status != RQ_OK)
         return status;
     pool.buffers = buffers;

@@ -18,7 +18,7 @@ const char *rq_first_not_finite(rq_trainer *trainer, const rq_model *model, int 
     const int crop = model->preprocess.crop;
     void *memory = NULL;
     const char *name = NULL;
-    if (rq_alloc_array(&memory, (size_t)graph->n_nodes, sizeof(rq_shape), NULL) != RQ_OK)
+    if (rq_alloc_array_old(&memory, (size_t)graph->n_nodes, sizeof(rq_shape), NULL) != RQ_OK)
         return NULL;
     rq_shape *shapes = memory;
     const rq_status status =

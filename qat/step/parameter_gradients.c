@@ -67,7 +67,8 @@ rq_status tr_gradients_allocate(rq_trainer *trainer, rq_error *err)
         for (int k = 0; k < 2; k++)
             if (parameter_of(model, i, k) >= 0)
                 all->n += padded_elems(model, parameter_of(model, i, k));
-    const rq_status status = rq_arena_array(&trainer->arena, &block, all->n, sizeof(float), err);
+    const rq_status status =
+        rq_arena_array_old(&trainer->arena, &block, all->n, sizeof(float), err);
     if (status != RQ_OK)
         return status;
     all->block = block;
@@ -99,9 +100,9 @@ static size_t first_written(const tr_gradients *all, const tr_unit *unit)
         include(all, unit->conv->dweight, &first);
         include(all, unit->conv->dgamma, &first);
     }
-    for (int k = 0; unit->mix && k < unit->mix->n_terms; k++) {
-        include(all, unit->mix->terms[k].dgamma, &first);
-        include(all, unit->mix->terms[k].dbeta, &first);
+    for (int k = 0; unit->eltwise && k < unit->eltwise->n_terms; k++) {
+        include(all, unit->eltwise->terms[k].dgamma, &first);
+        include(all, unit->eltwise->terms[k].dbeta, &first);
     }
     return first;
 }

@@ -1,7 +1,7 @@
 /* The two units at the ends: pixels in, and global average pooling before the classifier. */
 #include "qat/step/units.h"
 #include "runtime/base/simd.h"
-#include "runtime/dnn/kernels.h"
+#include "runtime/dnn/float_passes.h"
 
 void tr_input_init(rq_trainer *trainer, bool quantized)
 {

@@ -2,17 +2,17 @@
  * by image it is a mix of one term whose factor is the gate, so the passes are those of mixes. */
 #include <math.h>
 
-#include "qat/step/mix_kernels.h"
+#include "qat/step/eltwise_passes.h"
 #include "qat/step/share.h"
 #include "runtime/base/clock.h"
 #include "runtime/model/gate.h"
 
 /* One image's pixels begin to end. */
-static mix_args args_of(const tr_unit *unit, size_t image, size_t begin, size_t end)
+static eltwise_args args_of(const tr_unit *unit, size_t image, size_t begin, size_t end)
 {
     const product_unit *product = unit->product;
     const size_t channels = product->channels, first = image * product->pixels + begin;
-    mix_args args = {
+    eltwise_args args = {
         .u = {unit->src[0]->data + first * channels},
         .n_terms = 1,
         .a = {(product->by_rule ? unit->src[1]->data : product->a) + image * channels},
@@ -44,8 +44,8 @@ static void observe_range(tr_unit *unit)
     product->by_rule = false;
 #pragma omp parallel for schedule(static) reduction(min : lo) reduction(max : hi)
     for (size_t i = 0; i < product->images; i++) {
-        const mix_args args = args_of(unit, i, 0, product->pixels);
-        mix_range(&args, &lo, &hi);
+        const eltwise_args args = args_of(unit, i, 0, product->pixels);
+        eltwise_range(&args, &lo, &hi);
     }
     tr_act_observe(&product->act, lo, hi);
 }
@@ -83,7 +83,7 @@ static rq_status forward(rq_trainer *trainer, tr_unit *unit, rq_error *err)
         return status;
 #pragma omp parallel for schedule(static)
     for (size_t i = 0; i < product->images; i++) {
-        const mix_args args = args_of(unit, i, 0, product->pixels);
+        const eltwise_args args = args_of(unit, i, 0, product->pixels);
         tr_act_apply(&args, unit->dst, i * product->pixels * product->channels);
     }
     trainer->profile.forward_pass += rq_clock() - start;
@@ -105,9 +105,10 @@ static void reduce_image(const tr_unit *unit, size_t image, const tr_share *mine
     memset(mine->sums, 0, tr_sums_bytes(channels));
     for (size_t p = 0; p < product->pixels; p += TR_BLOCK) {
         const size_t stop = product->pixels - p < TR_BLOCK ? product->pixels : p + TR_BLOCK;
-        const mix_args args = args_of(unit, image, p, stop);
-        const mix_gradients g = tr_gradients_from(dst, (image * product->pixels + p) * channels);
-        mix_reduce(&args, &g, factor, pivot, mine->block, sum_dzu);
+        const eltwise_args args = args_of(unit, image, p, stop);
+        const eltwise_gradients g =
+            tr_gradients_from(dst, (image * product->pixels + p) * channels);
+        eltwise_reduce(&args, &g, factor, pivot, mine->block, sum_dzu);
         tr_flush_block(mine, 2 * channels);
     }
 }
@@ -122,16 +123,16 @@ static void image_gradient(const tr_unit *unit, size_t image, const tr_share *mi
     reduce_image(unit, image, mine);
     for (size_t c = 0; unit->dsrc[1] && c < channels; c++)
         unit->dsrc[1][image * channels + c] = (float)(scale * mine->sums[channels + c]);
-    const mix_gradient_args args = {
+    const eltwise_gradient_args args = {
         .g = unit->dst->gradient[0] + first,
-        .g_type = MIX_F32,
+        .g_type = ELTWISE_F32,
         .factor = tr_act_factor(&product->act, unit->dst),
         .da = product->a + image * channels,
         .pixels = pixels,
         .channels = channels,
     };
     if (unit->dsrc[0])
-        mix_gradient(&args, unit->dsrc[0] + first, MIX_F32);
+        eltwise_gradient(&args, unit->dsrc[0] + first, ELTWISE_F32);
 }
 
 static rq_status backward(rq_trainer *trainer, tr_unit *unit, rq_error *err)
@@ -168,7 +169,7 @@ rq_status tr_product_create(rq_trainer *trainer, tr_unit *unit, rq_error *err)
     for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++) {
         void *memory = NULL;
         const rq_status status =
-            rq_arena_array(&trainer->arena, &memory, arrays[i].n, sizeof(float), err);
+            rq_arena_array_old(&trainer->arena, &memory, arrays[i].n, sizeof(float), err);
         if (status != RQ_OK)
             return status;
         *arrays[i].array = memory;

@@ -31,7 +31,7 @@ static rq_status allocate(rq_trainer *trainer, rq_error *err)
     };
     for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++) {
         const rq_status status =
-            rq_arena_array(&trainer->arena, arrays[i].array, arrays[i].n, arrays[i].size, err);
+            rq_arena_array_old(&trainer->arena, arrays[i].array, arrays[i].n, arrays[i].size, err);
         if (status != RQ_OK)
             return status;
     }
@@ -45,7 +45,7 @@ static rq_status allocate_scratch(rq_trainer *trainer, rq_error *err)
         if ((size_t)trainer->units[i].dst->shape.c > channels)
             channels = (size_t)trainer->units[i].dst->shape.c;
     trainer->scratch_bytes = (size_t)trainer->n_threads * tr_sums_bytes(channels);
-    return rq_arena_array(&trainer->arena, &trainer->scratch, trainer->scratch_bytes, 1, err);
+    return rq_arena_array_old(&trainer->arena, &trainer->scratch, trainer->scratch_bytes, 1, err);
 }
 
 rq_status rq_trainer_create(rq_trainer **out, rq_model *model, const rq_trainer_options *options,
@@ -234,8 +234,8 @@ rq_status rq_trainer_settle(rq_trainer *trainer, rq_error *err)
     for (int i = 0; i < trainer->n_units; i++) {
         tr_unit *unit = &trainer->units[i];
         conv_unit *conv = unit->conv;
-        if (unit->mix)
-            tr_act_settle(&unit->mix->act, unit->dst);
+        if (unit->eltwise)
+            tr_act_settle(&unit->eltwise->act, unit->dst);
         if (unit->product)
             tr_act_settle(&unit->product->act, unit->dst);
         if (!conv || !conv->quantized)

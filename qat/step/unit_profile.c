@@ -42,7 +42,7 @@ static void conv_bytes(const tr_unit *unit, rq_unit_profile *out)
 /* Forward: batch norms' sources once more, for the moments. */
 static void mix_bytes(const rq_trainer *trainer, const tr_unit *unit, rq_unit_profile *out)
 {
-    const mix_unit *mix = unit->mix;
+    const eltwise_unit *mix = unit->eltwise;
     const tr_value *dst = unit->dst;
     const double n = value_bytes(dst);
     out->forward_bytes =
@@ -50,7 +50,7 @@ static void mix_bytes(const rq_trainer *trainer, const tr_unit *unit, rq_unit_pr
     const double g = gradient_bytes(dst);
     out->backward_bytes = dst->gradient_bf16 ? 2.0 * g : g * (dst->n_readers + 1);
     for (int k = 0; k < mix->n_terms; k++) {
-        const mix_term *term = &mix->terms[k];
+        const eltwise_term *term = &mix->terms[k];
         const bool live = term->kind == TERM_BN && !trainer->bn_frozen && !term->frozen;
         out->forward_bytes += n * (live ? 2 : 1);
         out->backward_bytes += n;
@@ -77,15 +77,15 @@ rq_unit_profile rq_trainer_unit(const rq_trainer *trainer, int i)
     const tr_unit *unit = &trainer->units[i];
     rq_unit_profile out = {
         .layer = trainer->model->graph.nodes[unit->node].name,
-        .kind = unit->conv  ? unit->conv->quantized ? "quantized conv" : "conv"
-                : unit->mix ? "norm, sum, act"
-                            : "other",
+        .kind = unit->conv      ? unit->conv->quantized ? "quantized conv" : "conv"
+                : unit->eltwise ? "norm, sum, act"
+                                : "other",
         .forward_s = unit->forward_s,
         .backward_s = unit->backward_s,
     };
     if (unit->conv)
         conv_bytes(unit, &out);
-    else if (unit->mix)
+    else if (unit->eltwise)
         mix_bytes(trainer, unit, &out);
     else
         other_bytes(unit, &out);

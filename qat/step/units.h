@@ -17,7 +17,7 @@
 #ifndef RQ_QAT_STEP_UNITS_H
 #define RQ_QAT_STEP_UNITS_H
 
-#include "qat/step/mix_kernels.h"
+#include "qat/step/eltwise_passes.h"
 #include "qat/step/trainer.h"
 #include "runtime/dnn/train_conv.h"
 #include "runtime/model/quant.h"
@@ -66,7 +66,7 @@ struct tr_unit {
     bool in_place;   /* backward writes the gradient of src[0] where dst's first one stood */
     double forward_s, backward_s; /* time spent */
     struct conv_unit *conv;       /* one of these, or none */
-    struct mix_unit *mix;
+    struct eltwise_unit *eltwise;
     struct product_unit *product;
 };
 
@@ -131,7 +131,7 @@ typedef struct tr_act {
 
 enum term_kind { TERM_PLAIN, TERM_BIAS, TERM_SCALE, TERM_BN };
 
-typedef struct mix_term {
+typedef struct eltwise_term {
     enum term_kind kind;
     const float *gamma, *beta; /* gamma: the weight of TERM_SCALE; beta: the bias of TERM_BIAS */
     float *mean, *var;         /* running */
@@ -144,10 +144,10 @@ typedef struct mix_term {
     float *a;            /* [C] z = sum a u + c */
     float *pivot;        /* [C] near the mean of the numbers u; TERM_SCALE: 0 */
     float *da, *db, *dc; /* [C] du = da dz + db (u - pivot) + dc */
-} mix_term;
+} eltwise_term;
 
-typedef struct mix_unit {
-    mix_term terms[RQ_MAX_TERMS];
+typedef struct eltwise_unit {
+    eltwise_term terms[RQ_MAX_TERMS];
     int n_terms;
     tr_act act;
     float *c;                           /* [C] */
@@ -156,7 +156,7 @@ typedef struct mix_unit {
     bool by_rule;                       /* this step computes z by the output rule */
     const float *extremes; /* [2, C] smallest and largest u of this step; NULL: not known */
     size_t pixels, channels;
-} mix_unit;
+} eltwise_unit;
 
 /* x [N, H, W, C] times a gate [N, 1, 1, C]. */
 typedef struct product_unit {
@@ -181,7 +181,7 @@ void tr_gradients_sum(rq_trainer *trainer, int unit);
 
 /* Fill a unit whose src, dst and node are set: its buffers and functions. */
 RQ_NODISCARD rq_status tr_conv_create(rq_trainer *trainer, tr_unit *unit, int node, rq_error *err);
-RQ_NODISCARD rq_status tr_mix_create(rq_trainer *trainer, tr_unit *unit, rq_error *err);
+RQ_NODISCARD rq_status tr_eltwise_create(rq_trainer *trainer, tr_unit *unit, rq_error *err);
 RQ_NODISCARD rq_status tr_product_create(rq_trainer *trainer, tr_unit *unit, rq_error *err);
 void tr_sigmoid_init(tr_unit *unit, bool quantize); /* quantize: its value is a gate */
 void tr_pool_init(tr_unit *unit);
@@ -217,16 +217,16 @@ RQ_NODISCARD rq_status tr_act_check(const tr_act *act, rq_error *err);
 
 /* y = act(z) for a range of the value's numbers that begins at element `first`: as f32, as u8, or
  * both, as the value has memory for. */
-void tr_act_apply(const mix_args *args, const tr_value *value, size_t first);
+void tr_act_apply(const eltwise_args *args, const tr_value *value, size_t first);
 
 /* dz is so many times the gradient that act lets pass: 1, or 1 / scale of a quantized value, whose
  * gradients are with respect to its numbers. */
 float tr_act_factor(const tr_act *act, const tr_value *value);
 
 /* The gradients of a value from element `first` on. */
-mix_gradients tr_gradients_from(const tr_value *value, size_t first);
+eltwise_gradients tr_gradients_from(const tr_value *value, size_t first);
 
-void tr_act_args(const tr_act *act, const tr_value *value, mix_args *args);
+void tr_act_args(const tr_act *act, const tr_value *value, eltwise_args *args);
 
 /* Pixels to the numbers of the input value: normalised, and mixed where mix is not NULL; or p - z
  * where a quantized layer reads them. */

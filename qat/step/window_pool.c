@@ -4,7 +4,7 @@
 
 #include "qat/step/units.h"
 #include "runtime/base/simd.h"
-#include "runtime/dnn/kernels.h"
+#include "runtime/dnn/float_passes.h"
 
 static const rq_conv_attr *window_of(const rq_trainer *trainer, const tr_unit *unit)
 {

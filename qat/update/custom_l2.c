@@ -77,9 +77,10 @@ static rq_status allocate(rq_custom_l2 *l2, const rq_graph *graph, rq_error *err
 {
     void *blocks = NULL, *kernels = NULL;
     rq_status status =
-        rq_arena_array(&l2->arena, &blocks, (size_t)graph->n_nodes, sizeof(block), err);
+        rq_arena_array_old(&l2->arena, &blocks, (size_t)graph->n_nodes, sizeof(block), err);
     if (status == RQ_OK)
-        status = rq_arena_array(&l2->arena, &kernels, (size_t)graph->n_params, sizeof(bool), err);
+        status =
+            rq_arena_array_old(&l2->arena, &kernels, (size_t)graph->n_params, sizeof(bool), err);
     l2->blocks = blocks;
     l2->kernels = kernels;
     return status;
@@ -92,7 +93,7 @@ static rq_status allocate_values(rq_custom_l2 *l2, rq_error *err)
         if (l2->blocks[i].channels > channels)
             channels = l2->blocks[i].channels;
     void *values = NULL;
-    const rq_status status = rq_arena_array(&l2->arena, &values, channels, sizeof(double), err);
+    const rq_status status = rq_arena_array_old(&l2->arena, &values, channels, sizeof(double), err);
     l2->values = values;
     return status;
 }

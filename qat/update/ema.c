@@ -37,12 +37,12 @@ rq_status rq_ema_create(rq_ema **out, rq_model *model, rq_error *err)
         return rq_fail(err, RQ_ERR_NOMEM, "out of memory");
     ema->model = model;
     void *values = NULL;
-    rq_status status =
-        rq_arena_array(&ema->arena, &values, (size_t)model->graph.n_params, sizeof(void *), err);
+    rq_status status = rq_arena_array_old(&ema->arena, &values, (size_t)model->graph.n_params,
+                                          sizeof(void *), err);
     ema->values = values;
     for (int i = 0; i < model->graph.n_params && status == RQ_OK; i++) {
         const rq_tensor *tensor = &model->graph.params[i].tensor;
-        status = rq_arena_array(&ema->arena, &ema->values[i], size_bytes(tensor), 1, err);
+        status = rq_arena_array_old(&ema->arena, &ema->values[i], size_bytes(tensor), 1, err);
         if (status == RQ_OK)
             memcpy(ema->values[i], tensor->data, size_bytes(tensor));
     }

@@ -57,7 +57,7 @@ static rq_status add_tensor(rq_optimizer *optimizer, const rq_trainer *trainer, 
     rq_status status = RQ_OK;
     for (int k = 0; k < kinds[options->kind].n_states && status == RQ_OK; k++) {
         void *state = NULL;
-        status = rq_arena_array(&optimizer->arena, &state, t->n, sizeof(float), err);
+        status = rq_arena_array_old(&optimizer->arena, &state, t->n, sizeof(float), err);
         t->state[k] = state;
     }
     return status;
@@ -68,11 +68,11 @@ static rq_status add_tensors(rq_optimizer *optimizer, const rq_trainer *trainer,
     void *rules = NULL, *tensors = NULL, *squares = NULL;
     const size_t n_params = (size_t)optimizer->n_params;
     size_t largest = 0;
-    rq_status status = rq_alloc_array(&rules, n_params, sizeof(rq_param_rule), err);
+    rq_status status = rq_alloc_array_old(&rules, n_params, sizeof(rq_param_rule), err);
     if (status == RQ_OK)
         status = rq_param_rules(rules, &optimizer->model->graph, &optimizer->options.rules, err);
     if (status == RQ_OK)
-        status = rq_arena_array(&optimizer->arena, &tensors, n_params, sizeof(opt_tensor), err);
+        status = rq_arena_array_old(&optimizer->arena, &tensors, n_params, sizeof(opt_tensor), err);
     optimizer->tensors = tensors;
     for (int i = 0; i < optimizer->n_params && status == RQ_OK; i++) {
         status = add_tensor(optimizer, trainer, i, (rq_param_rule *)rules + i, err);
@@ -82,7 +82,7 @@ static rq_status add_tensors(rq_optimizer *optimizer, const rq_trainer *trainer,
     rq_free(rules);
     if (status == RQ_OK)
         status =
-            rq_arena_array(&optimizer->arena, &squares, n_chunks(largest), sizeof(double), err);
+            rq_arena_array_old(&optimizer->arena, &squares, n_chunks(largest), sizeof(double), err);
     optimizer->squares = squares;
     return status;
 }

@@ -182,8 +182,8 @@ static rq_status apply(rq_repopt *repopt, rq_model *model, rq_model *csla,
                        const rq_repopt_options *options, rq_error *err)
 {
     void *list = NULL, *values = NULL;
-    rq_status status =
-        rq_arena_array(&repopt->arena, &list, (size_t)model->graph.n_params, sizeof(float *), err);
+    rq_status status = rq_arena_array_old(&repopt->arena, &list, (size_t)model->graph.n_params,
+                                          sizeof(float *), err);
     repopt->multipliers = list;
     for (int i = 0; i < csla->graph.n_nodes && status == RQ_OK; i++) {
         const rq_node *node = &csla->graph.nodes[i];
@@ -193,8 +193,8 @@ static rq_status apply(rq_repopt *repopt, rq_model *model, rq_model *csla,
         block b;
         status = find_block(&b, model, csla, node->name, (size_t)(last + 1 - node->name), err);
         if (status == RQ_OK)
-            status = rq_arena_array(&repopt->arena, &values, rq_tensor_elems(b.target),
-                                    sizeof(float), err);
+            status = rq_arena_array_old(&repopt->arena, &values, rq_tensor_elems(b.target),
+                                        sizeof(float), err);
         if (status != RQ_OK)
             break;
         if (!options->keep_weights)

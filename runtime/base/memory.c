@@ -65,7 +65,13 @@ void rq_free(void *memory)
         free(((void **)memory)[-1]);
 }
 
-rq_status rq_alloc_array(void **out, size_t n, size_t elem_size, rq_error *err)
+void *rq_alloc_array_(size_t n, size_t elem_size)
+{
+    size_t size_bytes;
+    return rq_mul_size(n, elem_size, &size_bytes) ? rq_alloc(size_bytes) : NULL;
+}
+
+rq_status rq_alloc_array_old(void **out, size_t n, size_t elem_size, rq_error *err)
 {
     size_t size_bytes;
     void *memory = rq_mul_size(n, elem_size, &size_bytes) ? rq_alloc(size_bytes) : NULL;
@@ -144,7 +150,13 @@ void *rq_arena_alloc(rq_arena *arena, size_t size_bytes)
     return memory;
 }
 
-rq_status rq_arena_array(rq_arena *arena, void **out, size_t n, size_t elem_size, rq_error *err)
+void *rq_arena_array_(rq_arena *arena, size_t n, size_t elem_size)
+{
+    size_t size_bytes;
+    return rq_mul_size(n, elem_size, &size_bytes) ? rq_arena_alloc(arena, size_bytes) : NULL;
+}
+
+rq_status rq_arena_array_old(rq_arena *arena, void **out, size_t n, size_t elem_size, rq_error *err)
 {
     size_t size_bytes;
     void *memory =

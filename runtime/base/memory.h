@@ -20,8 +20,12 @@ enum { RQ_ALIGNMENT = 64 }; /* bytes; every allocation starts on a cache line */
 void *rq_alloc(size_t size_bytes);
 void rq_free(void *memory); /* NULL is fine */
 
+/* rq_alloc of n elements of a type, as a pointer to that type; NULL when there is no memory, or when
+ * n is negative or their size more than size_t holds. */
+#define rq_alloc_array(type, n) ((type *)rq_alloc_array_((size_t)(n), sizeof(type)))
+
 /* rq_alloc of n elements of elem_size bytes with overflow check, reporting through err. */
-RQ_NODISCARD rq_status rq_alloc_array(void **out, size_t n, size_t elem_size, rq_error *err);
+RQ_NODISCARD rq_status rq_alloc_array_old(void **out, size_t n, size_t elem_size, rq_error *err);
 
 /* Make *memory, of *capacity_bytes (NULL and 0 at first), hold size_bytes; what was in it is lost
  * when it grows. False when there is no memory: it is then NULL and 0 again. */
@@ -49,15 +53,22 @@ typedef struct rq_arena {
 /* Zeroed, 64-byte aligned memory that lives until rq_arena_deinit; NULL when there is none. */
 void *rq_arena_alloc(rq_arena *arena, size_t size_bytes);
 
+/* n elements of a type, as a pointer to that type; NULL as for rq_alloc_array. */
+#define rq_arena_array(arena, type, n) ((type *)rq_arena_array_((arena), (size_t)(n), sizeof(type)))
+
 /* n elements with overflow check, reporting through err. */
-RQ_NODISCARD rq_status rq_arena_array(rq_arena *arena, void **out, size_t n, size_t elem_size,
-                                      rq_error *err);
+RQ_NODISCARD rq_status rq_arena_array_old(rq_arena *arena, void **out, size_t n, size_t elem_size,
+                                          rq_error *err);
 
 /* A copy of text; NULL when there is no memory. */
 char *rq_arena_strdup(rq_arena *arena, const char *text);
 
 /* printf into the arena; NULL when there is no memory. */
 char *rq_arena_printf(rq_arena *arena, const char *format, ...) RQ_PRINTF(2, 3);
+
+/* What rq_alloc_array and rq_arena_array are made of. */
+void *rq_alloc_array_(size_t n, size_t elem_size);
+void *rq_arena_array_(rq_arena *arena, size_t n, size_t elem_size);
 
 /* Free everything; the arena is then empty and usable again. */
 void rq_arena_deinit(rq_arena *arena);

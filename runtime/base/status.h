@@ -53,6 +53,18 @@ const char *rq_status_text(rq_status code);
  * (RQ_ERR_NOMEM for ENOMEM). */
 static inline rq_status rq_fail_errno(rq_error *err, const char *path, const char *action);
 
+/* "out of memory", RQ_ERR_NOMEM: after an allocation that gave NULL. */
+#define rq_no_memory(err) rq_fail((err), RQ_ERR_NOMEM, "out of memory")
+
+/* End the function with the status of a call that failed: for functions that hold nothing. Where
+ * something has to be given back: `if ((status = call)) goto out;`, and one exit at `out:`. */
+#define RQ_TRY(call)                                                                               \
+    do {                                                                                           \
+        const rq_status status_ = (call);                                                          \
+        if (status_)                                                                               \
+            return status_;                                                                        \
+    } while (0)
+
 /* Put "prefix: " before the message that err (may be NULL) already holds. */
 void rq_error_prefix(rq_error *err, const char *format, ...) RQ_PRINTF(2, 3);
 

@@ -80,7 +80,7 @@ static rq_status set_weights(rq_iconv *conv, const rq_iconv_weights *weights, rq
                                        conv->direct ? weights->bias : NULL, err);
     const size_t n = (size_t)shape->oc * channel_taps(shape);
     void *wide = NULL;
-    rq_status status = rq_alloc_array(&wide, n * (conv->split ? 2 : 1), as_f32 ? 4 : 1, err);
+    rq_status status = rq_alloc_array_old(&wide, n * (conv->split ? 2 : 1), as_f32 ? 4 : 1, err);
     if (status != RQ_OK)
         return status;
     if (conv->split) {
@@ -139,10 +139,10 @@ static rq_status create(rq_iconv **out, rq_dnn *dnn, const rq_conv_shape *shape,
         goto out;
     void *bias = NULL;
     void *multiplier = NULL;
-    status = rq_alloc_array(&bias, (size_t)shape->oc, sizeof(int32_t), err);
+    status = rq_alloc_array_old(&bias, (size_t)shape->oc, sizeof(int32_t), err);
     conv->bias = bias;
     if (status == RQ_OK)
-        status = rq_alloc_array(&multiplier, (size_t)shape->oc, sizeof(float), err);
+        status = rq_alloc_array_old(&multiplier, (size_t)shape->oc, sizeof(float), err);
     conv->multiplier = multiplier;
     if (status != RQ_OK)
         goto out;
@@ -177,8 +177,8 @@ static rq_status create_dense(rq_iconv **out, rq_dnn *dnn, const rq_conv_shape *
                               rq_error *err)
 {
     void *memory = NULL;
-    rq_status status = rq_alloc_array(&memory, (size_t)shape->oc,
-                                      channel_taps(shape) * (size_t)shape->conv.groups, err);
+    rq_status status = rq_alloc_array_old(&memory, (size_t)shape->oc,
+                                          channel_taps(shape) * (size_t)shape->conv.groups, err);
     if (status != RQ_OK)
         return status;
     spread_groups(weights->wei, shape, memory);

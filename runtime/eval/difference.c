@@ -43,7 +43,7 @@ rq_status rq_difference_add(rq_difference *difference, rq_session *a, rq_session
     void *memory = NULL;
     rq_status status = check_classes(n_classes, other, err);
     if (!status)
-        status = rq_alloc_array(&memory, n_logits, 2 * sizeof(float), err);
+        status = rq_alloc_array_old(&memory, n_logits, 2 * sizeof(float), err);
     float *logits = memory;
     if (!status)
         status = rq_session_run(a, pixels, n, logits, err);
@@ -91,9 +91,9 @@ static rq_status run_random(logits *out, const rq_model *model, int size, int n_
         return status;
     out->n_classes = rq_session_get_info(session).n_classes;
     const size_t n_classes = (size_t)out->n_classes;
-    status = rq_alloc_array(&pixels, n_pixels, 3, err);
+    status = rq_alloc_array_old(&pixels, n_pixels, 3, err);
     if (!status)
-        status = rq_alloc_array(&values, (size_t)n_images, n_classes * sizeof(float), err);
+        status = rq_alloc_array_old(&values, (size_t)n_images, n_classes * sizeof(float), err);
     out->values = values;
     for (int i = 0; i < n_images && !status; i++) {
         rq_random random = rq_random_stream(seed, 0, (uint64_t)i);

@@ -99,11 +99,11 @@ static rq_status score_batch(const evaluator *self, int k, const rq_batch *batch
 static rq_status allocate(evaluator *self, int n, rq_error *err)
 {
     void *memory = NULL;
-    rq_status status = rq_arena_array(&self->arena, &memory, (size_t)n, sizeof(row_score), err);
+    rq_status status = rq_arena_array_old(&self->arena, &memory, (size_t)n, sizeof(row_score), err);
     self->scores = memory;
     for (int k = 0; k < self->n_sessions && status == RQ_OK; k++) {
         const size_t row_bytes = (size_t)self->n_classes[k] * sizeof(float);
-        status = rq_arena_array(&self->arena, &memory, (size_t)n, row_bytes, err);
+        status = rq_arena_array_old(&self->arena, &memory, (size_t)n, row_bytes, err);
         self->logits[k] = memory;
     }
     return status;

@@ -85,7 +85,7 @@ static rq_status compute_acc_max(rq_layer_facts *out, const rq_model *model, int
     if (status != RQ_OK)
         return status;
     const size_t n_taps = rq_layer_channel_size(&layer);
-    status = rq_alloc_array(&memory, n_taps, 1, err);
+    status = rq_alloc_array_old(&memory, n_taps, 1, err);
     if (status != RQ_OK)
         return status;
     int8_t *q = memory;

@@ -21,7 +21,7 @@ typedef struct timer {
 static rq_status random_pixels(timer *self, size_t n, rq_error *err)
 {
     void *memory = NULL;
-    const rq_status status = rq_arena_array(&self->arena, &memory, n, 1, err);
+    const rq_status status = rq_arena_array_old(&self->arena, &memory, n, 1, err);
     if (status != RQ_OK)
         return status;
     self->pixels = memory;
@@ -43,15 +43,15 @@ static rq_status allocate(timer *self, const rq_session *session, int batch, int
                        size);
     rq_status status = random_pixels(self, n_pixels, err);
     if (status == RQ_OK)
-        status =
-            rq_arena_array(&self->arena, &memory, (size_t)batch, n_classes * sizeof(float), err);
+        status = rq_arena_array_old(&self->arena, &memory, (size_t)batch, n_classes * sizeof(float),
+                                    err);
     self->logits = memory;
     if (status == RQ_OK)
-        status = rq_arena_array(&self->arena, &memory, (size_t)rq_session_n_steps(session),
-                                sizeof *self->steps, err);
+        status = rq_arena_array_old(&self->arena, &memory, (size_t)rq_session_n_steps(session),
+                                    sizeof *self->steps, err);
     self->steps = memory;
     if (status == RQ_OK)
-        status = rq_arena_array(&self->arena, &memory, (size_t)max_runs, sizeof(double), err);
+        status = rq_arena_array_old(&self->arena, &memory, (size_t)max_runs, sizeof(double), err);
     self->seconds = memory;
     return status;
 }
@@ -110,8 +110,8 @@ rq_status rq_time_session(rq_timing *out, rq_session *session, int batch, int si
     rq_status status = allocate(&self, session, batch, size, repeat ? repeat : MAX_RUNS, err);
     if (status == RQ_OK && with_steps) {
         timing.n_steps = rq_session_n_steps(session);
-        status = rq_arena_array(&timing.arena, &steps, (size_t)timing.n_steps, sizeof *timing.steps,
-                                err);
+        status = rq_arena_array_old(&timing.arena, &steps, (size_t)timing.n_steps,
+                                    sizeof *timing.steps, err);
         timing.steps = steps;
     }
     if (status == RQ_OK)

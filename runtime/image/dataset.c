@@ -25,7 +25,7 @@ static rq_status list_add(name_list *list, const char *name, rq_error *err)
     if (list->n == list->capacity) {
         const size_t capacity = list->capacity ? 2 * list->capacity : 64;
         void *items = NULL;
-        const rq_status status = rq_alloc_array(&items, capacity, sizeof *list->items, err);
+        const rq_status status = rq_alloc_array_old(&items, capacity, sizeof *list->items, err);
         if (status != RQ_OK)
             return status;
         if (list->n)
@@ -164,9 +164,9 @@ static rq_status keep(rq_dataset *dataset, const name_list *classes, const name_
 {
     rq_status status;
     void *names = NULL, *paths = NULL, *labels = NULL;
-    if ((status = rq_arena_array(&dataset->arena, &names, classes->n, sizeof(char *), err)) ||
-        (status = rq_arena_array(&dataset->arena, &paths, images->n, sizeof(char *), err)) ||
-        (status = rq_arena_array(&dataset->arena, &labels, images->n, sizeof(int32_t), err)))
+    if ((status = rq_arena_array_old(&dataset->arena, &names, classes->n, sizeof(char *), err)) ||
+        (status = rq_arena_array_old(&dataset->arena, &paths, images->n, sizeof(char *), err)) ||
+        (status = rq_arena_array_old(&dataset->arena, &labels, images->n, sizeof(int32_t), err)))
         return status;
     dataset->class_names = names;
     dataset->paths = paths;
@@ -201,7 +201,7 @@ rq_status rq_dataset_open(rq_dataset *out, const char *dir, rq_split split, rq_e
         goto out;
     }
     list_sort(&classes, 0);
-    status = rq_alloc_array(&first, classes.n, sizeof(size_t), err);
+    status = rq_alloc_array_old(&first, classes.n, sizeof(size_t), err);
     for (size_t c = 0; status == RQ_OK && c < classes.n; c++) {
         ((size_t *)first)[c] = images.n;
         status = read_class(&dataset.arena, classes.items[c], &images, err);

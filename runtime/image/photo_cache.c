@@ -12,7 +12,7 @@ rq_status rq_photo_cache_init(rq_photo_cache *cache, size_t n, size_t budget_byt
     if (share <= sizeof(rq_photo))
         return RQ_OK;
     void *photos = NULL;
-    const rq_status status = rq_alloc_array(&photos, n, sizeof(rq_photo), err);
+    const rq_status status = rq_alloc_array_old(&photos, n, sizeof(rq_photo), err);
     if (status != RQ_OK)
         return status;
     *cache = (rq_photo_cache){.photos = photos, .most_bytes = share - sizeof(rq_photo), .n = n};

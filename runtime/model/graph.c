@@ -31,7 +31,7 @@ static rq_status grow(rq_arena *arena, void **items, int *cap, int n, size_t ele
         return RQ_OK;
     const int new_cap = *cap ? 2 * *cap : 32;
     void *grown;
-    const rq_status status = rq_arena_array(arena, &grown, (size_t)new_cap, elem_size, err);
+    const rq_status status = rq_arena_array_old(arena, &grown, (size_t)new_cap, elem_size, err);
     if (status)
         return status;
     if (n > 0)

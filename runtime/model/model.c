@@ -45,7 +45,7 @@ rq_status rq_model_copy_info(rq_model *out, const rq_model *source, rq_error *er
     if (status || !source->class_names)
         return status;
     void *names;
-    status = rq_arena_array(arena, &names, (size_t)source->n_classes, sizeof(char *), err);
+    status = rq_arena_array_old(arena, &names, (size_t)source->n_classes, sizeof(char *), err);
     if (status)
         return status;
     out->class_names = names;

@@ -77,7 +77,8 @@ static rq_status copy_class_names(rq_model *model, const json_t *array, rq_error
     void *names;
     if (!json_is_array(array) || json_array_size(array) != n)
         return rq_fail(err, RQ_ERR_FILE, "must be an array of %zu strings", n);
-    const rq_status status = rq_arena_array(&model->graph.arena, &names, n, sizeof(char *), err);
+    const rq_status status =
+        rq_arena_array_old(&model->graph.arena, &names, n, sizeof(char *), err);
     if (status)
         return status;
     model->class_names = names;
@@ -233,7 +234,7 @@ static rq_status check_graph(const rq_model *model, rq_error *err)
     const rq_graph *graph = &model->graph;
     const int crop = model->preprocess.crop;
     void *memory;
-    rq_status status = rq_alloc_array(&memory, (size_t)graph->n_nodes, sizeof(rq_shape), err);
+    rq_status status = rq_alloc_array_old(&memory, (size_t)graph->n_nodes, sizeof(rq_shape), err);
     if (status)
         return status;
     rq_shape *shapes = memory;

@@ -146,7 +146,8 @@ static rq_status read_entries(rq_tensorfile *file, rq_error *err)
         return rq_fail(err, RQ_ERR_FILE, "%zu tensors, the limit is %d", n,
                        RQ_TENSORFILE_MAX_TENSORS);
     void *entries;
-    rq_status status = rq_arena_array(&file->arena, &entries, n, sizeof(rq_tensorfile_entry), err);
+    rq_status status =
+        rq_arena_array_old(&file->arena, &entries, n, sizeof(rq_tensorfile_entry), err);
     if (status)
         return status;
     file->entries = entries;
@@ -187,7 +188,7 @@ static rq_status index_entries(rq_tensorfile *file, rq_error *err)
 {
     const size_t n = (size_t)file->n_entries;
     void *order;
-    const rq_status status = rq_arena_array(&file->arena, &order, n, sizeof(void *), err);
+    const rq_status status = rq_arena_array_old(&file->arena, &order, n, sizeof(void *), err);
     if (status)
         return status;
     file->by_name = order;

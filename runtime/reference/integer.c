@@ -191,8 +191,8 @@ static rq_status run_node(const ref_run *run, int i, rq_arena *arena)
     const rq_node *node = &run->model->graph.nodes[i];
     const int input = node->n_inputs > 0 ? node->input[0] : i;
     const rq_shape *out = &run->shapes[i];
-    const rq_status status = rq_arena_array(arena, &run->values[i], rq_shape_elems(out),
-                                            rq_dtype_size(out->dtype), run->err);
+    const rq_status status = rq_arena_array_old(arena, &run->values[i], rq_shape_elems(out),
+                                                rq_dtype_size(out->dtype), run->err);
     if (status)
         return status;
     const ref_node self = {
@@ -230,9 +230,9 @@ rq_status rq_integer_run_ref(const rq_model *model, const uint8_t *pixels, int64
         return rq_fail(err, RQ_ERR_MODEL, "the model's form is %s, not int8",
                        rq_form_name(model->form));
 
-    status = rq_arena_array(&arena, &shapes_memory, n_nodes, sizeof(rq_shape), err);
+    status = rq_arena_array_old(&arena, &shapes_memory, n_nodes, sizeof(rq_shape), err);
     if (!status)
-        status = rq_arena_array(&arena, &values, n_nodes, sizeof(void *), err);
+        status = rq_arena_array_old(&arena, &values, n_nodes, sizeof(void *), err);
     if (status)
         goto out;
     rq_shape *shapes = shapes_memory;

@@ -1,7 +1,7 @@
 /* Rows of fake-quantized values (form qat): each computes what the exported integers give, in
  * integer-valued f32. Quantized layers are merged with the batch_norm, relu and fake_quant behind
  * them. */
-#include "runtime/dnn/integer_kernels.h"
+#include "runtime/dnn/integer_passes.h"
 #include "runtime/model/gate.h"
 #include "runtime/model/quant.h"
 #include "runtime/session/rows.h"

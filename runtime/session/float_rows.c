@@ -3,8 +3,8 @@
 #include <math.h>
 #include <string.h>
 
-#include "runtime/dnn/integer_kernels.h"
-#include "runtime/dnn/kernels.h"
+#include "runtime/dnn/float_passes.h"
+#include "runtime/dnn/integer_passes.h"
 #include "runtime/model/quant.h"
 #include "runtime/session/rows.h"
 
@@ -214,8 +214,9 @@ rq_status rq_plan_real_step(rq_session *s, int node, const char *kind, rq_run *r
 static rq_status run_affine(rq_session *s, rq_step *step, rq_error *err)
 {
     (void)err;
-    rq_affine_f32(rq_plan_at(s, step->src[0]), step->factor, step->offset, rq_plan_at(s, step->dst),
-                  (size_t)(step->in.n * step->in.h * step->in.w), (size_t)step->in.c);
+    rq_scale_shift_f32(rq_plan_at(s, step->src[0]), step->factor, step->offset,
+                       rq_plan_at(s, step->dst), (size_t)(step->in.n * step->in.h * step->in.w),
+                       (size_t)step->in.c);
     return RQ_OK;
 }
 

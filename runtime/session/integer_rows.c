@@ -1,5 +1,5 @@
 /* Rows of form int8: u8 values, parameters as they are stored. */
-#include "runtime/dnn/integer_kernels.h"
+#include "runtime/dnn/integer_passes.h"
 #include "runtime/model/quant.h"
 #include "runtime/session/rows.h"
 

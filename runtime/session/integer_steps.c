@@ -1,7 +1,7 @@
 /* Steps that compute integers, as u8 (form int8) or as integer-valued f32 (form qat). */
 #include <string.h>
 
-#include "runtime/dnn/integer_kernels.h"
+#include "runtime/dnn/integer_passes.h"
 #include "runtime/session/rows.h"
 
 static rq_status run_pad_image(rq_session *s, rq_step *step, rq_error *err)

@@ -16,7 +16,7 @@ static rq_status grow(void **items, int *capacity, int n, size_t size, rq_error 
         return RQ_OK;
     const int larger = *capacity ? 2 * *capacity : 64;
     void *copy = NULL;
-    const rq_status status = rq_alloc_array(&copy, (size_t)larger, size, err);
+    const rq_status status = rq_alloc_array_old(&copy, (size_t)larger, size, err);
     if (status != RQ_OK)
         return status;
     if (n)
@@ -87,7 +87,7 @@ static rq_status place_buffers(rq_session *session, rq_error *err)
     const int n = session->n_buffers;
     int *order = NULL;
     void *memory = NULL;
-    rq_status status = rq_alloc_array(&memory, (size_t)n + 1, sizeof *order, err);
+    rq_status status = rq_alloc_array_old(&memory, (size_t)n + 1, sizeof *order, err);
     if (status != RQ_OK)
         return status;
     order = memory;
@@ -165,7 +165,7 @@ static rq_status allocate(rq_session *session, const rq_model *model, rq_error *
     };
     for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++) {
         const rq_status status =
-            rq_arena_array(&session->arena, arrays[i].items, n, arrays[i].size, err);
+            rq_arena_array_old(&session->arena, arrays[i].items, n, arrays[i].size, err);
         if (status != RQ_OK)
             return status;
     }

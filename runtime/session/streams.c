@@ -63,9 +63,10 @@ static rq_status median_layer_bytes(size_t *out, const rq_model *model,
     void *shapes_memory = NULL, *sizes_memory = NULL;
     rq_arena arena = RQ_ARENA_INIT;
     rq_status status =
-        rq_arena_array(&arena, &shapes_memory, (size_t)graph->n_nodes, sizeof(rq_shape), err);
+        rq_arena_array_old(&arena, &shapes_memory, (size_t)graph->n_nodes, sizeof(rq_shape), err);
     if (status == RQ_OK)
-        status = rq_arena_array(&arena, &sizes_memory, (size_t)graph->n_nodes, sizeof(size_t), err);
+        status =
+            rq_arena_array_old(&arena, &sizes_memory, (size_t)graph->n_nodes, sizeof(size_t), err);
     rq_shape *shapes = shapes_memory;
     size_t *sizes = sizes_memory, n = 0;
     if (status == RQ_OK)
@@ -229,7 +230,7 @@ rq_status rq_streams_create(rq_streams **out, const rq_model *model,
     all->options = *options;
     all->image_bytes = (size_t)(options->height ? options->height : crop) *
                        (size_t)(options->width ? options->width : crop) * 3;
-    rq_status status = rq_alloc_array(&memory, (size_t)plan.n_streams, sizeof(stream), err);
+    rq_status status = rq_alloc_array_old(&memory, (size_t)plan.n_streams, sizeof(stream), err);
     all->streams = memory;
     while (status == RQ_OK && all->n_started < plan.n_streams)
         status = start_stream(all, err);

@@ -114,9 +114,10 @@ static rq_status allocate_tensors(rq_checkpoint *self, size_t n, rq_error *err)
     if (n > RQ_CHECKPOINT_MAX_TENSORS)
         return rq_fail(err, RQ_ERR_FILE, "%zu entries, the limit is %d", n,
                        RQ_CHECKPOINT_MAX_TENSORS);
-    rq_status status = rq_arena_array(&self->arena, &tensors, n, sizeof(rq_checkpoint_tensor), err);
+    rq_status status =
+        rq_arena_array_old(&self->arena, &tensors, n, sizeof(rq_checkpoint_tensor), err);
     if (!status)
-        status = rq_arena_array(&self->arena, &order, n, sizeof(rq_checkpoint_tensor *), err);
+        status = rq_arena_array_old(&self->arena, &order, n, sizeof(rq_checkpoint_tensor *), err);
     if (status)
         return status;
     self->tensors = tensors;

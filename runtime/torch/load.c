@@ -191,10 +191,10 @@ static rq_status find_match(match *m, const facts *found, rq_error *err)
     const rq_graph *graph = &m->model->graph;
     void *entries, *used;
     rq_status status =
-        rq_arena_array(&m->arena, &entries, (size_t)graph->n_params, sizeof(int), err);
+        rq_arena_array_old(&m->arena, &entries, (size_t)graph->n_params, sizeof(int), err);
     if (!status)
-        status = rq_arena_array(&m->arena, &used, (size_t)rq_checkpoint_count(m->checkpoint),
-                                sizeof(bool), err);
+        status = rq_arena_array_old(&m->arena, &used, (size_t)rq_checkpoint_count(m->checkpoint),
+                                    sizeof(bool), err);
     if (status)
         return status;
     m->entries = entries;

@@ -18,8 +18,8 @@ rq_status rq_pickle_new_value(rq_pickle_machine *m, rq_pickle_kind kind, rq_pick
         return rq_pickle_fail(m, RQ_ERR_FILE, "over %d values", RQ_PICKLE_MAX_VALUES);
     if (m->page_left == 0) {
         void *page;
-        const rq_status status =
-            rq_arena_array(&m->pickle->arena, &page, PAGE_VALUES, sizeof(rq_pickle_value), m->err);
+        const rq_status status = rq_arena_array_old(&m->pickle->arena, &page, PAGE_VALUES,
+                                                    sizeof(rq_pickle_value), m->err);
         if (status)
             return status;
         m->page = page;
@@ -42,7 +42,7 @@ rq_status rq_pickle_reserve(rq_pickle_machine *m, rq_pickle_items *items, size_t
         capacity = items->n + n;
     void *values;
     const rq_status status =
-        rq_arena_array(&m->pickle->arena, &values, capacity, sizeof(rq_pickle_value *), m->err);
+        rq_arena_array_old(&m->pickle->arena, &values, capacity, sizeof(rq_pickle_value *), m->err);
     if (status)
         return status;
     if (items->n > 0)
@@ -125,7 +125,7 @@ rq_status rq_pickle_add_mark(rq_pickle_machine *m)
         const size_t capacity = m->marks_capacity ? 2 * m->marks_capacity : 16;
         void *marks;
         const rq_status status =
-            rq_arena_array(&m->pickle->arena, &marks, capacity, sizeof(size_t), m->err);
+            rq_arena_array_old(&m->pickle->arena, &marks, capacity, sizeof(size_t), m->err);
         if (status)
             return status;
         if (m->n_marks > 0)

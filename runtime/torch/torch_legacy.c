@@ -131,7 +131,7 @@ static rq_status collect_storages(legacy_file *file, rq_error *err)
 {
     void *storages;
     const size_t n = rq_pickle_n_persistent(file->base.object);
-    rq_status status = rq_arena_array(&file->arena, &storages, n, sizeof(legacy_storage), err);
+    rq_status status = rq_arena_array_old(&file->arena, &storages, n, sizeof(legacy_storage), err);
     if (status)
         return status;
     file->storages = storages;

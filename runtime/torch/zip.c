@@ -409,10 +409,10 @@ static rq_status allocate(rq_zip *zip, rq_error *err)
 {
     void *entries, *order;
     const size_t n = (size_t)zip->n_entries;
-    rq_status status = rq_arena_array(&zip->arena, &entries, n, sizeof(entry), err);
+    rq_status status = rq_arena_array_old(&zip->arena, &entries, n, sizeof(entry), err);
     if (status)
         return status;
-    status = rq_arena_array(&zip->arena, &order, n, sizeof(entry *), err);
+    status = rq_arena_array_old(&zip->arena, &order, n, sizeof(entry *), err);
     if (status)
         return status;
     zip->entries = entries;

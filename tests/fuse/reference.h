@@ -1,12 +1,12 @@
 /* A graph's float operators by plain loops in double: what merging is compared with. Shares nothing
- * with the session or the pass, but reads a merged kernel (kernel.h) too. */
+ * with the session or the pass, but reads a merged kernel (conv_f64.h) too. */
 #ifndef RQ_TESTS_FUSE_REFERENCE_H
 #define RQ_TESTS_FUSE_REFERENCE_H
 
 #include <math.h>
 #include <string.h>
 
-#include "fuse/kernel.h"
+#include "fuse/conv_f64.h"
 #include "tests/support/test.h"
 
 typedef struct reference {
@@ -71,7 +71,7 @@ static inline double reference_f32_weight(const void *weights, int64_t oc, int64
 static inline double reference_kernel_weight(const void *weights, int64_t oc, int64_t ic, int64_t u,
                                              int64_t v)
 {
-    const rq_kernel *k = weights;
+    const rq_conv_f64 *k = weights;
     if (ic < 0)
         return k->bias[oc];
     const int64_t row = (oc * k->conv.kernel[0] + u) * k->conv.kernel[1] + v;

@@ -17,7 +17,7 @@ typedef struct problem {
     rq_linear_part part;
     size_t n_weights, n_elems;
     float *dweight, *dbias; /* PyTorch's layout */
-    rq_kernel loss;         /* the same in the kernel's layout */
+    rq_conv_f64 loss;       /* the same in the kernel's layout */
     double *kernel, *workspace, *backward_workspace;
     float **gradients; /* by parameter; NULL for statistics */
 } problem;
@@ -46,8 +46,8 @@ static void begin(problem *p, const block *b)
     p->dbias = p->dweight + p->n_weights;
     for (size_t i = 0; i < p->n_elems; i++)
         p->dweight[i] = (float)rq_random_normal(&p->n.random);
-    p->loss = rq_kernel_at(&value->kernel, get(p->n_elems, sizeof(double)));
-    rq_kernel_assign(&p->loss, p->dweight, p->dbias);
+    p->loss = rq_conv_f64_at(&value->kernel, get(p->n_elems, sizeof(double)));
+    rq_conv_f64_assign(&p->loss, p->dweight, p->dbias);
     p->kernel = get(p->n_elems, sizeof(double));
     p->workspace = get(rq_linear_find_elems(value, value->kernel.oc), sizeof(double));
     p->backward_workspace = get(rq_equivalent_backward_workspace(&p->part), sizeof(double));
@@ -78,7 +78,7 @@ static void end(problem *p)
 /* The loss; *terms: the sum of its terms' magnitudes. */
 static double loss(problem *p, double *terms)
 {
-    rq_kernel kernel = rq_kernel_at(&p->loss, p->kernel);
+    rq_conv_f64 kernel = rq_conv_f64_at(&p->loss, p->kernel);
     double sum = 0.0;
     rq_equivalent_find(&p->part, p->part.node, &kernel, p->workspace);
     *terms = 0.0;
@@ -194,7 +194,7 @@ static void test_calls__stay_within_their_workspace(void **state)
 static void expect_evaluated(problem *p)
 {
     double terms;
-    const rq_kernel kernel = rq_kernel_at(&p->loss, p->kernel);
+    const rq_conv_f64 kernel = rq_conv_f64_at(&p->loss, p->kernel);
     const size_t n_taps = (size_t)kernel.conv.kernel[0] * (size_t)kernel.conv.kernel[1];
     const size_t icg = (size_t)(kernel.ic / kernel.conv.groups);
     float *values = get(p->n_elems, sizeof *values);

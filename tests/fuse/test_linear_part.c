@@ -72,7 +72,7 @@ static void fill(double *x, int size)
 }
 
 /* The number of values at which kernel over base is not node. */
-static int count_wrong(const rq_kernel *kernel, int base, int node, const reference *want,
+static int count_wrong(const rq_conv_f64 *kernel, int base, int node, const reference *want,
                        const reference *terms)
 {
     const size_t size = rq_shape_elems(&want->shapes[node]);
@@ -87,7 +87,7 @@ static int count_wrong(const rq_kernel *kernel, int base, int node, const refere
 }
 
 /* Sizes that kernel gives are those of the graph. */
-static void check_sizes(const rq_kernel *kernel, const rq_shape *in, const rq_shape *out)
+static void check_sizes(const rq_conv_f64 *kernel, const rq_shape *in, const rq_shape *out)
 {
     const int64_t sides[2][2] = {{in->h, out->h}, {in->w, out->w}};
     for (int axis = 0; axis < 2; axis++) {
@@ -104,7 +104,7 @@ static void check_part(const rq_linear_part *part, const reference *want, const 
     const rq_linear_value *value = rq_linear_value_of(part, part->node);
     double *memory =
         rq_alloc((value->n_elems + rq_linear_find_elems(value, value->kernel.oc)) * sizeof *memory);
-    rq_kernel kernel = rq_kernel_at(&value->kernel, memory);
+    rq_conv_f64 kernel = rq_conv_f64_at(&value->kernel, memory);
     rq_equivalent_find(part, part->node, &kernel, memory + value->n_elems);
     check_sizes(&kernel, &want->shapes[part->base], &want->shapes[part->node]);
     assert_int_equal(count_wrong(&kernel, part->base, part->node, want, terms), 0);
@@ -154,25 +154,25 @@ static void test_sequences__are_exact_or_refused(void **state)
 /* ---- the border rule is necessary ---- */
 
 /* outer behind inner, whatever stands at the border. */
-static void compose_anyway(rq_kernel *out, int inner, int outer, double **memory)
+static void compose_anyway(rq_conv_f64 *out, int inner, int outer, double **memory)
 {
     const rq_graph *graph = &n.model.graph;
-    const rq_kernel identity = {.oc = 4, .ic = 4, .conv = square(1, 1, 4), .n_rows = 4};
+    const rq_conv_f64 identity = {.oc = 4, .ic = 4, .conv = square(1, 1, 4), .n_rows = 4};
     const rq_window first = rq_linear_window(graph, inner, 4),
                     last = rq_linear_window(graph, outer, 4);
-    rq_kernel x, middle;
+    rq_conv_f64 x, middle;
     size_t size = 0;
     memory[0] = rq_alloc(8 * sizeof(double));
-    x = rq_kernel_at(&identity, memory[0]);
-    rq_kernel_set_identity(&x);
-    assert_true(rq_kernel_sequence(&middle, &first, &x) && rq_kernel_elems(&middle, &size));
+    x = rq_conv_f64_at(&identity, memory[0]);
+    rq_conv_f64_set_identity(&x);
+    assert_true(rq_conv_f64_sequence(&middle, &first, &x) && rq_conv_f64_elems(&middle, &size));
     memory[1] = rq_alloc(size * sizeof(double));
-    middle = rq_kernel_at(&middle, memory[1]);
-    rq_kernel_compose(&middle, &first, &x);
-    assert_true(rq_kernel_sequence(out, &last, &middle) && rq_kernel_elems(out, &size));
+    middle = rq_conv_f64_at(&middle, memory[1]);
+    rq_conv_f64_compose(&middle, &first, &x);
+    assert_true(rq_conv_f64_sequence(out, &last, &middle) && rq_conv_f64_elems(out, &size));
     memory[2] = rq_alloc(size * sizeof(double));
-    *out = rq_kernel_at(out, memory[2]);
-    rq_kernel_compose(out, &last, &middle);
+    *out = rq_conv_f64_at(out, memory[2]);
+    rq_conv_f64_compose(out, &last, &middle);
 }
 
 /* Whether some image size shows that the composition is not the graph. */
@@ -180,7 +180,7 @@ static bool is_wrong_somewhere(int base, int inner, int outer)
 {
     enum { LARGEST = 24 };
     double x[LARGEST * LARGEST * 3], *memory[3];
-    rq_kernel kernel;
+    rq_conv_f64 kernel;
     bool wrong = false;
     compose_anyway(&kernel, inner, outer, memory);
     for (int side = 6; side <= LARGEST && !wrong; side++) {

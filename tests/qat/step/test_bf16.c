@@ -2,7 +2,7 @@
  * gradients are those of f32 but for that rounding, whoever reads a value and in whatever type. */
 #include <math.h>
 
-#include "qat/step/mix_kernels.h"
+#include "qat/step/eltwise_passes.h"
 #include "qat/step/trainer.h"
 #include "runtime/base/bf16.h"
 #include "runtime/dnn/dnn.h"
@@ -17,7 +17,7 @@ enum { PIXELS = 5, CHANNELS = 37, N = PIXELS * CHANNELS, MOST_TERMS = 4 };
 typedef struct pass {
     float u[MOST_TERMS][N], a[MOST_TERMS][CHANNELS], c[CHANNELS], pivot[CHANNELS];
     float g[N]; /* numbers that bf16 holds */
-    mix_args args;
+    eltwise_args args;
 } pass;
 
 static void random_floats(rq_random *random, float *values, size_t n)
@@ -29,14 +29,14 @@ static void random_floats(rq_random *random, float *values, size_t n)
 static void setup(pass *p, int n_terms, bool relu, bool quantize)
 {
     rq_random random = rq_random_stream(5, (uint64_t)n_terms, relu + 2U * quantize);
-    p->args = (mix_args){.n_terms = n_terms,
-                         .c = p->c,
-                         .relu = relu,
-                         .quantize = quantize,
-                         .inverse_scale = 60.0f,
-                         .high = 255.0f,
-                         .pixels = PIXELS,
-                         .channels = CHANNELS};
+    p->args = (eltwise_args){.n_terms = n_terms,
+                             .c = p->c,
+                             .relu = relu,
+                             .quantize = quantize,
+                             .inverse_scale = 60.0f,
+                             .high = 255.0f,
+                             .pixels = PIXELS,
+                             .channels = CHANNELS};
     for (int k = 0; k < n_terms; k++) {
         random_floats(&random, p->u[k], N);
         random_floats(&random, p->a[k], CHANNELS);
@@ -60,8 +60,8 @@ static void check_apply(const pass *p)
 {
     float y[N];
     uint16_t y16[N], want[N];
-    mix_apply(&p->args, y, MIX_F32);
-    mix_apply(&p->args, y16, MIX_BF16);
+    eltwise_apply(&p->args, y, ELTWISE_F32);
+    eltwise_apply(&p->args, y16, ELTWISE_BF16);
     to_bf16(want, y, N);
     assert_memory_equal(y16, want, sizeof want);
 }
@@ -70,7 +70,7 @@ typedef struct sums {
     float dz[CHANNELS], dzu[MOST_TERMS][CHANNELS];
 } sums;
 
-static sums reduce(const pass *p, void *g, mix_type type)
+static sums reduce(const pass *p, void *g, eltwise_type type)
 {
     sums out = {{0.0f}, {{0.0f}}};
     const float *pivot[MIX_TERMS] = {NULL};
@@ -79,8 +79,8 @@ static sums reduce(const pass *p, void *g, mix_type type)
         pivot[k] = p->pivot;
         dzu[k] = out.dzu[k];
     }
-    const mix_gradients from = {{g}, 1, type};
-    mix_reduce(&p->args, &from, 0.3f, pivot, out.dz, dzu);
+    const eltwise_gradients from = {{g}, 1, type};
+    eltwise_reduce(&p->args, &from, 0.3f, pivot, out.dz, dzu);
     return out;
 }
 
@@ -91,7 +91,7 @@ static void check_reduce(const pass *p)
     uint16_t g16[N], want[N];
     memcpy(g, p->g, sizeof g);
     to_bf16(g16, p->g, N);
-    const sums f32 = reduce(p, g, MIX_F32), bf16 = reduce(p, g16, MIX_BF16);
+    const sums f32 = reduce(p, g, ELTWISE_F32), bf16 = reduce(p, g16, ELTWISE_BF16);
     to_bf16(want, g, N);
     assert_memory_equal(g16, want, sizeof want);
     assert_memory_equal(&bf16, &f32, sizeof f32);
@@ -102,9 +102,9 @@ static void check_gradient(const pass *p, bool live)
 {
     float du[N];
     uint16_t g16[N], want[N], apart[N];
-    mix_gradient_args args = {
+    eltwise_gradient_args args = {
         .g = p->g,
-        .g_type = MIX_F32,
+        .g_type = ELTWISE_F32,
         .factor = 0.3f,
         .u = live ? p->u[0] : NULL,
         .pivot = p->pivot,
@@ -114,17 +114,17 @@ static void check_gradient(const pass *p, bool live)
         .pixels = PIXELS,
         .channels = CHANNELS,
     };
-    mix_gradient(&args, du, MIX_F32);
+    eltwise_gradient(&args, du, ELTWISE_F32);
     to_bf16(want, du, N);
-    mix_gradient(&args, apart, MIX_BF16);
+    eltwise_gradient(&args, apart, ELTWISE_BF16);
     assert_memory_equal(apart, want, sizeof want);
     to_bf16(g16, p->g, N);
     args.g = g16;
-    args.g_type = MIX_BF16;
+    args.g_type = ELTWISE_BF16;
     float from16[N];
-    mix_gradient(&args, from16, MIX_F32);
+    eltwise_gradient(&args, from16, ELTWISE_F32);
     assert_memory_equal(from16, du, sizeof du);
-    mix_gradient(&args, g16, MIX_BF16);
+    eltwise_gradient(&args, g16, ELTWISE_BF16);
     assert_memory_equal(g16, want, sizeof want);
 }
 

@@ -2,7 +2,7 @@
  * and weights. */
 #include <math.h>
 
-#include "qat/step/mix_kernels.h"
+#include "qat/step/eltwise_passes.h"
 #include "runtime/model/quant.h"
 #include "tests/qat/golden.h"
 
@@ -16,7 +16,7 @@ static void check_activations(rq_tensorfile *file, const char *name)
     const float *want_dx = golden_f32(file, name, "d.x");
     const float one = 1.0f, zero = 0.0f;
     float *q = rq_alloc(n * sizeof *q), *dz = rq_alloc(n * sizeof *dz);
-    const mix_args args = {
+    const eltwise_args args = {
         .u = {x.data},
         .n_terms = 1,
         .a = {&one},
@@ -28,7 +28,7 @@ static void check_activations(rq_tensorfile *file, const char *name)
         .pixels = n,
         .channels = 1,
     };
-    mix_apply(&args, q, MIX_F32);
+    eltwise_apply(&args, q, ELTWISE_F32);
     for (size_t i = 0; i < n; i++)
         assert_close(q[i] * scale, want[i], 0.0, 0.0);
     memcpy(dz, g, n * sizeof *dz);
@@ -36,8 +36,8 @@ static void check_activations(rq_tensorfile *file, const char *name)
     const float *pivot[MIX_TERMS] = {NULL};
     float *sums[MIX_TERMS] = {&sum};
     float unused = 0.0f;
-    const mix_gradients gradients = {{dz}, 1, MIX_F32};
-    mix_reduce(&args, &gradients, 1.0f, pivot, &unused, sums);
+    const eltwise_gradients gradients = {{dz}, 1, ELTWISE_F32};
+    eltwise_reduce(&args, &gradients, 1.0f, pivot, &unused, sums);
     assert_all_close(dz, want_dx, n, 0.0, 0.0);
     rq_free(dz);
     rq_free(q);

@@ -37,12 +37,12 @@ static void test_alloc__impossible_sizes(void **state)
     rq_error err = RQ_ERROR_INIT;
     void *memory = NULL;
     assert_null(rq_alloc(SIZE_MAX));
-    assert_fails(rq_alloc_array(&memory, SIZE_MAX / 4, 8, &err), RQ_ERR_NOMEM, &err);
+    assert_fails(rq_alloc_array_old(&memory, SIZE_MAX / 4, 8, &err), RQ_ERR_NOMEM, &err);
     assert_says(&err, "elements of 8 bytes");
     assert_null(memory);
     rq_arena arena = RQ_ARENA_INIT;
     assert_null(rq_arena_alloc(&arena, SIZE_MAX));
-    assert_fails(rq_arena_array(&arena, &memory, SIZE_MAX, 2, &err), RQ_ERR_NOMEM, &err);
+    assert_fails(rq_arena_array_old(&arena, &memory, SIZE_MAX, 2, &err), RQ_ERR_NOMEM, &err);
     assert_null(memory);
     rq_arena_deinit(&arena);
 }

@@ -1,8 +1,8 @@
 /* The passes over pixels and channels around the convolutions: each reads its input once and writes
  * its output once, in parallel over rows of pixels, vectorised over channels. Sizes are in
  * elements; src and dst do not overlap unless said. */
-#ifndef RQ_RUNTIME_DNN_KERNELS_H
-#define RQ_RUNTIME_DNN_KERNELS_H
+#ifndef RQ_RUNTIME_DNN_FLOAT_PASSES_H
+#define RQ_RUNTIME_DNN_FLOAT_PASSES_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -11,8 +11,8 @@
 #include "runtime/model/graph.h"
 
 /* dst[p, c] = factor[c] * src[p, c] + offset[c] over pixels x channels; dst may be src. */
-void rq_affine_f32(const float *src, const float *factor, const float *offset, float *dst,
-                   size_t pixels, size_t channels);
+void rq_scale_shift_f32(const float *src, const float *factor, const float *offset, float *dst,
+                        size_t pixels, size_t channels);
 
 /* The image normalised: dst f32 = factor[c] * src u8 + offset[c], 3 channels. */
 void rq_normalize_u8(const uint8_t *src, const float *factor, const float *offset, float *dst,

@@ -1,5 +1,5 @@
 /* Plain loops, cloned for the instruction sets (base/simd.h), under OpenMP loops over chunks. */
-#include "runtime/dnn/kernels.h"
+#include "runtime/dnn/float_passes.h"
 
 #include <math.h>
 #include <string.h>
@@ -20,8 +20,8 @@ RQ_SIMD static void affine_row(const float *src, const float *restrict factor,
         dst[c] = factor[c] * src[c] + offset[c];
 }
 
-void rq_affine_f32(const float *src, const float *factor, const float *offset, float *dst,
-                   size_t pixels, size_t channels)
+void rq_scale_shift_f32(const float *src, const float *factor, const float *offset, float *dst,
+                        size_t pixels, size_t channels)
 {
 #pragma omp parallel for schedule(static)
     for (size_t p = 0; p < pixels; p++)

@@ -1,5 +1,5 @@
 /* Plain loops, cloned for the instruction sets (base/simd.h), under OpenMP loops over chunks. */
-#include "runtime/dnn/integer_kernels.h"
+#include "runtime/dnn/integer_passes.h"
 
 #include <string.h>
 

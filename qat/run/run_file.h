@@ -7,8 +7,8 @@
  * ("velocity", "exp_avg", …) of those that it moves; "ema/NAME" for the average, where there is
  * one. Metadata: format "repqat-checkpoint", version "2", run (what must be the same to resume),
  * optimizer_steps, and the fields of rq_progress by name (checkpoint.c). */
-#ifndef RQ_QAT_RUN_CHECKPOINT_H
-#define RQ_QAT_RUN_CHECKPOINT_H
+#ifndef RQ_QAT_RUN_RUN_FILE_H
+#define RQ_QAT_RUN_RUN_FILE_H
 
 #include "qat/run/progress.h"
 #include "qat/update/ema.h"

@@ -1,6 +1,6 @@
 /* Checkpoints: everything comes back bit for bit, and nothing but a whole checkpoint of the same
  * run is taken: other runs, other shapes, every cut and every flipped byte are refused. */
-#include "qat/run/checkpoint.h"
+#include "qat/run/run_file.h"
 
 #include <fcntl.h>
 #include <stdio.h>

@@ -10,58 +10,58 @@
  * caller's question (linear_part.h); no function here can fail.
  *
  * Source: Diverse Branch Block (arXiv 2103.13425), transforms II to VI. */
-#ifndef RQ_FUSE_KERNEL_H
-#define RQ_FUSE_KERNEL_H
+#ifndef RQ_FUSE_CONV_F64_H
+#define RQ_FUSE_CONV_F64_H
 
 #include "runtime/model/graph.h"
 
-typedef struct rq_kernel {
+typedef struct rq_conv_f64 {
     int64_t oc, ic;        /* ic: all input channels; a group sees ic / conv.groups */
     rq_conv_attr conv;     /* dilation is 1 on an axis with one tap */
     int64_t first, n_rows; /* the output channels that are held: all of them, or some */
     double *weight;        /* [n_rows, KH, KW, IC/G]: the channels of one tap stand together */
     double *bias;          /* [n_rows] */
-} rq_kernel;
+} rq_conv_f64;
 
 /* Weights of one output channel: a row. */
-static inline size_t rq_kernel_row(const rq_kernel *kernel)
+static inline size_t rq_conv_f64_row(const rq_conv_f64 *kernel)
 {
     return (size_t)kernel->conv.kernel[0] * (size_t)kernel->conv.kernel[1] *
            (size_t)(kernel->ic / kernel->conv.groups);
 }
 
 /* How many numbers weight and bias are; false beyond size_t. */
-bool rq_kernel_elems(const rq_kernel *kernel, size_t *out);
+bool rq_conv_f64_elems(const rq_conv_f64 *kernel, size_t *out);
 
 /* The same geometry with weight and bias in memory (that many numbers, owned by the caller). */
-rq_kernel rq_kernel_at(const rq_kernel *geometry, double *memory);
+rq_conv_f64 rq_conv_f64_at(const rq_conv_f64 *geometry, double *memory);
 
 /* The geometry with some of the rows. */
-rq_kernel rq_kernel_slice(const rq_kernel *geometry, int64_t first, int64_t n_rows);
+rq_conv_f64 rq_conv_f64_slice(const rq_conv_f64 *geometry, int64_t first, int64_t n_rows);
 
 /* y = x: a 1x1 depthwise kernel of ones. */
-void rq_kernel_set_identity(rq_kernel *kernel);
+void rq_conv_f64_set_identity(rq_conv_f64 *kernel);
 
 /* The rows that are held to PyTorch's layout, rounded once: weight [OC, IC/G, KH, KW], bias [OC].
  */
-void rq_kernel_round(const rq_kernel *kernel, float *weight, float *bias);
+void rq_conv_f64_round(const rq_conv_f64 *kernel, float *weight, float *bias);
 
 /* The same from PyTorch's layout; bias NULL: zeros. */
-void rq_kernel_assign(rq_kernel *kernel, const float *weight, const float *bias);
+void rq_conv_f64_assign(rq_conv_f64 *kernel, const float *weight, const float *bias);
 
 /* ---- sums ---- */
 
 /* The geometry of a sum: on each axis that of the branch that reaches furthest (of equal ones, the
  * densest), with the finest groups that divide those of every branch. Gives the first branch of
  * which a tap does not lie on a tap of this, -1 when all fit. */
-int rq_kernel_cover(rq_kernel *sum, const rq_kernel *const *branches, int n);
+int rq_conv_f64_cover(rq_conv_f64 *sum, const rq_conv_f64 *const *branches, int n);
 
-bool rq_kernel_same_geometry(const rq_kernel *a, const rq_kernel *b);
+bool rq_conv_f64_same_geometry(const rq_conv_f64 *a, const rq_conv_f64 *b);
 
 /* sum += branch, which holds the same rows. Backward: dbranch = what dsum holds at the branch's
  * taps. */
-void rq_kernel_add(rq_kernel *sum, const rq_kernel *branch);
-void rq_kernel_add_backward(rq_kernel *dbranch, const rq_kernel *dsum);
+void rq_conv_f64_add(rq_conv_f64 *sum, const rq_conv_f64 *branch);
+void rq_conv_f64_add_backward(rq_conv_f64 *dbranch, const rq_conv_f64 *dsum);
 
 /* ---- sequences ---- */
 
@@ -75,17 +75,18 @@ typedef struct rq_window {
 } rq_window;
 
 /* The geometry of outer behind inner; false when it is beyond RQ_MAX_SIDE. */
-bool rq_kernel_sequence(rq_kernel *out, const rq_window *outer, const rq_kernel *inner);
+bool rq_conv_f64_sequence(rq_conv_f64 *out, const rq_window *outer, const rq_conv_f64 *inner);
 
 /* Multiply-adds of the three functions below. */
-double rq_kernel_sequence_work(const rq_window *outer, const rq_kernel *inner);
+double rq_conv_f64_sequence_work(const rq_window *outer, const rq_conv_f64 *inner);
 
 /* out = outer behind inner; all of inner's rows are held, also when out's are not. Backward, from
  * all of dout: dweight [OC, IC/G, KH, KW] += the gradient of
  * outer's weight, and dinner = the gradient of inner. */
-void rq_kernel_compose(rq_kernel *out, const rq_window *outer, const rq_kernel *inner);
-void rq_kernel_compose_dweight(float *dweight, const rq_kernel *dout, const rq_window *outer,
-                               const rq_kernel *inner);
-void rq_kernel_compose_dinner(rq_kernel *dinner, const rq_kernel *dout, const rq_window *outer);
+void rq_conv_f64_compose(rq_conv_f64 *out, const rq_window *outer, const rq_conv_f64 *inner);
+void rq_conv_f64_compose_dweight(float *dweight, const rq_conv_f64 *dout, const rq_window *outer,
+                                 const rq_conv_f64 *inner);
+void rq_conv_f64_compose_dinner(rq_conv_f64 *dinner, const rq_conv_f64 *dout,
+                                const rq_window *outer);
 
 #endif

@@ -1,5 +1,5 @@
 /* All tensors of a run by name, as one list for both ways; and the numbers beside them. */
-#include "qat/run/checkpoint.h"
+#include "qat/run/run_file.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,7 +50,7 @@ static rq_status list_tensors(tensor_list *list, const rq_training *training, rq
     const int n_params = training->model->graph.n_params;
     void *tensors = NULL;
     *list = (tensor_list){RQ_ARENA_INIT, NULL, 0};
-    rq_status status = rq_arena_array(
+    rq_status status = rq_arena_array_old(
         &list->arena, &tensors, (size_t)n_params * (2 + RQ_MAX_STATES), sizeof(rq_param), err);
     list->tensors = tensors;
     for (int i = 0; i < n_params && status == RQ_OK; i++)
@@ -192,7 +192,8 @@ static rq_status find_like(rq_tensorfile *file, const rq_param *like, const void
 static rq_status restore(rq_tensorfile *file, tensor_list *list, rq_error *err)
 {
     void *memory = NULL;
-    rq_status status = rq_arena_array(&list->arena, &memory, (size_t)list->n, sizeof(void *), err);
+    rq_status status =
+        rq_arena_array_old(&list->arena, &memory, (size_t)list->n, sizeof(void *), err);
     const void **data = memory;
     for (int i = 0; i < list->n && status == RQ_OK; i++)
         status = find_like(file, &list->tensors[i], &data[i], err);

@@ -1,27 +1,27 @@
 /* Loops over output channels, taps and input channels; the channels of a tap are innermost. */
-#include "fuse/kernel.h"
+#include "fuse/conv_f64.h"
 
 #include <string.h>
 
 #include "runtime/base/size.h"
 
-static int64_t group_inputs(const rq_kernel *k)
+static int64_t group_inputs(const rq_conv_f64 *k)
 {
     return k->ic / k->conv.groups;
 }
 
-static int64_t taps(const rq_kernel *k)
+static int64_t taps(const rq_conv_f64 *k)
 {
     return (int64_t)k->conv.kernel[0] * k->conv.kernel[1];
 }
 
 /* The first input channel that output channel c sees. */
-static int64_t first_input(const rq_kernel *k, int64_t c)
+static int64_t first_input(const rq_conv_f64 *k, int64_t c)
 {
     return c / (k->oc / k->conv.groups) * group_inputs(k);
 }
 
-bool rq_kernel_elems(const rq_kernel *kernel, size_t *out)
+bool rq_conv_f64_elems(const rq_conv_f64 *kernel, size_t *out)
 {
     const int64_t dims[4] = {kernel->n_rows, kernel->conv.kernel[0], kernel->conv.kernel[1],
                              group_inputs(kernel)};
@@ -29,23 +29,23 @@ bool rq_kernel_elems(const rq_kernel *kernel, size_t *out)
     return rq_dims_elems(dims, 4, &n) && rq_add_size(n, (size_t)kernel->n_rows, out);
 }
 
-rq_kernel rq_kernel_at(const rq_kernel *geometry, double *memory)
+rq_conv_f64 rq_conv_f64_at(const rq_conv_f64 *geometry, double *memory)
 {
-    rq_kernel kernel = *geometry;
+    rq_conv_f64 kernel = *geometry;
     kernel.weight = memory;
-    kernel.bias = memory + (size_t)geometry->n_rows * rq_kernel_row(geometry);
+    kernel.bias = memory + (size_t)geometry->n_rows * rq_conv_f64_row(geometry);
     return kernel;
 }
 
-rq_kernel rq_kernel_slice(const rq_kernel *geometry, int64_t first, int64_t n_rows)
+rq_conv_f64 rq_conv_f64_slice(const rq_conv_f64 *geometry, int64_t first, int64_t n_rows)
 {
-    rq_kernel kernel = *geometry;
+    rq_conv_f64 kernel = *geometry;
     kernel.first = first;
     kernel.n_rows = n_rows;
     return kernel;
 }
 
-void rq_kernel_set_identity(rq_kernel *kernel)
+void rq_conv_f64_set_identity(rq_conv_f64 *kernel)
 {
     for (int64_t c = 0; c < kernel->n_rows; c++) {
         kernel->weight[c] = 1.0;
@@ -53,7 +53,7 @@ void rq_kernel_set_identity(rq_kernel *kernel)
     }
 }
 
-void rq_kernel_round(const rq_kernel *kernel, float *weight, float *bias)
+void rq_conv_f64_round(const rq_conv_f64 *kernel, float *weight, float *bias)
 {
     const int64_t icg = group_inputs(kernel), n_taps = taps(kernel);
     weight += kernel->first * icg * n_taps;
@@ -66,7 +66,7 @@ void rq_kernel_round(const rq_kernel *kernel, float *weight, float *bias)
     }
 }
 
-void rq_kernel_assign(rq_kernel *kernel, const float *weight, const float *bias)
+void rq_conv_f64_assign(rq_conv_f64 *kernel, const float *weight, const float *bias)
 {
     const int64_t icg = group_inputs(kernel), n_taps = taps(kernel);
     weight += kernel->first * icg * n_taps;
@@ -120,9 +120,9 @@ static bool fits(const rq_conv_attr *sum, const rq_conv_attr *branch, int axis)
            at.first + (n - 1) * at.step < sum->kernel[axis];
 }
 
-int rq_kernel_cover(rq_kernel *sum, const rq_kernel *const *branches, int n)
+int rq_conv_f64_cover(rq_conv_f64 *sum, const rq_conv_f64 *const *branches, int n)
 {
-    *sum = rq_kernel_slice(branches[0], 0, branches[0]->oc);
+    *sum = rq_conv_f64_slice(branches[0], 0, branches[0]->oc);
     rq_conv_attr *all = &sum->conv;
     for (int i = 1; i < n; i++) {
         const rq_conv_attr *conv = &branches[i]->conv;
@@ -141,7 +141,7 @@ int rq_kernel_cover(rq_kernel *sum, const rq_kernel *const *branches, int n)
     return -1;
 }
 
-bool rq_kernel_same_geometry(const rq_kernel *a, const rq_kernel *b)
+bool rq_conv_f64_same_geometry(const rq_conv_f64 *a, const rq_conv_f64 *b)
 {
     const bool same = memcmp(&a->conv, &b->conv, sizeof a->conv) == 0;
     return same && a->oc == b->oc && a->ic == b->ic;
@@ -150,7 +150,7 @@ bool rq_kernel_same_geometry(const rq_kernel *a, const rq_kernel *b)
 typedef void row_function(double *sum, double *branch, int64_t n);
 
 /* All rows of a branch with the part of the sum's rows over which they lie. */
-static void pair_rows(const rq_kernel *sum, const rq_kernel *branch, row_function *function)
+static void pair_rows(const rq_conv_f64 *sum, const rq_conv_f64 *branch, row_function *function)
 {
     const placement y_at = place(&sum->conv, &branch->conv, 0);
     const placement x_at = place(&sum->conv, &branch->conv, 1);
@@ -180,12 +180,12 @@ static void cut_row(double *sum, double *branch, int64_t n)
     memcpy(branch, sum, (size_t)n * sizeof *branch);
 }
 
-void rq_kernel_add(rq_kernel *sum, const rq_kernel *branch)
+void rq_conv_f64_add(rq_conv_f64 *sum, const rq_conv_f64 *branch)
 {
     pair_rows(sum, branch, add_row);
 }
 
-void rq_kernel_add_backward(rq_kernel *dbranch, const rq_kernel *dsum)
+void rq_conv_f64_add_backward(rq_conv_f64 *dbranch, const rq_conv_f64 *dsum)
 {
     pair_rows(dsum, dbranch, cut_row);
 }
@@ -216,15 +216,15 @@ static bool sequence_axis(rq_conv_attr *out, const rq_conv_attr *outer, const rq
     return true;
 }
 
-bool rq_kernel_sequence(rq_kernel *out, const rq_window *outer, const rq_kernel *inner)
+bool rq_conv_f64_sequence(rq_conv_f64 *out, const rq_window *outer, const rq_conv_f64 *inner)
 {
-    *out = (rq_kernel){.oc = outer->oc, .ic = inner->ic, .n_rows = outer->oc};
+    *out = (rq_conv_f64){.oc = outer->oc, .ic = inner->ic, .n_rows = outer->oc};
     out->conv.groups = greatest_common_divisor(outer->conv.groups, inner->conv.groups);
     return sequence_axis(&out->conv, &outer->conv, &inner->conv, 0) &&
            sequence_axis(&out->conv, &outer->conv, &inner->conv, 1);
 }
 
-double rq_kernel_sequence_work(const rq_window *outer, const rq_kernel *inner)
+double rq_conv_f64_sequence_work(const rq_window *outer, const rq_conv_f64 *inner)
 {
     const int64_t channels = inner->oc / outer->conv.groups;
     const double n_outer =
@@ -236,12 +236,13 @@ double rq_kernel_sequence_work(const rq_window *outer, const rq_kernel *inner)
  * channel, d the i-th channel between that e sees, v and u are taps. */
 typedef struct sequence {
     const rq_window *outer;
-    const rq_kernel *inner, *all;
+    const rq_conv_f64 *inner, *all;
     int64_t channels; /* between, that one e sees */
     int step[2][2];   /* of outer's and of inner's taps among those of the whole, by axis */
 } sequence;
 
-static sequence sequence_init(const rq_window *outer, const rq_kernel *inner, const rq_kernel *all)
+static sequence sequence_init(const rq_window *outer, const rq_conv_f64 *inner,
+                              const rq_conv_f64 *all)
 {
     sequence s = {outer, inner, all, inner->oc / outer->conv.groups, {{0}}};
     for (int axis = 0; axis < 2; axis++) {
@@ -321,11 +322,11 @@ static inline void over_outer_taps(const sequence *s, int64_t e, int64_t i, row_
 /* Below this many multiply-adds threads cost more than they gain. */
 #define SERIAL_WORK 1e5
 
-void rq_kernel_compose(rq_kernel *out, const rq_window *outer, const rq_kernel *inner)
+void rq_conv_f64_compose(rq_conv_f64 *out, const rq_window *outer, const rq_conv_f64 *inner)
 {
     const sequence s = sequence_init(outer, inner, out);
-    const bool parallel = rq_kernel_sequence_work(outer, inner) > SERIAL_WORK;
-    memset(out->weight, 0, (size_t)out->n_rows * rq_kernel_row(out) * sizeof *out->weight);
+    const bool parallel = rq_conv_f64_sequence_work(outer, inner) > SERIAL_WORK;
+    memset(out->weight, 0, (size_t)out->n_rows * rq_conv_f64_row(out) * sizeof *out->weight);
 #pragma omp parallel for schedule(static) if (parallel)
     for (int64_t c = 0; c < out->n_rows; c++) {
         const int64_t e = out->first + c;
@@ -335,23 +336,25 @@ void rq_kernel_compose(rq_kernel *out, const rq_window *outer, const rq_kernel *
     }
 }
 
-void rq_kernel_compose_dweight(float *dweight, const rq_kernel *dout, const rq_window *outer,
-                               const rq_kernel *inner)
+void rq_conv_f64_compose_dweight(float *dweight, const rq_conv_f64 *dout, const rq_window *outer,
+                                 const rq_conv_f64 *inner)
 {
     const sequence s = sequence_init(outer, inner, dout);
-    const bool parallel = rq_kernel_sequence_work(outer, inner) > SERIAL_WORK;
+    const bool parallel = rq_conv_f64_sequence_work(outer, inner) > SERIAL_WORK;
 #pragma omp parallel for schedule(static) if (parallel)
     for (int64_t e = 0; e < outer->oc; e++)
         for (int64_t i = 0; i < s.channels; i++)
             over_outer_taps(&s, e, i, dot, dweight);
 }
 
-void rq_kernel_compose_dinner(rq_kernel *dinner, const rq_kernel *dout, const rq_window *outer)
+void rq_conv_f64_compose_dinner(rq_conv_f64 *dinner, const rq_conv_f64 *dout,
+                                const rq_window *outer)
 {
     const sequence s = sequence_init(outer, dinner, dout);
     const int64_t group_outputs = outer->oc / outer->conv.groups;
-    const bool parallel = rq_kernel_sequence_work(outer, dinner) > SERIAL_WORK;
-    memset(dinner->weight, 0, (size_t)dinner->oc * rq_kernel_row(dinner) * sizeof *dinner->weight);
+    const bool parallel = rq_conv_f64_sequence_work(outer, dinner) > SERIAL_WORK;
+    memset(dinner->weight, 0,
+           (size_t)dinner->oc * rq_conv_f64_row(dinner) * sizeof *dinner->weight);
 #pragma omp parallel for schedule(static) if (parallel)
     for (int64_t d = 0; d < dinner->oc; d++) { /* all e that see d */
         const int64_t group = d / s.channels;
