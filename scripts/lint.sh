@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Formatting and static analysis over all sources; prints what is wrong and fails, says nothing else.
+# Structure, formatting and static analysis of all sources: prints what is wrong, and fails then.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -11,6 +11,7 @@ cmake --preset dev >/dev/null # for compile_commands.json
 cmake --build --preset dev --target rq_event >/dev/null # headers that are generated
 
 status=0
+scripts/check-structure.sh || status=1
 sources '*.[ch]' | xargs -0 clang-format --dry-run --Werror || status=1
 
 # One process per file: clang-tidy 14 reports va_list faults that are not there when it is given several files.
