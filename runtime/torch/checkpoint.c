@@ -9,7 +9,7 @@
 #include "runtime/base/size.h"
 #include "runtime/modelfile/modelfile.h"
 #include "runtime/modelfile/tensorfile.h"
-#include "runtime/torch/bytes.h"
+#include "runtime/base/bytes.h"
 #include "runtime/torch/torch_file.h"
 
 enum { MAX_WRAPPERS = 8 };

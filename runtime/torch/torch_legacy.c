@@ -4,7 +4,7 @@
 
 #include "runtime/base/memory.h"
 #include "runtime/base/size.h"
-#include "runtime/torch/bytes.h"
+#include "runtime/base/bytes.h"
 #include "runtime/torch/torch_format.h"
 
 enum { PROTOCOL = 1001 };

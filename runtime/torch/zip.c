@@ -9,7 +9,7 @@
 
 #include "runtime/base/memory.h"
 #include "runtime/base/size.h"
-#include "runtime/torch/bytes.h"
+#include "runtime/base/bytes.h"
 
 /* Sizes of the fixed parts, and what they begin with ("PK" and two bytes more). */
 enum {
