@@ -22,6 +22,19 @@
 
 typedef struct rq_torch_file rq_torch_file;
 
+/* What the two formats do each in its own way. Their structs begin with an rq_torch_file. */
+typedef struct rq_torch_format {
+    rq_status (*find)(const rq_torch_file *file, const rq_torch_storage *storage, int *out,
+                      rq_error *err);
+    rq_status (*data)(rq_torch_file *file, int storage, const unsigned char **out, rq_error *err);
+    void (*close)(rq_torch_file *file);
+} rq_torch_format;
+
+struct rq_torch_file {
+    const rq_torch_format *format;
+    rq_pickle *object;
+};
+
 /* What a file begins with says which of the two it may be. */
 bool rq_torch_zip_looks_so(const unsigned char *data, size_t size_bytes);
 bool rq_torch_legacy_looks_so(const unsigned char *data, size_t size_bytes);
