@@ -119,12 +119,10 @@ static rq_status open_input(rq_model *out, const convert_options *options, rq_er
     rq_weight_file *file;
     RQ_TRY(rq_weight_file_open(&file, options->in, err));
     const unsigned merged = rq_weight_file_is_checkpoint(file) ? 1u << RQ_FORM_DEPLOY : 0;
-    rq_status status = rq_open_model_from(out, file, &options->open,
-                                          1u << RQ_FORM_TRAIN | 1u << RQ_FORM_WITHBN | merged, err);
+    const rq_status status = rq_open_model_from(
+        out, file, &options->open, 1u << RQ_FORM_TRAIN | 1u << RQ_FORM_WITHBN | merged, err);
     rq_weight_file_close(file);
-    if (!status && is_copied(&out->graph))
-        status = spill(out, options->out, err);
-    return status;
+    return !status && is_copied(&out->graph) ? spill(out, options->out, err) : status;
 }
 
 static rq_status convert(const convert_options *options, int argc, char **argv, rq_error *err)

@@ -42,9 +42,10 @@ static rq_status fill(rq_model *model, rq_weight_file *file, rq_error *err)
     return status;
 }
 
-static rq_status build(rq_model *model, const rq_start_options *options, const rq_model *described,
-                       rq_weight_file *file, rq_error *err)
+static rq_status build(rq_model *model, rq_model *described, rq_weight_file *file,
+                       const rq_start_options *options, rq_error *err)
 {
+    RQ_TRY(read_description(described, file, options, err));
     const char *arch = options->arch ? options->arch : described->arch;
     int n_classes;
     if (!arch)
@@ -62,9 +63,7 @@ rq_status rq_start_model(rq_model *out, const rq_start_options *options, rq_erro
     rq_weight_file *file = NULL;
     if (options->init)
         RQ_TRY(rq_weight_file_open(&file, options->init, err));
-    rq_status status = read_description(&described, file, options, err);
-    if (!status)
-        status = build(&model, options, &described, file, err);
+    const rq_status status = build(&model, &described, file, options, err);
     rq_model_deinit(&described);
     rq_weight_file_close(file);
     if (status)

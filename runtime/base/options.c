@@ -1,4 +1,4 @@
-/* The parser behind the option tables. */
+/* The parser that option tables drive. */
 #include "runtime/base/options.h"
 
 #include <errno.h>

@@ -1,4 +1,4 @@
-/* MPI behind the few calls that are needed, or nothing. */
+/* The few calls of MPI that are needed; without MPI, one process. */
 #include "runtime/base/ranks.h"
 
 #include <stdio.h>

@@ -33,8 +33,7 @@ static rq_status require_arch(const rq_model *model, const char *path, const cha
     if (!asked)
         return RQ_OK;
     RQ_TRY(rq_arch_parse(&want, asked, err));
-    if (model->arch && rq_arch_parse(&have, model->arch, NULL) == RQ_OK &&
-        rq_arch_is_same(&want, &have))
+    if (model->arch && !rq_arch_parse(&have, model->arch, NULL) && rq_arch_is_same(&want, &have))
         return RQ_OK;
     return rq_fail(err, RQ_ERR_MODEL, "%s: is a %.120s, not the %.120s of -a", path,
                    model->arch ? model->arch : "network without a name", asked);
@@ -95,14 +94,19 @@ rq_option_set rq_open_option_set(rq_open_options *fields)
     return (rq_option_set){open_table, sizeof open_table / sizeof open_table[0], fields};
 }
 
+static rq_status load_checked(rq_model *out, rq_weight_file *file, const rq_open_options *options,
+                              unsigned forms, rq_error *err)
+{
+    RQ_TRY(load(out, file, options, err));
+    return check_model(out, file->path, forms, err);
+}
+
 rq_status rq_open_model_from(rq_model *out, rq_weight_file *file, const rq_open_options *options,
                              unsigned forms, rq_error *err)
 {
     static const rq_open_options none = {NULL, 0};
     rq_model model = RQ_MODEL_INIT;
-    rq_status status = load(&model, file, options ? options : &none, err);
-    if (!status)
-        status = check_model(&model, file->path, forms, err);
+    const rq_status status = load_checked(&model, file, options ? options : &none, forms, err);
     if (status)
         rq_model_deinit(&model);
     else

@@ -142,12 +142,14 @@ static rq_status read_node(rq_graph *graph, const json_t *json, const tensor_sou
                          rq_op_name(op), n_members);
 }
 
-static rq_status read_nodes(rq_graph *graph, const json_t *tree, const tensor_source *source,
-                            rq_error *err)
+/* *tree: what text holds, for the caller to give back. */
+static rq_status read_nodes(rq_graph *graph, json_t **tree, const char *text,
+                            const tensor_source *source, rq_error *err)
 {
     json_t *nodes = NULL;
-    RQ_TRY(rq_json_get_array(tree, "nodes", 1, RQ_MAX_NODES, &nodes, err));
-    if (json_object_size(tree) != 1)
+    RQ_TRY(rq_json_parse(tree, text, strlen(text), err));
+    RQ_TRY(rq_json_get_array(*tree, "nodes", 1, RQ_MAX_NODES, &nodes, err));
+    if (json_object_size(*tree) != 1)
         return rq_fail(err, RQ_ERR_FILE, "members besides 'nodes'");
     for (size_t i = 0; i < json_array_size(nodes); i++) {
         const rq_status status = read_node(graph, json_array_get(nodes, i), source, err);
@@ -165,9 +167,7 @@ rq_status rq_graph_read_json(rq_graph *graph, const char *text, rq_tensorfile *f
     assert(graph->n_nodes == 0);
     const tensor_source source = {file, as_views};
     json_t *tree = NULL;
-    rq_status status = rq_json_parse(&tree, text, strlen(text), err);
-    if (!status)
-        status = read_nodes(graph, tree, &source, err);
+    const rq_status status = read_nodes(graph, &tree, text, &source, err);
     if (status)
         rq_error_prefix(err, "graph");
     json_decref(tree);

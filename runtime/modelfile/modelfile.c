@@ -67,16 +67,18 @@ static rq_status read_form(rq_model *model, const rq_tensorfile *file, rq_error 
     return rq_fail(err, RQ_ERR_FILE, "metadata: unknown form '%.40s'", name);
 }
 
-static rq_status copy_class_names(rq_model *model, const json_t *array, rq_error *err)
+/* *array: what text holds, for the caller to give back. */
+static rq_status copy_class_names(rq_model *model, json_t **array, const char *text, rq_error *err)
 {
     const size_t n = (size_t)model->n_classes;
-    if (!json_is_array(array) || json_array_size(array) != n)
+    RQ_TRY(rq_json_parse(array, text, strlen(text), err));
+    if (!json_is_array(*array) || json_array_size(*array) != n)
         return rq_fail(err, RQ_ERR_FILE, "must be an array of %zu strings", n);
     model->class_names = rq_arena_array(&model->graph.arena, const char *, n);
     if (!model->class_names)
         return rq_no_memory(err);
     for (size_t i = 0; i < n; i++) {
-        const char *name = json_string_value(json_array_get(array, i));
+        const char *name = json_string_value(json_array_get(*array, i));
         if (!name)
             return rq_fail(err, RQ_ERR_FILE, "item %zu is not a string", i);
         model->class_names[i] = rq_arena_strdup(&model->graph.arena, name);
@@ -89,9 +91,7 @@ static rq_status copy_class_names(rq_model *model, const json_t *array, rq_error
 static rq_status read_class_names(rq_model *model, const char *text, rq_error *err)
 {
     json_t *array = NULL;
-    rq_status status = rq_json_parse(&array, text, strlen(text), err);
-    if (!status)
-        status = copy_class_names(model, array, err);
+    const rq_status status = copy_class_names(model, &array, text, err);
     if (status)
         rq_error_prefix(err, "metadata: class_names");
     json_decref(array);
@@ -135,9 +135,13 @@ static rq_status expect_word(const json_t *json, const char *key, const char *wa
                : rq_fail(err, RQ_ERR_FILE, "%s is '%.40s', only '%s' is known", key, word, want);
 }
 
-static rq_status copy_preprocessing(rq_preprocess *out, const json_t *json, rq_error *err)
+/* *tree: what text holds, for the caller to give back. */
+static rq_status copy_preprocessing(rq_preprocess *out, json_t **tree, const char *text,
+                                    rq_error *err)
 {
     int64_t resize = 0, crop = 0;
+    RQ_TRY(rq_json_parse(tree, text, strlen(text), err));
+    const json_t *json = *tree;
     RQ_TRY(rq_json_get_int(json, "resize", 1, RQ_MAX_SIDE, &resize, err));
     RQ_TRY(rq_json_get_int(json, "crop", 1, RQ_MAX_SIDE, &crop, err));
     out->resize = (int)resize;
@@ -153,9 +157,7 @@ static rq_status read_preprocessing(rq_model *model, const rq_tensorfile *file, 
     json_t *json = NULL;
     const char *text;
     RQ_TRY(get_text(file, "preprocessing", &text, err));
-    rq_status status = rq_json_parse(&json, text, strlen(text), err);
-    if (!status)
-        status = copy_preprocessing(&model->preprocess, json, err);
+    const rq_status status = copy_preprocessing(&model->preprocess, &json, text, err);
     if (status)
         rq_error_prefix(err, "metadata: preprocessing");
     json_decref(json);
@@ -291,14 +293,18 @@ static void close_file(void *file)
     rq_tensorfile_close(file);
 }
 
+static rq_status view_own(rq_model *out, rq_tensorfile *file, const char *path, rq_error *err)
+{
+    RQ_TRY(rq_model_view(out, file, path, err));
+    return rq_graph_own(&out->graph, file, close_file, rq_tensorfile_mapping(file), err);
+}
+
 rq_status rq_model_map(rq_model *out, const char *path, rq_error *err)
 {
     rq_tensorfile *file;
     *out = (rq_model)RQ_MODEL_INIT;
     RQ_TRY(rq_tensorfile_open(&file, path, err));
-    rq_status status = rq_model_view(out, file, path, err);
-    if (!status)
-        status = rq_graph_own(&out->graph, file, close_file, rq_tensorfile_mapping(file), err);
+    const rq_status status = view_own(out, file, path, err);
     if (status) {
         rq_model_deinit(out);
         rq_tensorfile_close(file);

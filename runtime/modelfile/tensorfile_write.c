@@ -27,25 +27,24 @@ static rq_status put(json_t *object, const char *key, json_t *value, rq_error *e
                : rq_fail(err, RQ_ERR_NOMEM, "'%.200s': out of memory or not UTF-8", key);
 }
 
-static rq_status list_crcs(json_t *crcs, const rq_param *tensors, int n, rq_error *err)
+static rq_status put_crcs_as_text(json_t *metadata, json_t *crcs, const rq_param *tensors, int n,
+                                  rq_error *err)
 {
     for (int i = 0; i < n; i++) {
         char digits[RQ_CRC_TEXT];
         rq_crc_text(rq_crc(tensors[i].tensor.data, tensor_bytes(&tensors[i].tensor)), digits);
         RQ_TRY(put(crcs, tensors[i].name, json_string(digits), err));
     }
-    return RQ_OK;
+    char *text = json_dumps(crcs, JSON_COMPACT);
+    const rq_status status = put(metadata, "crc32", json_string(text), err);
+    free(text);
+    return status;
 }
 
 static rq_status put_crcs(json_t *metadata, const rq_param *tensors, int n, rq_error *err)
 {
     json_t *crcs = json_object();
-    rq_status status = list_crcs(crcs, tensors, n, err);
-    if (!status) {
-        char *text = json_dumps(crcs, JSON_COMPACT);
-        status = put(metadata, "crc32", json_string(text), err);
-        free(text);
-    }
+    const rq_status status = put_crcs_as_text(metadata, crcs, tensors, n, err);
     json_decref(crcs);
     return status;
 }

@@ -64,7 +64,7 @@ int rq_checkpoint_find(const rq_checkpoint *checkpoint, const char *name); /* -1
 RQ_NODISCARD rq_status rq_checkpoint_read(rq_checkpoint *checkpoint, int i, rq_dtype dtype,
                                           void *dst, rq_error *err);
 
-/* The values where they lie in the file, when they are f32, row-major and dense, and aligned to 4
+/* The values where they are in the file, when they are f32, row-major and dense, and aligned to 4
  * bytes; else *out is NULL and they have to be read. Errors: as rq_checkpoint_read. */
 RQ_NODISCARD rq_status rq_checkpoint_borrow(rq_checkpoint *checkpoint, int i, const float **out,
                                             rq_error *err);

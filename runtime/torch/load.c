@@ -220,12 +220,11 @@ static bool fits(const char *name, const rq_checkpoint *checkpoint, const facts 
 {
     rq_arch arch;
     rq_model model;
-    if (rq_arch_parse(&arch, name, NULL) != RQ_OK ||
-        arch.width[arch.n_stages - 1] != found->n_features ||
-        build(&model, name, found->n_classes, found, NULL) != RQ_OK)
+    if (rq_arch_parse(&arch, name, NULL) || arch.width[arch.n_stages - 1] != found->n_features ||
+        build(&model, name, found->n_classes, found, NULL))
         return false;
     match m = {.model = &model, .checkpoint = checkpoint, .is_silent = true};
-    const bool is_fit = find_match(&m, found, NULL) == RQ_OK && !has_differences(&m);
+    const bool is_fit = !find_match(&m, found, NULL) && !has_differences(&m);
     rq_arena_deinit(&m.arena);
     rq_model_deinit(&model);
     return is_fit;
@@ -246,7 +245,7 @@ static void suggest(char text[SUGGESTION_BYTES], const char *asked, const rq_che
     for (int i = 0; !name && rq_arch_name(i); i++)
         if (fits(rq_arch_name(i), checkpoint, found))
             name = rq_arch_name(i);
-    if (!name || rq_arch_parse(&arch, name, NULL) != RQ_OK)
+    if (!name || rq_arch_parse(&arch, name, NULL))
         return;
     if (arch.classes == found->n_classes)
         (void)snprintf(text, SUGGESTION_BYTES, "-a %s", name);

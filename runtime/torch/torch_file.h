@@ -1,4 +1,4 @@
-/* Files that torch.save made: one pickled object, and the storages that its tensors lie in.
+/* Files that torch.save made: one pickled object, and the storages of its tensors.
  *
  * Since PyTorch 1.6, a zip archive (zip.h):
  *   NAME/data.pkl      the object
@@ -39,7 +39,7 @@ struct rq_torch_file {
 bool rq_torch_zip_looks_so(const unsigned char *data, size_t size_bytes);
 bool rq_torch_legacy_looks_so(const unsigned char *data, size_t size_bytes);
 
-/* Open the file that lies in data, which must stay as long as *out. Errors: RQ_ERR_FILE,
+/* Open a file in memory; data must stay as long as *out. Errors: RQ_ERR_FILE,
  * RQ_ERR_UNSUPPORTED (see zip.h; big-endian storages), RQ_ERR_NOMEM. */
 RQ_NODISCARD rq_status rq_torch_zip_open(rq_torch_file **out, const unsigned char *data,
                                          size_t size_bytes, rq_error *err);

@@ -130,7 +130,7 @@ static rq_status read_numbers(int64_t *out, int *n, const rq_pickle_value *value
     return RQ_OK;
 }
 
-/* Do all elements lie within the storage's n? */
+/* Are all elements within the storage's n? */
 static bool fits(const rq_torch_tensor *tensor, size_t n)
 {
     size_t elems, last = tensor->begin;

@@ -71,11 +71,13 @@ static rq_status check_byte_order(const zip_file *file, rq_error *err)
                          rq_pickle_shown(order), order.data);
 }
 
-static rq_status read_object(zip_file *file, rq_error *err)
+static rq_status read_file(zip_file *file, const unsigned char *bytes, size_t size_bytes,
+                           rq_error *err)
 {
     int i;
     const unsigned char *data;
     size_t used_bytes = 0;
+    RQ_TRY(rq_zip_open(&file->zip, bytes, size_bytes, err));
     RQ_TRY(find_object(file, &i, err));
     RQ_TRY(check_byte_order(file, err));
     RQ_TRY(rq_zip_read(file->zip, i, &data, err));
@@ -130,9 +132,7 @@ rq_status rq_torch_zip_open(rq_torch_file **out, const unsigned char *bytes, siz
     if (!file)
         return rq_no_memory(err);
     file->base.format = &format;
-    rq_status status = rq_zip_open(&file->zip, bytes, size_bytes, err);
-    if (!status)
-        status = read_object(file, err);
+    const rq_status status = read_file(file, bytes, size_bytes, err);
     if (status)
         rq_torch_close(&file->base);
     else
