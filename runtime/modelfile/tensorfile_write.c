@@ -87,10 +87,9 @@ static rq_status build_header(json_t *header, const rq_param *tensors, int n_ten
     return put_tensors(header, tensors, n_tensors, err);
 }
 
-/* The bytes before the data: size, header, spaces; the header's checksum filled in. */
-static rq_status write_header(rq_writer *writer, const char *text, rq_error *err)
+/* The bytes before the data: size, header (n bytes of text), spaces; its checksum filled in. */
+static rq_status write_header(rq_writer *writer, const char *text, size_t n, rq_error *err)
 {
-    const size_t n = strlen(text);
     const size_t total = (8 + n + DATA_ALIGNMENT - 1) / DATA_ALIGNMENT * DATA_ALIGNMENT;
     if (total - 8 > RQ_TENSORFILE_MAX_HEADER)
         return rq_fail(err, RQ_ERR_ARG, "%s: the header would have %zu bytes, the limit is %d",
@@ -141,7 +140,7 @@ rq_status rq_tensorfile_write_to(rq_writer *writer, const rq_param *tensors, int
         rq_error_prefix(err, "%s", rq_writer_path(writer));
         return status;
     }
-    status = write_header(writer, text, err);
+    status = write_header(writer, text, strlen(text), err);
     free(text);
     return status ? status : write_data(writer, tensors, n_tensors, err);
 }
