@@ -7,7 +7,6 @@
 #include "runtime/base/file.h"
 #include "runtime/eval/open_model.h"
 #include "runtime/modelfile/modelfile.h"
-#include "runtime/torch/checkpoint.h"
 
 typedef struct convert_options {
     const char *in, *out;
@@ -117,15 +116,13 @@ static rq_status fuse(rq_model *out, const rq_model *in, const convert_options *
 /* A checkpoint may be merged already: then it becomes a model file. */
 static rq_status open_input(rq_model *out, const convert_options *options, rq_error *err)
 {
-    bool is_checkpoint = false;
-    rq_status status = rq_is_checkpoint(options->in, &is_checkpoint, err);
-    const unsigned merged = is_checkpoint ? 1u << RQ_FORM_DEPLOY : 0;
-    if (!status)
-        status = rq_open_model(out, options->in, &options->open,
-                               1u << RQ_FORM_TRAIN | 1u << RQ_FORM_WITHBN | merged, err);
-    if (!status && is_copied(&out->graph))
-        status = spill(out, options->out, err);
-    return status;
+    rq_weight_file *file;
+    RQ_TRY(rq_weight_file_open(&file, options->in, err));
+    const unsigned merged = rq_weight_file_is_checkpoint(file) ? 1u << RQ_FORM_DEPLOY : 0;
+    const rq_status status = rq_open_model_from(
+        out, file, &options->open, 1u << RQ_FORM_TRAIN | 1u << RQ_FORM_WITHBN | merged, err);
+    rq_weight_file_close(file);
+    return !status && is_copied(&out->graph) ? spill(out, options->out, err) : status;
 }
 
 static rq_status convert(const convert_options *options, int argc, char **argv, rq_error *err)

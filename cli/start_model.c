@@ -22,57 +22,53 @@ static rq_status count_classes(const rq_start_options *options, int *n_classes, 
     return RQ_OK;
 }
 
-/* What a model file says of itself besides its weights; nothing of a checkpoint, which is silent.
- */
-static rq_status read_description(rq_model *described, const rq_start_options *options,
-                                  rq_error *err)
+/* What a model file says about itself besides its weights; nothing of a checkpoint, which is
+ * silent. */
+static rq_status read_description(rq_model *described, rq_weight_file *file,
+                                  const rq_start_options *options, rq_error *err)
 {
-    bool is_checkpoint = false;
-    const rq_status status = rq_is_checkpoint(options->init, &is_checkpoint, err);
-    if (status != RQ_OK || is_checkpoint)
-        return status;
+    if (!file || rq_weight_file_is_checkpoint(file))
+        return RQ_OK;
     const rq_open_options asked = {.arch = options->arch};
-    return rq_open_model(described, options->init, &asked, 1u << RQ_FORM_TRAIN, err);
+    return rq_open_model_from(described, file, &asked, 1u << RQ_FORM_TRAIN, err);
 }
 
-static rq_status fill(rq_model *model, const char *path, rq_error *err)
+static rq_status fill(rq_model *model, rq_weight_file *file, rq_error *err)
 {
     rq_checkpoint *checkpoint;
-    rq_status status = rq_checkpoint_open(&checkpoint, path, err);
-    if (status != RQ_OK)
-        return status;
-    status = rq_model_fill(model, checkpoint, true, err);
+    RQ_TRY(rq_checkpoint_of(&checkpoint, file, err));
+    const rq_status status = rq_model_fill(model, checkpoint, true, err);
     rq_checkpoint_close(checkpoint);
     return status;
 }
 
-static rq_status build(rq_model *model, const rq_start_options *options, const rq_model *described,
-                       rq_error *err)
+static rq_status build(rq_model *model, rq_model *described, rq_weight_file *file,
+                       const rq_start_options *options, rq_error *err)
 {
+    RQ_TRY(read_description(described, file, options, err));
     const char *arch = options->arch ? options->arch : described->arch;
     int n_classes;
     if (!arch)
         return rq_fail(err, RQ_ERR_USAGE, "--arch is missing");
-    rq_status status = count_classes(options, &n_classes, err);
-    if (status == RQ_OK)
-        status = rq_arch_build(model, arch, n_classes, err);
-    if (status != RQ_OK)
-        return status;
+    RQ_TRY(count_classes(options, &n_classes, err));
+    RQ_TRY(rq_arch_build(model, arch, n_classes, err));
     model->preprocess = described->preprocess;
     rq_model_init_weights(model, options->seed);
-    return options->init ? fill(model, options->init, err) : RQ_OK;
+    return file ? fill(model, file, err) : RQ_OK;
 }
 
 rq_status rq_start_model(rq_model *out, const rq_start_options *options, rq_error *err)
 {
     rq_model model = RQ_MODEL_INIT, described = RQ_MODEL_INIT;
-    rq_status status = options->init ? read_description(&described, options, err) : RQ_OK;
-    if (status == RQ_OK)
-        status = build(&model, options, &described, err);
+    rq_weight_file *file = NULL;
+    if (options->init)
+        RQ_TRY(rq_weight_file_open(&file, options->init, err));
+    const rq_status status = build(&model, &described, file, options, err);
     rq_model_deinit(&described);
-    if (status == RQ_OK)
-        *out = model;
-    else
+    rq_weight_file_close(file);
+    if (status)
         rq_model_deinit(&model);
+    else
+        *out = model;
     return status;
 }

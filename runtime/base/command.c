@@ -1,7 +1,7 @@
-/* What all commands share: the options that every one of them has, and their command line as text.
- */
+/* What all commands share: the options that each of them has, and their command line as text. */
 #include "runtime/base/command.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "runtime/base/log.h"
@@ -32,25 +32,21 @@ rq_status rq_command_option_sets(const rq_command *self, const rq_option_set *ow
     common_options common = {false, false, false};
     rq_option_set sets[RQ_COMMAND_MAX_SETS + 1];
     const size_t n_sets = n_own + 1;
-    if (n_own > RQ_COMMAND_MAX_SETS)
-        return rq_fail(err, RQ_ERR_ARG, "%zu tables of options, at most %d", n_own,
-                       RQ_COMMAND_MAX_SETS);
+    assert(n_own > 0 && n_own <= RQ_COMMAND_MAX_SETS);
     memcpy(sets, own, n_own * sizeof *own);
     sets[n_own] =
         (rq_option_set){common_table, sizeof common_table / sizeof common_table[0], &common};
-    rq_status status = RQ_OK;
     *done = asks_for_help(argc, argv);
     if (!*done) {
-        status = rq_option_sets_parse(sets, n_sets, argc, argv, err);
-        *done = !status && common.help; /* -qh */
+        RQ_TRY(rq_option_sets_parse(sets, n_sets, argc, argv, err));
+        *done = common.help; /* -qh */
     }
     if (*done) {
         char name[128];
         (void)snprintf(name, sizeof name, "repqat %s", self->name);
         rq_option_sets_help(sets, n_sets, name, self->summary, stdout);
+        return RQ_OK;
     }
-    if (status || *done)
-        return status;
     if (common.quiet && common.verbose)
         return rq_fail(err, RQ_ERR_USAGE, "--quiet and --verbose exclude each other");
     rq_log_set_level(common.quiet ? RQ_LOG_WARN : common.verbose ? RQ_LOG_DEBUG : RQ_LOG_INFO);
@@ -64,8 +60,8 @@ rq_status rq_command_options(const rq_command *self, const rq_option *table, siz
     return rq_command_option_sets(self, &set, 1, argc, argv, done, err);
 }
 
-/* Write word as the shell would take it back, quoted where it must be; at most 4 bytes per
- * character, 2 quotes and the NUL. the end of what was written. */
+/* Write word as the shell would take it back, quoted where it must be: at most 4 bytes per
+ * character, 2 quotes and the NUL. Returns the end of what was written. */
 static char *quote(const char *word, char *out)
 {
     static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"

@@ -1,10 +1,8 @@
-/* A command of the program: one row in cli/main.c's table. The code stands in the room that the
- * command belongs to.
+/* A command of the program: one row in cli/main.c's table, one file in cli/.
  *
  * run() parses argv (argv[0] is the command's name) and does the work. It prints results to stdout
- * and nothing else there. Errors go to *err, whose code decides the exit status (RQ_ERR_USAGE 2,
- * RQ_ERR_GATE 3, RQ_ERR_INTERRUPTED 128 + the signal's
- * number, others 1); the program prints them. */
+ * and nothing else there. Errors go to *err, which the program prints. The code decides the exit
+ * status: RQ_ERR_USAGE 2, RQ_ERR_GATE 3, RQ_ERR_INTERRUPTED 128 + the signal's number, others 1. */
 #ifndef RQ_RUNTIME_BASE_COMMAND_H
 #define RQ_RUNTIME_BASE_COMMAND_H
 
@@ -17,13 +15,14 @@ typedef struct rq_command {
 } rq_command;
 
 /* Parse argv into fields, or print the help to stdout and set *done when -h or --help is among the
- * options (then fields still hold their defaults). The first line of every run(). Handles -q and
- * -v, which all commands have, by setting the log's level. */
+ * options (then fields still hold their defaults). Every run() starts with it. Handles -q and -v,
+ * which all commands have, by setting the log's level. Errors: RQ_ERR_USAGE. */
 RQ_NODISCARD rq_status rq_command_options(const rq_command *self, const rq_option *table,
                                           size_t n_options, int argc, char **argv, void *fields,
                                           bool *done, rq_error *err);
 
-/* The same for a command with several tables (options that it shares with others). */
+/* The same for a command with 1 to RQ_COMMAND_MAX_SETS tables (options that it shares with
+ * others). */
 enum { RQ_COMMAND_MAX_SETS = 3 };
 RQ_NODISCARD rq_status rq_command_option_sets(const rq_command *self, const rq_option_set *sets,
                                               size_t n_sets, int argc, char **argv, bool *done,

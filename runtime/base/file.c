@@ -19,34 +19,29 @@
 #include "runtime/base/memory.h"
 #include "runtime/base/ranks.h"
 
+static rq_status map(rq_mapping *out, int fd, const char *path, rq_error *err)
+{
+    struct stat info;
+    if (fstat(fd, &info) != 0)
+        return rq_fail_errno(err, path, "open");
+    if (!S_ISREG(info.st_mode))
+        return rq_fail(err, RQ_ERR_IO, "%s: is %s", path,
+                       S_ISDIR(info.st_mode) ? "a folder, not a file" : "not a regular file");
+    const size_t size_bytes = (size_t)info.st_size;
+    void *data = size_bytes ? mmap(NULL, size_bytes, PROT_READ, MAP_PRIVATE, fd, 0) : NULL;
+    if (data == MAP_FAILED)
+        return rq_fail_errno(err, path, "map");
+    *out = (rq_mapping){data, size_bytes};
+    return RQ_OK;
+}
+
 rq_status rq_mapping_open(rq_mapping *out, const char *path, rq_error *err)
 {
-    rq_status status = RQ_OK;
-    rq_mapping mapping = {NULL, 0};
-    struct stat info;
     const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe must not block here */
-    if (fd < 0 || fstat(fd, &info) != 0) {
-        status = rq_fail_errno(err, path, "open");
-        goto out;
-    }
-    if (!S_ISREG(info.st_mode)) {
-        status = rq_fail(err, RQ_ERR_IO, "%s: is %s", path,
-                         S_ISDIR(info.st_mode) ? "a folder, not a file" : "not a regular file");
-        goto out;
-    }
-    mapping.size_bytes = (size_t)info.st_size;
-    if (mapping.size_bytes > 0) {
-        void *data = mmap(NULL, mapping.size_bytes, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (data == MAP_FAILED) {
-            status = rq_fail_errno(err, path, "map");
-            goto out;
-        }
-        mapping.data = data;
-    }
-    *out = mapping;
-out:
-    if (fd >= 0)
-        (void)close(fd);
+    if (fd < 0)
+        return rq_fail_errno(err, path, "open");
+    const rq_status status = map(out, fd, path, err);
+    (void)close(fd);
     return status;
 }
 
@@ -160,9 +155,7 @@ static rq_status open_replacing(rq_writer *writer, const struct stat *info, rq_e
     writer->target = rq_arena_strdup(&writer->arena, resolved);
     if (!writer->target)
         return rq_fail(err, RQ_ERR_NOMEM, "%s: out of memory", writer->path);
-    const rq_status status = create_temporary(writer, err);
-    if (status)
-        return status;
+    RQ_TRY(create_temporary(writer, err));
     return fchmod(writer->fd, info->st_mode & 0777) == 0
                ? RQ_OK
                : rq_fail_errno(err, writer->path, "set the permissions");
@@ -187,10 +180,13 @@ static rq_status open_in_place(rq_writer *writer, const char *path, rq_error *er
     return writer->fd >= 0 ? RQ_OK : rq_fail_errno(err, path, "open for writing");
 }
 
-static rq_status open_target(rq_writer *writer, rq_error *err)
+static rq_status open_target(rq_writer *writer, const char *path, rq_error *err)
 {
     struct stat info;
-    const char *path = writer->path;
+    writer->fd = -1;
+    writer->path = rq_arena_strdup(&writer->arena, path);
+    if (!writer->path)
+        return rq_fail(err, RQ_ERR_NOMEM, "%s: out of memory", path);
     if (rq_rank() != 0)
         return open_in_place(writer, "/dev/null", err);
     if (stat(path, &info) != 0)
@@ -207,10 +203,7 @@ rq_status rq_writer_open(rq_writer **out, const char *path, rq_error *err)
     rq_writer *writer = rq_alloc(sizeof *writer);
     if (!writer)
         return rq_fail(err, RQ_ERR_NOMEM, "%s: out of memory", path);
-    writer->fd = -1;
-    writer->path = rq_arena_strdup(&writer->arena, path);
-    const rq_status status = writer->path ? open_target(writer, err)
-                                          : rq_fail(err, RQ_ERR_NOMEM, "%s: out of memory", path);
+    const rq_status status = open_target(writer, path, err);
     if (status)
         rq_writer_abort(writer);
     else
@@ -266,9 +259,7 @@ rq_status rq_writer_write(rq_writer *writer, const void *data, size_t size_bytes
         writer->used_bytes += size_bytes;
         return RQ_OK;
     }
-    const rq_status status = flush(writer, err);
-    if (status)
-        return status;
+    RQ_TRY(flush(writer, err));
     if (size_bytes >= BUFFER_BYTES)
         return write_all(writer, data, size_bytes, err);
     memcpy(writer->buffer, data, size_bytes);
@@ -301,33 +292,27 @@ static rq_status close_fd(rq_writer *writer, rq_error *err)
     return close(fd) == 0 ? RQ_OK : rq_fail_errno(err, writer->path, "write");
 }
 
+static rq_status put_in_place(rq_writer *writer, rq_error *err)
+{
+    if (writer->failed)
+        return rq_fail(err, RQ_ERR_IO, "%s: an earlier write failed", writer->path);
+    RQ_TRY(flush(writer, err));
+    if (!writer->target)
+        return close_fd(writer, err);
+    if (fsync(writer->fd) != 0)
+        return rq_fail_errno(err, writer->path, "write");
+    if (!writer->temporary)
+        RQ_TRY(name_temporary(writer, err));
+    RQ_TRY(close_fd(writer, err));
+    if (rename(writer->temporary, writer->target) != 0)
+        return rq_fail_errno(err, writer->path, "replace");
+    writer->temporary = NULL;
+    return sync_folder(writer, err);
+}
+
 rq_status rq_writer_commit(rq_writer *writer, rq_error *err)
 {
-    rq_status status = RQ_OK;
-    if (writer->failed) {
-        status = rq_fail(err, RQ_ERR_IO, "%s: an earlier write failed", writer->path);
-        goto out;
-    }
-    status = flush(writer, err);
-    if (status)
-        goto out;
-    if (writer->target && fsync(writer->fd) != 0) {
-        status = rq_fail_errno(err, writer->path, "write");
-        goto out;
-    }
-    if (writer->target && !writer->temporary)
-        status = name_temporary(writer, err);
-    if (!status)
-        status = close_fd(writer, err);
-    if (status || !writer->target)
-        goto out;
-    if (rename(writer->temporary, writer->target) != 0) {
-        status = rq_fail_errno(err, writer->path, "replace");
-        goto out;
-    }
-    writer->temporary = NULL;
-    status = sync_folder(writer, err);
-out:
+    const rq_status status = put_in_place(writer, err);
     rq_writer_abort(writer);
     return status;
 }
@@ -350,10 +335,9 @@ rq_status rq_writer_probe(const char *path, rq_error *err)
     if (stat(path, &info) == 0 && !S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode))
         return access(path, W_OK) == 0 ? RQ_OK : rq_fail_errno(err, path, "open for writing");
     rq_writer *writer = NULL;
-    const rq_status status = rq_writer_open(&writer, path, err);
-    if (!status)
-        rq_writer_abort(writer);
-    return status;
+    RQ_TRY(rq_writer_open(&writer, path, err));
+    rq_writer_abort(writer);
+    return RQ_OK;
 }
 
 void rq_file_id(const rq_mapping *mapping, char *out)

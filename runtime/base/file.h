@@ -1,9 +1,9 @@
 /* Whole files: mapped for reading, written atomically.
  *
- * A writer creates a temporary file beside the target, without a name where the file system has
- * such files, so that (but for the moment of the rename) nothing stays behind when the process is
- * killed; only rq_writer_commit (flush, fsync, rename) puts it in the target's place. Any failure,
- * and rq_writer_abort, removes it: the previous file is then untouched.
+ * A writer creates a temporary file in the target's folder. Where the file system can, the file has
+ * no name until the moment of the rename, so that nothing is left when the process is killed. Only
+ * rq_writer_commit (flush, fsync, rename) puts it in the target's place. Any failure, and
+ * rq_writer_abort, removes it: the previous file is then untouched.
  *
  * What the target may be:
  *
@@ -43,13 +43,13 @@ void rq_mapping_release(const rq_mapping *mapping, const void *data, size_t size
 
 typedef struct rq_writer rq_writer;
 
-/* Errors: RQ_ERR_IO (the folder is missing or not writable, the target is a folder), RQ_ERR_NOMEM.
- */
+/* Errors: RQ_ERR_IO (the folder is missing or not writable, the target is a folder),
+ * RQ_ERR_NOMEM. */
 RQ_NODISCARD rq_status rq_writer_open(rq_writer **out, const char *path, rq_error *err);
 
-/* Write out what is buffered and say where it stands until it is committed: a path that this
- * process can open, owned by the writer; NULL when the target is written in place. What was written
- * can so be read, checked, and only then put in place. Errors: RQ_ERR_IO, as rq_writer_write. */
+/* Write out what is buffered and say where it is until it is committed: a path that this process
+ * can open, owned by the writer; NULL when the target is written in place. So what was written can
+ * be read and checked before it is put in place. Errors: RQ_ERR_IO, as rq_writer_write. */
 RQ_NODISCARD rq_status rq_writer_flush(rq_writer *writer, const char **temporary, rq_error *err);
 
 /* The path that the writer was opened with, for messages. */
@@ -67,8 +67,8 @@ RQ_NODISCARD rq_status rq_writer_commit(rq_writer *writer, rq_error *err);
 /* Remove the temporary file and destroy the writer; NULL is fine. */
 void rq_writer_abort(rq_writer *writer);
 
-/* Fail early, before hours of work: can path be created or replaced? Leaves nothing behind. Errors
- * as rq_writer_open. */
+/* Fail early, before hours of work: can path be created or replaced? Leaves no file. Errors: as
+ * rq_writer_open. */
 RQ_NODISCARD rq_status rq_writer_probe(const char *path, rq_error *err);
 
 /* "crc32:XXXXXXXX:SIZE" of a whole file (zlib's CRC-32, hexadecimal, and the size in bytes), by

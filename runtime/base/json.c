@@ -1,7 +1,9 @@
-/* Checked access to JSON from untrusted text, over jansson. */
+/* Checked access to JSON from untrusted text, over jansson; and text that may not be UTF-8. */
 #include "runtime/base/json.h"
 
 #include <string.h>
+
+#include "runtime/base/memory.h"
 
 /* Before parsing: jansson's own limit of 2048 levels is far more than any file of ours needs. */
 static bool is_too_deep(const char *text, size_t size_bytes, size_t *offset)
@@ -143,9 +145,7 @@ static rq_status get_items(const json_t *object, const char *key, size_t n,
                            rq_error *err)
 {
     json_t *array = NULL;
-    const rq_status status = rq_json_get_array(object, key, n, n, &array, err);
-    if (status)
-        return status;
+    RQ_TRY(rq_json_get_array(object, key, n, n, &array, err));
     for (size_t i = 0; i < n; i++)
         if (!is_type(json_array_get(array, i)))
             return rq_fail(err, RQ_ERR_FILE, "'%s': item %zu must be %s", key, i, type);
@@ -167,21 +167,34 @@ rq_status rq_json_get_ints(const json_t *object, const char *key, size_t n, int6
                            int64_t max, int64_t *out, rq_error *err)
 {
     json_t *array = NULL;
-    rq_status status = get_items(object, key, n, is_integer, "an integer", &array, err);
     int64_t ignored;
-    for (size_t i = 0; !status && i < n; i++)
-        status = check_int(json_array_get(array, i), key, min, max, &ignored, err);
-    for (size_t i = 0; !status && i < n; i++)
+    RQ_TRY(get_items(object, key, n, is_integer, "an integer", &array, err));
+    for (size_t i = 0; i < n; i++)
+        RQ_TRY(check_int(json_array_get(array, i), key, min, max, &ignored, err));
+    for (size_t i = 0; i < n; i++)
         out[i] = json_integer_value(json_array_get(array, i));
-    return status;
+    return RQ_OK;
 }
 
 rq_status rq_json_get_numbers(const json_t *object, const char *key, size_t n, double *out,
                               rq_error *err)
 {
     json_t *array = NULL;
-    const rq_status status = get_items(object, key, n, is_number, "a number", &array, err);
-    for (size_t i = 0; !status && i < n; i++)
+    RQ_TRY(get_items(object, key, n, is_number, "a number", &array, err));
+    for (size_t i = 0; i < n; i++)
         out[i] = json_number_value(json_array_get(array, i));
-    return status;
+    return RQ_OK;
+}
+
+json_t *rq_json_text(const char *text)
+{
+    json_t *json = json_string(text);
+    if (json)
+        return json;
+    char *plain = rq_alloc(strlen(text) + 1);
+    for (size_t i = 0; plain && text[i]; i++)
+        plain[i] = (unsigned char)text[i] < 0x80 ? text[i] : '?';
+    json = plain ? json_string(plain) : NULL;
+    rq_free(plain);
+    return json;
 }

@@ -1,4 +1,4 @@
-/* Reading JSON from untrusted text: thin helpers over jansson with one clear message per failure.
+/* JSON from untrusted text: thin helpers over jansson with one clear message per failure.
  *
  * A document is a jansson tree; who parsed it calls json_decref. Getters read one member of an
  * object and check its type and range; their messages name the key ("'groups' is 0, must be from 1
@@ -54,5 +54,9 @@ RQ_NODISCARD rq_status rq_json_get_ints(const json_t *object, const char *key, s
 /* An array of exactly n numbers. */
 RQ_NODISCARD rq_status rq_json_get_numbers(const json_t *object, const char *key, size_t n,
                                            double *out, rq_error *err);
+
+/* For writing: text as a JSON string. When it is not UTF-8, its bytes above ASCII become '?'. NULL
+ * without memory. */
+json_t *rq_json_text(const char *text);
 
 #endif

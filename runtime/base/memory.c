@@ -28,8 +28,8 @@ static void want_huge_pages(unsigned char *block, size_t size_bytes)
 }
 
 /* From calloc, which gets large blocks from the system as pages of zeros: a network of 500 MB costs
- * nothing until its weights are written. Its own address stands in front of the aligned one, at
- * least 16 bytes behind it. */
+ * nothing until its weights are written. The address to free is stored in the 8 bytes before the
+ * aligned one; calloc's blocks are aligned to 16, so there is always room. */
 static void *alloc_zeroed(size_t size_bytes)
 {
     size_t total_bytes;

@@ -20,8 +20,8 @@ enum { RQ_ALIGNMENT = 64 }; /* bytes; every allocation starts on a cache line */
 void *rq_alloc(size_t size_bytes);
 void rq_free(void *memory); /* NULL is fine */
 
-/* rq_alloc of n elements of a type, as a pointer to that type; NULL when there is no memory, or when
- * n is negative or their size more than size_t holds. */
+/* rq_alloc of n elements of a type, as a pointer to that type. n is of any integer type. NULL when
+ * there is no memory, n is negative, or the size overflows. */
 #define rq_alloc_array(type, n) ((type *)rq_alloc_array_((size_t)(n), sizeof(type)))
 
 /* rq_alloc of n elements of elem_size bytes with overflow check, reporting through err. */
@@ -53,7 +53,7 @@ typedef struct rq_arena {
 /* Zeroed, 64-byte aligned memory that lives until rq_arena_deinit; NULL when there is none. */
 void *rq_arena_alloc(rq_arena *arena, size_t size_bytes);
 
-/* n elements of a type, as a pointer to that type; NULL as for rq_alloc_array. */
+/* The same from an arena. */
 #define rq_arena_array(arena, type, n) ((type *)rq_arena_array_((arena), (size_t)(n), sizeof(type)))
 
 /* n elements with overflow check, reporting through err. */

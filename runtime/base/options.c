@@ -1,4 +1,4 @@
-/* The parser behind the option tables. */
+/* The parser that option tables drive. */
 #include "runtime/base/options.h"
 
 #include <errno.h>
@@ -210,12 +210,9 @@ static rq_status parse_options(parser *p, int *first)
             continue;
         }
         const bool is_end = strcmp(argument, "--") == 0;
-        rq_status status = RQ_OK;
         p->n_used = 1;
         if (!is_end)
-            status = argument[1] == '-' ? parse_long(p) : parse_short(p);
-        if (status)
-            return status;
+            RQ_TRY(argument[1] == '-' ? parse_long(p) : parse_short(p));
         move_down(p->argv, *first, p->i, p->n_used);
         *first += p->n_used;
         p->i += p->n_used;
@@ -263,12 +260,11 @@ rq_status rq_option_sets_parse(const rq_option_set *sets, size_t n_sets, int arg
 {
     parser p = {.sets = sets, .n_sets = n_sets, .argc = argc, .argv = argv, .err = err};
     int first;
-    rq_status status = parse_options(&p, &first);
-    if (!status)
-        status = assign_positionals(&sets[0], argc - first, argv + first, err);
-    for (size_t i = 0; i < n_sets && !status; i++)
-        status = check_required(&sets[i], err);
-    return status;
+    RQ_TRY(parse_options(&p, &first));
+    RQ_TRY(assign_positionals(&sets[0], argc - first, argv + first, err));
+    for (size_t i = 0; i < n_sets; i++)
+        RQ_TRY(check_required(&sets[i], err));
+    return RQ_OK;
 }
 
 rq_status rq_options_parse(const rq_option *table, size_t n_options, int argc, char **argv,

@@ -39,12 +39,11 @@ typedef struct rq_option_rest {
 
 typedef struct rq_option {
     rq_option_kind kind;
-    char letter;      /* short flag, 0 for none */
-    bool required;    /* STRING: must be given */
-    const char *name; /* long name without dashes, or the positional's name */
-    size_t offset;    /* of the field in the command's struct */
-    const char
-        *value; /* what the help calls the value ("N", "FILE"); NULL for flags and positionals */
+    char letter;                /* short flag, 0 for none */
+    bool required;              /* STRING: must be given */
+    const char *name;           /* long name without dashes, or the positional's name */
+    size_t offset;              /* of the field in the command's struct */
+    const char *value;          /* its name in the help ("N"); NULL for flags and positionals */
     double min, max;            /* INT and FLOAT */
     const char *const *choices; /* CHOICE */
     const char *help;
@@ -101,13 +100,13 @@ RQ_NODISCARD rq_status rq_options_parse(const rq_option *table, size_t n_options
                                         char **argv, void *fields, rq_error *err);
 
 /* Usage line, summary and one entry per option, from the same table; defaults are read from fields.
- * A default that is outside its option's range stands for "not given" and is not shown. */
+ * A default that is outside its option's range means "not given" and is not shown. */
 void rq_options_help(const rq_option *table, size_t n_options, const char *command,
                      const char *summary, const void *fields, FILE *out);
 
-/* The same over several tables, each with fields of its own: a command's options and those that all
- * commands have. Only the first table may hold positionals; a letter or name is looked up in table
- * order. */
+/* The same over several tables, each with its own fields: a command's options and those that all
+ * commands have. Only the first table may hold positionals. Letters and names are looked up in
+ * table order. */
 typedef struct rq_option_set {
     const rq_option *table;
     size_t n_options;

@@ -7,7 +7,7 @@
 
 enum {
     LINE_WIDTH = 80,
-    MAX_LEFT_WIDTH = 26, /* a longer entry stands on a line of its own, above its text */
+    MAX_LEFT_WIDTH = 26, /* a longer entry gets a line of its own, above its text */
     LEFT_BYTES = 128,
     TEXT_BYTES = 1024,
 };

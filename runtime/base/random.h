@@ -6,6 +6,7 @@
 #ifndef RQ_RUNTIME_BASE_RANDOM_H
 #define RQ_RUNTIME_BASE_RANDOM_H
 
+#include <assert.h>
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -38,9 +39,10 @@ static inline double rq_random_unit(rq_random *random)
     return (double)(rq_random_u64(random) >> 11) * 0x1p-53;
 }
 
-/* Uniform integer in [0, n), n > 0; without modulo bias. */
+/* Uniform integer in [0, n), without modulo bias. */
 static inline uint64_t rq_random_below(rq_random *random, uint64_t n)
 {
+    assert(n > 0);
     const uint64_t limit = UINT64_MAX - UINT64_MAX % n;
     uint64_t x;
     do
@@ -56,11 +58,11 @@ static inline double rq_random_normal(rq_random *random)
     return sqrt(-2.0 * log(u)) * cos(6.283185307179586 * rq_random_unit(random));
 }
 
-/* The logarithm of a gamma variate, shape > 0, scale 1: small shapes give values that a double
- * would not hold. Source: Marsaglia and Tsang 2000, with their G(a) = G(a + 1) U^(1/a) for shapes
- * below 1. */
+/* The logarithm of a gamma variate of scale 1: small shapes give values that a double would not
+ * hold. Source: Marsaglia and Tsang 2000, with their G(a) = G(a + 1) U^(1/a) for shapes below 1. */
 static inline double rq_random_log_gamma(rq_random *random, double shape)
 {
+    assert(shape > 0.0);
     const double boost = shape < 1.0 ? log(1.0 - rq_random_unit(random)) / shape : 0.0;
     const double d = (shape < 1.0 ? shape + 1.0 : shape) - 1.0 / 3.0;
     const double c = 1.0 / sqrt(9.0 * d);
@@ -76,7 +78,7 @@ static inline double rq_random_log_gamma(rq_random *random, double shape)
     }
 }
 
-/* Beta(a, b) in [0, 1]; a, b > 0. */
+/* Beta(a, b) in [0, 1]. */
 static inline double rq_random_beta(rq_random *random, double a, double b)
 {
     const double x = rq_random_log_gamma(random, a);

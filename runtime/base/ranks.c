@@ -1,4 +1,4 @@
-/* MPI behind the few calls that are needed, or nothing. */
+/* The few calls of MPI that are needed; without MPI, one process. */
 #include "runtime/base/ranks.h"
 
 #include <stdio.h>
@@ -65,7 +65,6 @@ rq_status rq_ranks_open(rq_error *err)
                : rq_fail(err, RQ_ERR_UNSUPPORTED, "this MPI does not allow threads");
 }
 
-/* When all ranks fail alike, which is the usual case, rank 0 is to say so, once. */
 void rq_ranks_close(bool failed, int exit_code)
 {
     int is_open = 0;

@@ -32,54 +32,52 @@ static rq_status require_arch(const rq_model *model, const char *path, const cha
     rq_arch want, have;
     if (!asked)
         return RQ_OK;
-    const rq_status status = rq_arch_parse(&want, asked, err);
-    if (status != RQ_OK)
-        return status;
-    if (model->arch && rq_arch_parse(&have, model->arch, NULL) == RQ_OK &&
-        rq_arch_is_same(&want, &have))
+    RQ_TRY(rq_arch_parse(&want, asked, err));
+    if (model->arch && !rq_arch_parse(&have, model->arch, NULL) && rq_arch_is_same(&want, &have))
         return RQ_OK;
     return rq_fail(err, RQ_ERR_MODEL, "%s: is a %.120s, not the %.120s of -a", path,
                    model->arch ? model->arch : "network without a name", asked);
 }
 
-/* Load a file that describes itself; what was asked for must be in it. */
-static rq_status load_model(rq_model *out, const char *path, const rq_open_options *options,
-                            rq_error *err)
+/* What was asked for must be in a file that describes itself. */
+static rq_status require_options(const rq_model *model, const char *path,
+                                 const rq_open_options *options, rq_error *err)
 {
-    rq_status status = rq_model_map(out, path, err);
-    if (status)
-        return status;
-    status = require_arch(out, path, options->arch, err);
-    if (!status && options->classes && options->classes != out->n_classes)
-        status = rq_fail(err, RQ_ERR_MODEL, "%s: has %d classes, not the %d of --classes", path,
-                         out->n_classes, (int)options->classes);
-    if (status)
-        rq_model_deinit(out);
-    return status;
+    RQ_TRY(require_arch(model, path, options->arch, err));
+    if (!options->classes || options->classes == model->n_classes)
+        return RQ_OK;
+    return rq_fail(err, RQ_ERR_MODEL, "%s: has %d classes, not the %d of --classes", path,
+                   model->n_classes, (int)options->classes);
 }
 
-static rq_status load_any(rq_model *out, const char *path, const rq_open_options *options,
-                          rq_error *err)
+static rq_status check_values(const rq_model *model, rq_error *err)
 {
-    bool is_checkpoint = false;
-    const rq_load_options load = {options->arch, (int)options->classes};
-    const rq_status status = rq_is_checkpoint(path, &is_checkpoint, err);
-    if (status)
-        return status;
-    return is_checkpoint ? rq_model_from_checkpoint(out, path, &load, err)
-                         : load_model(out, path, options, err);
+    RQ_TRY(rq_model_check_finite(model, err));
+    RQ_TRY(rq_integer_check(model, err));
+    return check_weight_scales(model, err);
 }
 
-static rq_status check_values(const rq_model *model, const char *path, rq_error *err)
+static rq_status check_model(const rq_model *model, const char *path, unsigned forms, rq_error *err)
 {
-    rq_status status = rq_model_check_finite(model, err);
-    if (!status)
-        status = rq_integer_check(model, err);
-    if (!status)
-        status = check_weight_scales(model, err);
+    RQ_TRY(rq_model_require_form(model, path, forms, err));
+    const rq_status status = check_values(model, err);
     if (status)
         rq_error_prefix(err, "%s", path);
     return status;
+}
+
+/* *out is initialised; on errors it may hold what was read so far. */
+static rq_status load(rq_model *out, rq_weight_file *file, const rq_open_options *options,
+                      rq_error *err)
+{
+    const rq_load_options asked = {options->arch, (int)options->classes};
+    if (rq_weight_file_is_checkpoint(file))
+        return rq_model_from_checkpoint(out, file, &asked, err);
+    if (!file->tensorfile) /* of no known kind: the reader says what is wrong with it */
+        RQ_TRY(rq_tensorfile_take(&file->tensorfile, &file->mapping, file->path, err));
+    RQ_TRY(rq_model_view(out, file->tensorfile, file->path, err));
+    RQ_TRY(rq_weight_file_give(file, &out->graph, err));
+    return require_options(out, file->path, options, err);
 }
 
 static const rq_option open_table[] = {
@@ -96,21 +94,33 @@ rq_option_set rq_open_option_set(rq_open_options *fields)
     return (rq_option_set){open_table, sizeof open_table / sizeof open_table[0], fields};
 }
 
-rq_status rq_open_model(rq_model *out, const char *path, const rq_open_options *options,
-                        unsigned forms, rq_error *err)
+static rq_status load_checked(rq_model *out, rq_weight_file *file, const rq_open_options *options,
+                              unsigned forms, rq_error *err)
+{
+    RQ_TRY(load(out, file, options, err));
+    return check_model(out, file->path, forms, err);
+}
+
+rq_status rq_open_model_from(rq_model *out, rq_weight_file *file, const rq_open_options *options,
+                             unsigned forms, rq_error *err)
 {
     static const rq_open_options none = {NULL, 0};
-    rq_model model;
-    rq_status status = load_any(&model, path, options ? options : &none, err);
-    if (status)
-        return status;
-    status = rq_model_require_form(&model, path, forms, err);
-    if (!status)
-        status = check_values(&model, path, err);
+    rq_model model = RQ_MODEL_INIT;
+    const rq_status status = load_checked(&model, file, options ? options : &none, forms, err);
     if (status)
         rq_model_deinit(&model);
     else
         *out = model;
+    return status;
+}
+
+rq_status rq_open_model(rq_model *out, const char *path, const rq_open_options *options,
+                        unsigned forms, rq_error *err)
+{
+    rq_weight_file *file;
+    RQ_TRY(rq_weight_file_open(&file, path, err));
+    const rq_status status = rq_open_model_from(out, file, options, forms, err);
+    rq_weight_file_close(file);
     return status;
 }
 
@@ -120,7 +130,7 @@ rq_status rq_open_session(rq_session **out, const rq_model *model, const char *p
     const rq_session_options options = {
         .batch = batch, .height = size, .width = size, .n_streams = n_streams};
     const rq_status status = rq_session_create(out, model, &options, err);
-    if (status != RQ_OK)
+    if (status)
         rq_error_prefix(err, "%s", path);
     else if (rq_session_get_info(*out).saturation_safe)
         rq_log(RQ_LOG_WARN,

@@ -1,9 +1,9 @@
 /* Graphs as JSON text and back (format: modelfile.h). The text is untrusted. */
+#include <assert.h>
 #include <float.h>
 #include <string.h>
 
 #include "runtime/base/json.h"
-#include "runtime/modelfile/json_write.h"
 #include "runtime/modelfile/modelfile.h"
 
 /* ---- reading ---- */
@@ -11,9 +11,7 @@
 static rq_status read_op(const json_t *json, rq_op *out, rq_error *err)
 {
     const char *name;
-    const rq_status status = rq_json_get_string(json, "op", &name, err);
-    if (status)
-        return status;
+    RQ_TRY(rq_json_get_string(json, "op", &name, err));
     for (int op = 0; op < RQ_N_OPS; op++)
         if (strcmp(name, rq_op_name((rq_op)op)) == 0) {
             *out = (rq_op)op;
@@ -26,9 +24,7 @@ static rq_status read_inputs(const rq_graph *graph, const json_t *json, int *inp
                              rq_error *err)
 {
     json_t *names = NULL;
-    const rq_status status = rq_json_get_array(json, "inputs", 0, RQ_MAX_INPUTS, &names, err);
-    if (status)
-        return status;
+    RQ_TRY(rq_json_get_array(json, "inputs", 0, RQ_MAX_INPUTS, &names, err));
     *n_inputs = (int)json_array_size(names);
     for (int i = 0; i < *n_inputs; i++) {
         const char *name = json_string_value(json_array_get(names, (size_t)i));
@@ -41,27 +37,23 @@ static rq_status read_inputs(const rq_graph *graph, const json_t *json, int *inp
 
 static rq_status read_pair(const json_t *json, const char *key, int min, int out[2], rq_error *err)
 {
-    int64_t values[2] = {0, 0};
-    const rq_status status = rq_json_get_ints(json, key, 2, min, RQ_MAX_SIDE, values, err);
+    int64_t values[2];
+    RQ_TRY(rq_json_get_ints(json, key, 2, min, RQ_MAX_SIDE, values, err));
     out[0] = (int)values[0];
     out[1] = (int)values[1];
-    return status;
+    return RQ_OK;
 }
 
 static rq_status read_conv(const json_t *json, rq_conv_attr *out, rq_error *err)
 {
     int64_t groups = 0;
-    rq_status status = read_pair(json, "kernel", 1, out->kernel, err);
-    if (!status)
-        status = read_pair(json, "stride", 1, out->stride, err);
-    if (!status)
-        status = read_pair(json, "pad", 0, out->pad, err);
-    if (!status)
-        status = read_pair(json, "dilation", 1, out->dilation, err);
-    if (!status)
-        status = rq_json_get_int(json, "groups", 1, RQ_MAX_CHANNELS, &groups, err);
+    RQ_TRY(read_pair(json, "kernel", 1, out->kernel, err));
+    RQ_TRY(read_pair(json, "stride", 1, out->stride, err));
+    RQ_TRY(read_pair(json, "pad", 0, out->pad, err));
+    RQ_TRY(read_pair(json, "dilation", 1, out->dilation, err));
+    RQ_TRY(rq_json_get_int(json, "groups", 1, RQ_MAX_CHANNELS, &groups, err));
     out->groups = (int)groups;
-    return status;
+    return RQ_OK;
 }
 
 /* The operator's attributes; *n_members grows by how many members hold them. */
@@ -69,16 +61,16 @@ static rq_status read_attributes(const json_t *json, rq_node *node, size_t *n_me
                                  rq_error *err)
 {
     double eps = 0.0;
-    rq_status status = RQ_OK;
     if (rq_op_has_window(node->op)) {
         *n_members += 5;
-        status = read_conv(json, &node->conv, err);
-    } else if (node->op == RQ_OP_BATCH_NORM) {
-        *n_members += 1;
-        status = rq_json_get_number(json, "eps", 0.0, (double)FLT_MAX, &eps, err);
-        node->eps = (float)eps;
+        return read_conv(json, &node->conv, err);
     }
-    return status;
+    if (node->op != RQ_OP_BATCH_NORM)
+        return RQ_OK;
+    *n_members += 1;
+    RQ_TRY(rq_json_get_number(json, "eps", 0.0, (double)FLT_MAX, &eps, err));
+    node->eps = (float)eps;
+    return RQ_OK;
 }
 
 static bool find_slot(const char *name, rq_slot *out)
@@ -101,11 +93,10 @@ static rq_status read_param(rq_graph *graph, int node, rq_slot slot, const char 
                             const tensor_source *source, rq_error *err)
 {
     rq_tensor view;
-    rq_status status = rq_tensorfile_find(source->file, name, &view, err);
-    if (status)
-        return status;
-    status = source->as_views ? rq_graph_view_param(graph, node, slot, name, &view, err)
-                              : rq_graph_copy_param(graph, node, slot, name, &view, err);
+    RQ_TRY(rq_tensorfile_find(source->file, name, &view, err));
+    const rq_status status = source->as_views
+                                 ? rq_graph_view_param(graph, node, slot, name, &view, err)
+                                 : rq_graph_copy_param(graph, node, slot, name, &view, err);
     rq_tensorfile_release(source->file, name);
     return status;
 }
@@ -113,17 +104,18 @@ static rq_status read_param(rq_graph *graph, int node, rq_slot slot, const char 
 static rq_status read_params(rq_graph *graph, int node, json_t *params, const tensor_source *source,
                              rq_error *err)
 {
-    rq_status status = RQ_OK;
-    for (void *at = json_object_iter(params); at && !status;
-         at = json_object_iter_next(params, at)) {
+    const char *key;
+    json_t *value;
+    json_object_foreach(params, key, value)
+    {
         rq_slot slot;
-        const char *name = json_string_value(json_object_iter_value(at));
-        if (!name || !find_slot(json_object_iter_key(at), &slot))
+        const char *name = json_string_value(value);
+        if (!name || !find_slot(key, &slot))
             return rq_fail(err, RQ_ERR_FILE, "params: '%.40s' is no slot with a tensor's name",
-                           json_object_iter_key(at));
-        status = read_param(graph, node, slot, name, source, err);
+                           key);
+        RQ_TRY(read_param(graph, node, slot, name, source, err));
     }
-    return status;
+    return RQ_OK;
 }
 
 static rq_status read_node(rq_graph *graph, const json_t *json, const tensor_source *source,
@@ -134,42 +126,48 @@ static rq_status read_node(rq_graph *graph, const json_t *json, const tensor_sou
     int inputs[RQ_MAX_INPUTS] = {0}, n_inputs = 0, node = 0;
     size_t n_members = 3;
     json_t *params = NULL;
-    rq_status status = read_op(json, &op, err);
-    if (!status)
-        status = rq_json_get_string(json, "name", &name, err);
-    if (!status)
-        status = read_inputs(graph, json, inputs, &n_inputs, err);
-    if (!status)
-        status = rq_graph_add_node(graph, op, name, n_inputs, inputs, &node, err);
-    if (!status)
-        status = read_attributes(json, &graph->nodes[node], &n_members, err);
-    if (!status && json_object_get(json, "params")) {
+    RQ_TRY(read_op(json, &op, err));
+    RQ_TRY(rq_json_get_string(json, "name", &name, err));
+    RQ_TRY(read_inputs(graph, json, inputs, &n_inputs, err));
+    RQ_TRY(rq_graph_add_node(graph, op, name, n_inputs, inputs, &node, err));
+    RQ_TRY(read_attributes(json, &graph->nodes[node], &n_members, err));
+    if (json_object_get(json, "params")) {
         n_members++;
-        status = rq_json_get_object(json, "params", &params, err);
-        if (!status)
-            status = read_params(graph, node, params, source, err);
+        RQ_TRY(rq_json_get_object(json, "params", &params, err));
+        RQ_TRY(read_params(graph, node, params, source, err));
     }
-    if (!status && json_object_size(json) != n_members)
-        status = rq_fail(err, RQ_ERR_FILE, "%zu members, a %s has %zu", json_object_size(json),
+    return json_object_size(json) == n_members
+               ? RQ_OK
+               : rq_fail(err, RQ_ERR_FILE, "%zu members, a %s has %zu", json_object_size(json),
                          rq_op_name(op), n_members);
-    return status;
+}
+
+/* *tree: what text holds, for the caller to give back. */
+static rq_status read_nodes(rq_graph *graph, json_t **tree, const char *text,
+                            const tensor_source *source, rq_error *err)
+{
+    json_t *nodes = NULL;
+    RQ_TRY(rq_json_parse(tree, text, strlen(text), err));
+    RQ_TRY(rq_json_get_array(*tree, "nodes", 1, RQ_MAX_NODES, &nodes, err));
+    if (json_object_size(*tree) != 1)
+        return rq_fail(err, RQ_ERR_FILE, "members besides 'nodes'");
+    for (size_t i = 0; i < json_array_size(nodes); i++) {
+        const rq_status status = read_node(graph, json_array_get(nodes, i), source, err);
+        if (status) {
+            rq_error_prefix(err, "node %zu", i);
+            return status;
+        }
+    }
+    return RQ_OK;
 }
 
 rq_status rq_graph_read_json(rq_graph *graph, const char *text, rq_tensorfile *file, bool as_views,
                              rq_error *err)
 {
+    assert(graph->n_nodes == 0);
     const tensor_source source = {file, as_views};
-    json_t *tree = NULL, *nodes = NULL;
-    rq_status status = rq_json_parse(&tree, text, strlen(text), err);
-    if (!status)
-        status = rq_json_get_array(tree, "nodes", 1, RQ_MAX_NODES, &nodes, err);
-    if (!status && json_object_size(tree) != 1)
-        status = rq_fail(err, RQ_ERR_FILE, "members besides 'nodes'");
-    for (size_t i = 0; i < json_array_size(nodes) && !status; i++) {
-        status = read_node(graph, json_array_get(nodes, i), &source, err);
-        if (status)
-            rq_error_prefix(err, "node %zu", i);
-    }
+    json_t *tree = NULL;
+    const rq_status status = read_nodes(graph, &tree, text, &source, err);
     if (status)
         rq_error_prefix(err, "graph");
     json_decref(tree);
@@ -233,7 +231,7 @@ char *rq_graph_write_json(const rq_graph *graph)
     for (int i = 0; i < graph->n_nodes && ok; i++)
         ok = json_array_append_new(nodes, node_json(graph, &graph->nodes[i])) == 0;
     json_t *tree = json_pack("{s:o}", "nodes", nodes);
-    char *text = ok && tree ? rq_json_dump(tree, NULL) : NULL;
+    char *text = ok ? json_dumps(tree, JSON_COMPACT) : NULL; /* NULL of a NULL tree */
     json_decref(tree);
     return text;
 }

@@ -1,7 +1,7 @@
 /* Model files (.bin): a guarded safetensors file (tensorfile.h) whose metadata describe the model.
  *
  * Tensors: the graph's parameters, each used by exactly one node. Metadata, all strings, in this
- * order behind header_crc32:
+ * order after header_crc32:
  *
  *   format         "repqat"
  *   version        "1"; a change that a reader of version 1 cannot read raises it
@@ -35,15 +35,20 @@
 #include "runtime/model/model.h"
 #include "runtime/modelfile/tensorfile.h"
 
-/* Read a .bin model file. *out is initialised by the call and owned by the
- * caller. Errors: RQ_ERR_IO, RQ_ERR_FILE (the rule broken and the byte offset), RQ_ERR_MODEL,
- * RQ_ERR_NOMEM; the message starts with the path. */
+/* Read a .bin model file. *out is initialised by the call and owned by the caller. Errors:
+ * RQ_ERR_IO, RQ_ERR_FILE (the rule broken and the byte offset), RQ_ERR_MODEL, RQ_ERR_NOMEM; the
+ * message starts with the path. */
 RQ_NODISCARD rq_status rq_model_load(rq_model *out, const char *path, rq_error *err);
 
 /* The same, but the parameters are read-only views of the file, which stays open until
  * rq_model_deinit: nothing is copied, and what has been read can leave memory (rq_graph_release).
  * For models that are read and not changed; the file must not be truncated meanwhile (file.h). */
 RQ_NODISCARD rq_status rq_model_map(rq_model *out, const char *path, rq_error *err);
+
+/* The same from a file that is open already and must stay open as long as the model. path is for
+ * messages. */
+RQ_NODISCARD rq_status rq_model_view(rq_model *out, rq_tensorfile *file, const char *path,
+                                     rq_error *err);
 
 /* Write a model's bytes to a writer, which stays open. Errors: as below. */
 RQ_NODISCARD rq_status rq_model_write(const rq_model *model, rq_writer *writer, rq_error *err);
@@ -56,12 +61,12 @@ RQ_NODISCARD rq_status rq_model_save(const rq_model *model, const char *path, rq
 bool rq_model_is_in(const rq_tensorfile *file);
 
 /* Append the nodes that text describes to a graph without nodes, their tensors copied from file or
- * as views of it (the graph must own the file then). Pages are released once they are checked.
- * Errors: RQ_ERR_FILE, RQ_ERR_MODEL, RQ_ERR_NOMEM. */
+ * as views of it. Pages are released once they are checked. Errors: RQ_ERR_FILE, RQ_ERR_MODEL,
+ * RQ_ERR_NOMEM. */
 RQ_NODISCARD rq_status rq_graph_read_json(rq_graph *graph, const char *text, rq_tensorfile *file,
                                           bool as_views, rq_error *err);
 
-/* The text, allocated with rq_alloc; NULL without memory or when a name is not UTF-8. */
+/* The text, for free(); NULL without memory or when a name is not UTF-8. */
 char *rq_graph_write_json(const rq_graph *graph);
 
 #endif

@@ -1,11 +1,11 @@
 /* Reading safetensors files. The writer is in tensorfile_write.c. */
 #include "runtime/modelfile/tensorfile.h"
 
-#include <stdio.h>
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "runtime/base/file.h"
+#include "runtime/base/bytes.h"
 #include "runtime/base/json.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/size.h"
@@ -56,12 +56,11 @@ static size_t dtype_size_by_name(const char *name)
 
 /* ---- the header ---- */
 
-static uint64_t read_u64(const unsigned char *bytes)
+/* Safetensors have no magic number, but a header's size and a brace. */
+bool rq_tensorfile_looks_so(const rq_mapping *mapping)
 {
-    uint64_t value = 0;
-    for (int i = 7; i >= 0; i--)
-        value = value << 8 | bytes[i];
-    return value;
+    return mapping->size_bytes > 8 && mapping->data[8] == '{' &&
+           rq_read_u64(mapping->data) <= mapping->size_bytes - 8;
 }
 
 static rq_status split_file(rq_tensorfile *file, size_t *header_bytes, rq_error *err)
@@ -69,7 +68,7 @@ static rq_status split_file(rq_tensorfile *file, size_t *header_bytes, rq_error 
     const rq_mapping *mapping = &file->mapping;
     if (mapping->size_bytes < 8)
         return rq_fail(err, RQ_ERR_FILE, "%zu bytes, a header's size takes 8", mapping->size_bytes);
-    const uint64_t n = read_u64(mapping->data);
+    const uint64_t n = rq_read_u64(mapping->data);
     if (n > mapping->size_bytes - 8 || n > RQ_TENSORFILE_MAX_HEADER)
         return rq_fail(err, RQ_ERR_FILE,
                        "byte 0: the header has %llu bytes, the file %zu, the limit is %d",
@@ -89,11 +88,13 @@ static rq_status check_metadata(rq_tensorfile *file, rq_error *err)
         return RQ_OK;
     if (!json_is_object(file->metadata))
         return rq_fail(err, RQ_ERR_FILE, "__metadata__ is not an object");
-    for (void *at = json_object_iter(file->metadata); at;
-         at = json_object_iter_next(file->metadata, at))
-        if (!json_is_string(json_object_iter_value(at)))
-            return rq_fail(err, RQ_ERR_FILE, "__metadata__: '%.200s' is not a string",
-                           json_object_iter_key(at));
+    const char *key;
+    json_t *value;
+    json_object_foreach(file->metadata, key, value)
+    {
+        if (!json_is_string(value))
+            return rq_fail(err, RQ_ERR_FILE, "__metadata__: '%.200s' is not a string", key);
+    }
     return RQ_OK;
 }
 
@@ -123,17 +124,11 @@ static rq_status read_entry(const rq_tensorfile *file, const char *name, const j
     if (!json_is_object(value) || json_object_size(value) != 3)
         return rq_fail(err, RQ_ERR_FILE, "not an object of dtype, shape and data_offsets");
     out->name = name;
-    rq_status status = rq_json_get_string(value, "dtype", &out->dtype_name, err);
-    if (!status)
-        status = rq_json_get_array(value, "shape", 0, RQ_MAX_RANK, &shape, err);
-    if (status)
-        return status;
+    RQ_TRY(rq_json_get_string(value, "dtype", &out->dtype_name, err));
+    RQ_TRY(rq_json_get_array(value, "shape", 0, RQ_MAX_RANK, &shape, err));
     out->rank = (int)json_array_size(shape);
-    status = rq_json_get_ints(value, "shape", (size_t)out->rank, 0, INT64_MAX, out->dim, err);
-    if (!status)
-        status = rq_json_get_ints(value, "data_offsets", 2, 0, INT64_MAX, offsets, err);
-    if (status)
-        return status;
+    RQ_TRY(rq_json_get_ints(value, "shape", (size_t)out->rank, 0, INT64_MAX, out->dim, err));
+    RQ_TRY(rq_json_get_ints(value, "data_offsets", 2, 0, INT64_MAX, offsets, err));
     out->begin = (size_t)offsets[0];
     out->end = (size_t)offsets[1];
     return check_extent(file, out, err);
@@ -145,25 +140,24 @@ static rq_status read_entries(rq_tensorfile *file, rq_error *err)
     if (n > RQ_TENSORFILE_MAX_TENSORS)
         return rq_fail(err, RQ_ERR_FILE, "%zu tensors, the limit is %d", n,
                        RQ_TENSORFILE_MAX_TENSORS);
-    void *entries;
-    rq_status status =
-        rq_arena_array_old(&file->arena, &entries, n, sizeof(rq_tensorfile_entry), err);
-    if (status)
-        return status;
-    file->entries = entries;
-    for (void *at = json_object_iter(file->header); at && !status;
-         at = json_object_iter_next(file->header, at)) {
-        const char *name = json_object_iter_key(at);
-        const json_t *value = json_object_iter_value(at);
+    file->entries = rq_arena_array(&file->arena, rq_tensorfile_entry, n);
+    if (!file->entries)
+        return rq_no_memory(err);
+    const char *name;
+    json_t *value;
+    json_object_foreach(file->header, name, value)
+    {
         if (value == file->metadata)
             continue;
-        status = read_entry(file, name, value, &file->entries[file->n_entries], err);
-        if (status)
+        const rq_status status =
+            read_entry(file, name, value, &file->entries[file->n_entries], err);
+        if (status) {
             rq_error_prefix(err, "tensor '%.200s'", name);
-        else
-            file->n_entries++;
+            return status;
+        }
+        file->n_entries++;
     }
-    return status;
+    return RQ_OK;
 }
 
 /* ---- order ---- */
@@ -187,11 +181,9 @@ static int compare_names(const void *a, const void *b)
 static rq_status index_entries(rq_tensorfile *file, rq_error *err)
 {
     const size_t n = (size_t)file->n_entries;
-    void *order;
-    const rq_status status = rq_arena_array_old(&file->arena, &order, n, sizeof(void *), err);
-    if (status)
-        return status;
-    file->by_name = order;
+    file->by_name = rq_arena_array(&file->arena, rq_tensorfile_entry *, n);
+    if (!file->by_name)
+        return rq_no_memory(err);
     for (size_t i = 0; i < n; i++)
         file->by_name[i] = &file->entries[i];
     qsort(file->by_name, n, sizeof(void *), compare_extents);
@@ -230,21 +222,24 @@ static rq_status check_header_crc(rq_tensorfile *file, size_t header_bytes, rq_e
 }
 
 /* One sum for each tensor: none missing, none without a tensor. */
+static rq_status parse_tensor_crcs(rq_tensorfile *file, rq_error *err)
+{
+    const char *text = NULL, *digits;
+    RQ_TRY(rq_json_get_string(file->metadata, "crc32", &text, err));
+    RQ_TRY(rq_json_parse(&file->crcs, text, strlen(text), err));
+    for (int i = 0; i < file->n_entries; i++)
+        RQ_TRY(rq_json_get_string(file->crcs, file->entries[i].name, &digits, err));
+    return json_object_size(file->crcs) == (size_t)file->n_entries
+               ? RQ_OK
+               : rq_fail(err, RQ_ERR_FILE, "%zu checksums for %d tensors",
+                         json_object_size(file->crcs), file->n_entries);
+}
+
 static rq_status read_tensor_crcs(rq_tensorfile *file, rq_error *err)
 {
     if (!file->is_guarded)
         return RQ_OK;
-    const char *text = NULL;
-    rq_status status = rq_json_get_string(file->metadata, "crc32", &text, err);
-    if (!status)
-        status = rq_json_parse(&file->crcs, text, strlen(text), err);
-    for (int i = 0; i < file->n_entries && !status; i++) {
-        const char *digits;
-        status = rq_json_get_string(file->crcs, file->entries[i].name, &digits, err);
-    }
-    if (!status && json_object_size(file->crcs) != (size_t)file->n_entries)
-        status = rq_fail(err, RQ_ERR_FILE, "%zu checksums for %d tensors",
-                         json_object_size(file->crcs), file->n_entries);
+    const rq_status status = parse_tensor_crcs(file, err);
     if (status)
         rq_error_prefix(err, "metadata");
     return status;
@@ -270,37 +265,42 @@ static rq_status check_tensor_crc(const rq_tensorfile *file, const rq_tensorfile
 static rq_status read_header(rq_tensorfile *file, rq_error *err)
 {
     size_t header_bytes = 0;
-    rq_status status = split_file(file, &header_bytes, err);
-    if (!status)
-        status = check_header_crc(file, header_bytes, err);
-    if (!status)
-        status = rq_json_parse(&file->header, file->mapping.data + 8, header_bytes, err);
-    if (!status)
-        status = check_metadata(file, err);
-    if (!status)
-        status = read_entries(file, err);
-    if (!status)
-        status = index_entries(file, err);
-    return status ? status : read_tensor_crcs(file, err);
+    RQ_TRY(split_file(file, &header_bytes, err));
+    RQ_TRY(check_header_crc(file, header_bytes, err));
+    RQ_TRY(rq_json_parse(&file->header, file->mapping.data + 8, header_bytes, err));
+    RQ_TRY(check_metadata(file, err));
+    RQ_TRY(read_entries(file, err));
+    RQ_TRY(index_entries(file, err));
+    return read_tensor_crcs(file, err);
+}
+
+rq_status rq_tensorfile_take(rq_tensorfile **out, rq_mapping *mapping, const char *path,
+                             rq_error *err)
+{
+    *out = NULL;
+    rq_tensorfile *file = rq_alloc(sizeof *file);
+    if (!file) {
+        rq_mapping_close(mapping);
+        return rq_fail(err, RQ_ERR_NOMEM, "%s: out of memory", path);
+    }
+    file->mapping = *mapping;
+    *mapping = (rq_mapping){NULL, 0};
+    const rq_status status = read_header(file, err);
+    if (status) {
+        rq_error_prefix(err, "%s", path);
+        rq_tensorfile_close(file);
+    } else {
+        *out = file;
+    }
+    return status;
 }
 
 rq_status rq_tensorfile_open(rq_tensorfile **out, const char *path, rq_error *err)
 {
+    rq_mapping mapping;
     *out = NULL;
-    rq_tensorfile *file = rq_alloc(sizeof *file);
-    if (!file)
-        return rq_fail(err, RQ_ERR_NOMEM, "%s: out of memory", path);
-    rq_status status = rq_mapping_open(&file->mapping, path, err);
-    if (!status) {
-        status = read_header(file, err);
-        if (status)
-            rq_error_prefix(err, "%s", path);
-    }
-    if (status)
-        rq_tensorfile_close(file);
-    else
-        *out = file;
-    return status;
+    RQ_TRY(rq_mapping_open(&mapping, path, err));
+    return rq_tensorfile_take(out, &mapping, path, err);
 }
 
 void rq_tensorfile_close(rq_tensorfile *file)
@@ -336,33 +336,25 @@ int rq_tensorfile_count(const rq_tensorfile *file)
 
 const rq_tensorfile_entry *rq_tensorfile_get_entry(const rq_tensorfile *file, int i)
 {
+    assert(i >= 0 && i < file->n_entries);
     return &file->entries[i];
 }
 
 static const rq_tensorfile_entry *find_entry(const rq_tensorfile *file, const char *name)
 {
-    int low = 0, high = file->n_entries;
-    while (low < high) {
-        const int middle = low + (high - low) / 2;
-        const int order = strcmp(name, file->by_name[middle]->name);
-        if (order == 0)
-            return file->by_name[middle];
-        if (order < 0)
-            high = middle;
-        else
-            low = middle + 1;
-    }
-    return NULL;
+    const rq_tensorfile_entry key = {.name = name}, *key_at = &key;
+    rq_tensorfile_entry *const *found = bsearch(&key_at, file->by_name, (size_t)file->n_entries,
+                                                sizeof(rq_tensorfile_entry *), compare_names);
+    return found ? *found : NULL;
 }
 
 rq_status rq_tensorfile_bytes(const rq_tensorfile *file, int i, const unsigned char **out,
                               rq_error *err)
 {
-    const rq_tensorfile_entry *entry = &file->entries[i];
-    const rq_status status = check_tensor_crc(file, entry, err);
-    if (!status)
-        *out = file->data + entry->begin;
-    return status;
+    const rq_tensorfile_entry *entry = rq_tensorfile_get_entry(file, i);
+    RQ_TRY(check_tensor_crc(file, entry, err));
+    *out = file->data + entry->begin;
+    return RQ_OK;
 }
 
 void rq_tensorfile_release(const rq_tensorfile *file, const char *name)
@@ -382,9 +374,7 @@ rq_status rq_tensorfile_find(rq_tensorfile *file, const char *name, rq_tensor *o
     if (!find_dtype(entry->dtype_name, &tensor.dtype))
         return rq_fail(err, RQ_ERR_FILE, "%.200s: elements of type '%.20s' are not supported", name,
                        entry->dtype_name);
-    const rq_status status = check_tensor_crc(file, entry, err);
-    if (status)
-        return status;
+    RQ_TRY(check_tensor_crc(file, entry, err));
     tensor.rank = entry->rank;
     memcpy(tensor.dim, entry->dim, sizeof tensor.dim);
     const unsigned char *values = file->data + entry->begin;

@@ -5,14 +5,17 @@
  *                     "__metadata__": an object whose values are strings (optional)
  *                     NAME: {"dtype": "F32", "shape": [2, 3], "data_offsets": [begin, end]}
  *   bytes 8+N..       the data: dense row-major little-endian tensors; begin and end count from
- * here. They follow one another without holes and fill the file to its end.
+ *                     here. They follow one another without holes and fill the file to its end.
  *
- * Any program's files can be read. Those that we write are guarded besides: the metadata's first
- * entry is "header_crc32", 8 lowercase hexadecimal digits, the CRC-32 (zlib) of the bytes 0..8+N-1
- * with these digits taken as '0'; and its entry "crc32" holds a JSON object, NAME: CRC-32 of the
- * tensor's data, same digits. So no byte of a guarded file can change unnoticed. We pad the header
- * so that the data begin at a multiple of 64 and sort tensors by element size, largest first, so
- * that every tensor is aligned to its elements.
+ * Any program's files can be read. Those that we write are guarded by two more metadata entries:
+ *
+ *   "header_crc32"    the first: 8 lowercase hexadecimal digits, the CRC-32 (zlib) of the bytes
+ *                     0..8+N-1 with these digits taken as '0'
+ *   "crc32"           a JSON object, NAME: CRC-32 of the tensor's data, in such digits
+ *
+ * So no byte of a guarded file can change unnoticed. We pad the header so that the data begin at a
+ * multiple of 64 and sort tensors by element size, largest first, so that every tensor is aligned
+ * to its elements.
  *
  * Readers treat every byte as hostile: sizes are checked against the file, names are unique,
  * nothing overlaps, nothing is left over. */
@@ -36,6 +39,14 @@ typedef struct rq_tensorfile rq_tensorfile;
 RQ_NODISCARD rq_status rq_tensorfile_open(rq_tensorfile **out, const char *path, rq_error *err);
 void rq_tensorfile_close(rq_tensorfile *file); /* NULL is fine */
 
+/* The same for a file that is mapped already: *mapping is taken, on errors too, and then empty.
+ * path is for messages. */
+RQ_NODISCARD rq_status rq_tensorfile_take(rq_tensorfile **out, rq_mapping *mapping,
+                                          const char *path, rq_error *err);
+
+/* Does the file begin like a tensor file? */
+bool rq_tensorfile_looks_so(const rq_mapping *mapping);
+
 /* The whole file in memory. */
 const rq_mapping *rq_tensorfile_mapping(const rq_tensorfile *file);
 
@@ -45,8 +56,7 @@ bool rq_tensorfile_is_guarded(const rq_tensorfile *file);
 /* The metadata entry of this name, NULL when there is none; owned by the file. */
 const char *rq_tensorfile_metadata(const rq_tensorfile *file, const char *key);
 
-/* What the header says about one tensor, in its order. dtype_name may be one that we do not read.
- */
+/* What the header says about one tensor, in its order. dtype_name may be one that we cannot read. */
 typedef struct rq_tensorfile_entry {
     const char *name;
     const char *dtype_name;
@@ -58,7 +68,7 @@ typedef struct rq_tensorfile_entry {
 int rq_tensorfile_count(const rq_tensorfile *file);
 const rq_tensorfile_entry *rq_tensorfile_get_entry(const rq_tensorfile *file, int i);
 
-/* The bytes of entry i where they lie in the file, at any alignment, of any dtype; the checksum is
+/* The bytes of entry i where they are in the file, at any alignment, of any dtype; the checksum is
  * verified when there is one. Errors: RQ_ERR_FILE. */
 RQ_NODISCARD rq_status rq_tensorfile_bytes(const rq_tensorfile *file, int i,
                                            const unsigned char **out, rq_error *err);

@@ -1,25 +1,21 @@
-/* Checkpoints: which container it is, where the state dict is, what its tensors' values are. */
+/* Checkpoints: where the state dict is, what its tensors' values are. */
 #include "runtime/torch/checkpoint.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "runtime/base/file.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/size.h"
-#include "runtime/modelfile/modelfile.h"
-#include "runtime/modelfile/tensorfile.h"
-#include "runtime/torch/bytes.h"
 #include "runtime/torch/torch_file.h"
 
 enum { MAX_WRAPPERS = 8 };
 
 struct rq_checkpoint {
     rq_arena arena;
-    const char *path, *where;
-    rq_mapping mapping;        /* of a torch file */
-    rq_torch_file *torch;      /* or NULL */
-    rq_tensorfile *tensorfile; /* or NULL */
+    rq_weight_file *file;
+    const char *where;
+    rq_torch_file *torch; /* NULL: the file is a tensor file */
     rq_checkpoint_tensor *tensors;
     rq_checkpoint_tensor **by_name; /* sorted, for searching */
     int n_tensors;
@@ -32,7 +28,7 @@ static rq_status enter(rq_checkpoint *self, const char *key, rq_error *err)
 {
     self->where =
         rq_arena_printf(&self->arena, "%s%s%s", self->where, *self->where ? "." : "", key);
-    return self->where ? RQ_OK : rq_fail(err, RQ_ERR_NOMEM, "out of memory");
+    return self->where ? RQ_OK : rq_no_memory(err);
 }
 
 static rq_status find_state_dict(rq_checkpoint *self, const rq_pickle_items **out, rq_error *err)
@@ -47,9 +43,7 @@ static rq_status find_state_dict(rq_checkpoint *self, const rq_pickle_items **ou
             i++;
         if (i == N_WRAPPERS)
             break;
-        const rq_status status = enter(self, wrappers[i], err);
-        if (status)
-            return status;
+        RQ_TRY(enter(self, wrappers[i], err));
         object = rq_pickle_lookup(object, wrappers[i]);
     }
     *out = rq_pickle_dict(object);
@@ -74,7 +68,7 @@ static rq_status copy_name(rq_checkpoint *self, rq_pickle_bytes text, const char
                        RQ_CHECKPOINT_MAX_NAME);
     char *name = rq_arena_alloc(&self->arena, n + 1);
     if (!name)
-        return rq_fail(err, RQ_ERR_NOMEM, "out of memory");
+        return rq_no_memory(err);
     memcpy(name, text.data + skip, n);
     *out = name;
     return RQ_OK;
@@ -86,7 +80,7 @@ static rq_status describe_other(rq_checkpoint *self, rq_checkpoint_tensor *out,
     char text[160];
     rq_pickle_describe(value, text, sizeof text);
     out->other = rq_arena_strdup(&self->arena, text);
-    return out->other ? RQ_OK : rq_fail(err, RQ_ERR_NOMEM, "out of memory");
+    return out->other ? RQ_OK : rq_no_memory(err);
 }
 
 static rq_status add_torch_tensor(rq_checkpoint *self, rq_checkpoint_tensor *out,
@@ -95,11 +89,8 @@ static rq_status add_torch_tensor(rq_checkpoint *self, rq_checkpoint_tensor *out
     rq_torch_tensor tensor = {.rank = 0};
     if (!rq_torch_is_tensor(value))
         return describe_other(self, out, value, err);
-    rq_status status = rq_torch_read_tensor(&tensor, value, err);
-    if (!status)
-        status = rq_torch_find_storage(self->torch, &tensor.storage, &out->storage, err);
-    if (status)
-        return status;
+    RQ_TRY(rq_torch_read_tensor(&tensor, value, err));
+    RQ_TRY(rq_torch_find_storage(self->torch, &tensor.storage, &out->storage, err));
     out->element = tensor.storage.element;
     out->rank = tensor.rank;
     memcpy(out->dim, tensor.dim, sizeof out->dim);
@@ -110,41 +101,42 @@ static rq_status add_torch_tensor(rq_checkpoint *self, rq_checkpoint_tensor *out
 
 static rq_status allocate_tensors(rq_checkpoint *self, size_t n, rq_error *err)
 {
-    void *tensors, *order;
     if (n > RQ_CHECKPOINT_MAX_TENSORS)
         return rq_fail(err, RQ_ERR_FILE, "%zu entries, the limit is %d", n,
                        RQ_CHECKPOINT_MAX_TENSORS);
-    rq_status status =
-        rq_arena_array_old(&self->arena, &tensors, n, sizeof(rq_checkpoint_tensor), err);
-    if (!status)
-        status = rq_arena_array_old(&self->arena, &order, n, sizeof(rq_checkpoint_tensor *), err);
-    if (status)
-        return status;
-    self->tensors = tensors;
-    self->by_name = order;
+    self->tensors = rq_arena_array(&self->arena, rq_checkpoint_tensor, n);
+    self->by_name = rq_arena_array(&self->arena, rq_checkpoint_tensor *, n);
+    return self->tensors && self->by_name ? RQ_OK : rq_no_memory(err);
+}
+
+static rq_status read_state_dict(rq_checkpoint *self, rq_error *err)
+{
+    const rq_pickle_items *items = NULL;
+    RQ_TRY(find_state_dict(self, &items, err));
+    RQ_TRY(allocate_tensors(self, items->n / 2, err));
+    for (size_t i = 0; i < items->n; i += 2) {
+        rq_checkpoint_tensor *tensor = &self->tensors[self->n_tensors];
+        const rq_pickle_value *key = items->values[i];
+        if (key->kind != RQ_PICKLE_TEXT)
+            continue;
+        RQ_TRY(copy_name(self, key->as.bytes, &tensor->name, err));
+        const rq_status status = add_torch_tensor(self, tensor, items->values[i + 1], err);
+        if (status) {
+            rq_error_prefix(err, "%.200s", tensor->name);
+            return status;
+        }
+        self->n_tensors++;
+    }
     return RQ_OK;
 }
 
 static rq_status read_torch(rq_checkpoint *self, rq_error *err)
 {
-    const rq_pickle_items *items = NULL;
-    rq_status status = find_state_dict(self, &items, err);
-    if (!status)
-        status = allocate_tensors(self, items->n / 2, err);
-    for (size_t i = 0; !status && i < items->n; i += 2) {
-        rq_checkpoint_tensor *tensor = &self->tensors[self->n_tensors];
-        const rq_pickle_value *key = items->values[i];
-        if (key->kind != RQ_PICKLE_TEXT)
-            continue;
-        status = copy_name(self, key->as.bytes, &tensor->name, err);
-        if (status)
-            return status;
-        status = add_torch_tensor(self, tensor, items->values[i + 1], err);
-        if (status)
-            rq_error_prefix(err, "%.200s", tensor->name);
-        self->n_tensors++;
-    }
-    return status;
+    const rq_mapping *mapping = &self->file->mapping;
+    RQ_TRY(self->file->kind == RQ_WEIGHTS_TORCH_ZIP
+               ? rq_torch_zip_open(&self->torch, mapping->data, mapping->size_bytes, err)
+               : rq_torch_legacy_open(&self->torch, mapping->data, mapping->size_bytes, err));
+    return read_state_dict(self, err);
 }
 
 /* ---- safetensors ---- */
@@ -164,13 +156,13 @@ static void set_dense_strides(rq_checkpoint_tensor *tensor)
 
 static rq_status read_tensorfile(rq_checkpoint *self, rq_error *err)
 {
-    const int n = rq_tensorfile_count(self->tensorfile);
-    rq_status status = allocate_tensors(self, (size_t)n, err);
-    for (int i = 0; i < n && !status; i++) {
-        const rq_tensorfile_entry *entry = rq_tensorfile_get_entry(self->tensorfile, i);
+    const int n = rq_tensorfile_count(self->file->tensorfile);
+    RQ_TRY(allocate_tensors(self, (size_t)n, err));
+    for (int i = 0; i < n; i++) {
+        const rq_tensorfile_entry *entry = rq_tensorfile_get_entry(self->file->tensorfile, i);
         const rq_pickle_bytes name = {entry->name, strlen(entry->name)};
         rq_checkpoint_tensor *tensor = &self->tensors[self->n_tensors++];
-        status = copy_name(self, name, &tensor->name, err);
+        RQ_TRY(copy_name(self, name, &tensor->name, err));
         tensor->storage = i;
         tensor->rank = entry->rank;
         memcpy(tensor->dim, entry->dim, sizeof tensor->dim);
@@ -179,7 +171,7 @@ static rq_status read_tensorfile(rq_checkpoint *self, rq_error *err)
         else
             tensor->other = entry->dtype_name;
     }
-    return status;
+    return RQ_OK;
 }
 
 /* ---- opening ---- */
@@ -202,65 +194,44 @@ static rq_status index_names(rq_checkpoint *self, rq_error *err)
     return RQ_OK;
 }
 
-static rq_status read_checkpoint(rq_checkpoint *self, rq_error *err)
+static rq_status read_file(rq_checkpoint *self, rq_error *err)
 {
-    const unsigned char *data = self->mapping.data;
-    const size_t n = self->mapping.size_bytes;
-    rq_status status;
-    if (rq_torch_zip_looks_so(data, n))
-        status = rq_torch_zip_open(&self->torch, data, n, err);
-    else if (rq_torch_legacy_looks_so(data, n))
-        status = rq_torch_legacy_open(&self->torch, data, n, err);
+    self->where = "";
+    if (self->file->tensorfile)
+        RQ_TRY(read_tensorfile(self, err));
+    else if (self->file->kind != RQ_WEIGHTS_UNKNOWN)
+        RQ_TRY(read_torch(self, err));
     else
         return rq_fail(err, RQ_ERR_FILE,
                        "no checkpoint: neither a zip archive or pickle of torch.save nor "
                        "safetensors");
-    return status ? status : read_torch(self, err);
+    return index_names(self, err);
 }
 
-/* Safetensors have no magic number, but a header's size and a brace. */
-static bool looks_like_safetensors(const rq_mapping *mapping)
+rq_status rq_checkpoint_of(rq_checkpoint **out, rq_weight_file *file, rq_error *err)
 {
-    return mapping->size_bytes > 8 && mapping->data[8] == '{' &&
-           rq_read_u64(mapping->data) <= mapping->size_bytes - 8;
-}
-
-static rq_status open_file(rq_checkpoint *self, const char *path, rq_error *err)
-{
-    rq_status status = rq_mapping_open(&self->mapping, path, err);
-    if (status)
-        return status;
-    self->path = rq_arena_strdup(&self->arena, path);
-    self->where = "";
-    if (!self->path)
-        return rq_fail(err, RQ_ERR_NOMEM, "%s: out of memory", path);
-    if (looks_like_safetensors(&self->mapping)) {
-        rq_mapping_close(&self->mapping); /* the tensor file has its own */
-        status = rq_tensorfile_open(&self->tensorfile, path, err);
-        if (status)
-            return status;
-        status = read_tensorfile(self, err);
+    *out = NULL;
+    rq_checkpoint *self = rq_alloc(sizeof *self);
+    if (!self)
+        return rq_fail(err, RQ_ERR_NOMEM, "%s: out of memory", file->path);
+    self->file = rq_weight_file_hold(file);
+    const rq_status status = read_file(self, err);
+    if (status) {
+        rq_error_prefix(err, "%s", file->path);
+        rq_checkpoint_close(self);
     } else {
-        status = read_checkpoint(self, err);
+        *out = self;
     }
-    if (!status)
-        status = index_names(self, err);
-    if (status)
-        rq_error_prefix(err, "%s", path);
     return status;
 }
 
 rq_status rq_checkpoint_open(rq_checkpoint **out, const char *path, rq_error *err)
 {
+    rq_weight_file *file;
     *out = NULL;
-    rq_checkpoint *self = rq_alloc(sizeof *self);
-    if (!self)
-        return rq_fail(err, RQ_ERR_NOMEM, "%s: out of memory", path);
-    const rq_status status = open_file(self, path, err);
-    if (status)
-        rq_checkpoint_close(self);
-    else
-        *out = self;
+    RQ_TRY(rq_weight_file_open(&file, path, err));
+    const rq_status status = rq_checkpoint_of(out, file, err);
+    rq_weight_file_close(file);
     return status;
 }
 
@@ -269,39 +240,21 @@ void rq_checkpoint_close(rq_checkpoint *self)
     if (!self)
         return;
     rq_torch_close(self->torch);
-    rq_tensorfile_close(self->tensorfile);
-    rq_mapping_close(&self->mapping);
+    rq_weight_file_close(self->file);
     rq_arena_deinit(&self->arena);
     rq_free(self);
-}
-
-rq_status rq_is_checkpoint(const char *path, bool *out, rq_error *err)
-{
-    rq_mapping mapping;
-    rq_tensorfile *file = NULL;
-    const rq_status status = rq_mapping_open(&mapping, path, err);
-    if (status)
-        return status;
-    if (looks_like_safetensors(&mapping))
-        *out = rq_tensorfile_open(&file, path, NULL) == RQ_OK && !rq_model_is_in(file);
-    else
-        *out = rq_torch_zip_looks_so(mapping.data, mapping.size_bytes) ||
-               rq_torch_legacy_looks_so(mapping.data, mapping.size_bytes);
-    rq_tensorfile_close(file);
-    rq_mapping_close(&mapping);
-    return RQ_OK;
 }
 
 /* ---- the entries ---- */
 
 const char *rq_checkpoint_path(const rq_checkpoint *self)
 {
-    return self->path;
+    return self->file->path;
 }
 
 const rq_mapping *rq_checkpoint_mapping(const rq_checkpoint *self)
 {
-    return self->torch ? &self->mapping : rq_tensorfile_mapping(self->tensorfile);
+    return rq_weight_file_mapping(self->file);
 }
 
 const char *rq_checkpoint_where(const rq_checkpoint *self)
@@ -316,6 +269,7 @@ int rq_checkpoint_count(const rq_checkpoint *self)
 
 const rq_checkpoint_tensor *rq_checkpoint_get(const rq_checkpoint *self, int i)
 {
+    assert(i >= 0 && i < self->n_tensors);
     return &self->tensors[i];
 }
 
@@ -404,46 +358,56 @@ static rq_status find_values(rq_checkpoint *self, const rq_checkpoint_tensor *te
                              const unsigned char **out, rq_error *err)
 {
     const unsigned char *storage;
-    const rq_status status =
-        self->torch ? rq_torch_storage_data(self->torch, tensor->storage, &storage, err)
-                    : rq_tensorfile_bytes(self->tensorfile, tensor->storage, &storage, err);
-    if (!status)
-        *out = storage + tensor->begin * rq_element_size(tensor->element);
-    return status;
+    RQ_TRY(self->torch
+               ? rq_torch_storage_data(self->torch, tensor->storage, &storage, err)
+               : rq_tensorfile_bytes(self->file->tensorfile, tensor->storage, &storage, err));
+    *out = storage + tensor->begin * rq_element_size(tensor->element);
+    return RQ_OK;
+}
+
+static rq_status read_values(rq_checkpoint *self, const rq_checkpoint_tensor *tensor,
+                             rq_dtype dtype, void *dst, rq_error *err)
+{
+    const unsigned char *values;
+    size_t elems = 0;
+    RQ_TRY(require_type(tensor, dtype, err));
+    if (!rq_dims_elems(tensor->dim, tensor->rank, &elems) || elems == 0)
+        return RQ_OK;
+    RQ_TRY(find_values(self, tensor, &values, err));
+    const layout merged = merge_dims(tensor);
+    copy_values(&merged, tensor->element, values, dtype, dst, elems);
+    return RQ_OK;
+}
+
+static rq_status borrow_values(rq_checkpoint *self, const rq_checkpoint_tensor *tensor,
+                               const float **out, rq_error *err)
+{
+    const unsigned char *values;
+    RQ_TRY(require_type(tensor, RQ_F32, err));
+    if (tensor->element != RQ_ELEMENT_F32 || !is_dense(tensor))
+        return RQ_OK;
+    RQ_TRY(find_values(self, tensor, &values, err));
+    if ((uintptr_t)values % sizeof(float) == 0)
+        *out = (const float *)(const void *)values;
+    return RQ_OK;
 }
 
 static rq_status prefix_tensor(const rq_checkpoint *self, int i, rq_status status, rq_error *err)
 {
     if (status)
-        rq_error_prefix(err, "%s: %s", self->path, self->tensors[i].name);
+        rq_error_prefix(err, "%s: %s", self->file->path, self->tensors[i].name);
     return status;
 }
 
 rq_status rq_checkpoint_read(rq_checkpoint *self, int i, rq_dtype dtype, void *dst, rq_error *err)
 {
-    const rq_checkpoint_tensor *tensor = &self->tensors[i];
-    const unsigned char *values;
-    size_t elems = 0;
-    rq_status status = require_type(tensor, dtype, err);
-    if (!status && rq_dims_elems(tensor->dim, tensor->rank, &elems) && elems > 0) {
-        status = find_values(self, tensor, &values, err);
-        if (!status) {
-            const layout merged = merge_dims(tensor);
-            copy_values(&merged, tensor->element, values, dtype, dst, elems);
-        }
-    }
+    assert(dtype == RQ_F32 || dtype == RQ_S64);
+    const rq_status status = read_values(self, rq_checkpoint_get(self, i), dtype, dst, err);
     return prefix_tensor(self, i, status, err);
 }
 
 rq_status rq_checkpoint_borrow(rq_checkpoint *self, int i, const float **out, rq_error *err)
 {
-    const rq_checkpoint_tensor *tensor = &self->tensors[i];
-    const unsigned char *values = NULL;
     *out = NULL;
-    rq_status status = require_type(tensor, RQ_F32, err);
-    if (!status && tensor->element == RQ_ELEMENT_F32 && is_dense(tensor))
-        status = find_values(self, tensor, &values, err);
-    if (!status && values && (uintptr_t)values % sizeof(float) == 0)
-        *out = (const float *)(const void *)values;
-    return prefix_tensor(self, i, status, err);
+    return prefix_tensor(self, i, borrow_values(self, rq_checkpoint_get(self, i), out, err), err);
 }

@@ -1,7 +1,5 @@
-/* The named tensors of a checkpoint, whichever program wrote it.
- *
- * Read are files of torch.save, zip and before 1.6 (torch_file.h), and safetensors of any origin
- * (tensorfile.h); the content decides which, not the file's name. Nothing is executed.
+/* The named tensors of a checkpoint: a file of torch.save, zip or before 1.6 (torch_file.h), or
+ * safetensors of any origin (tensorfile.h). Nothing is executed.
  *
  * A training checkpoint holds more than weights. The state dict is looked for below the keys
  * "state_dict", "model", "model_state_dict", "model_ema" and "ema", in this order, in the object,
@@ -9,14 +7,14 @@
  * (DistributedDataParallel's) in front of a name is left out. Whatever else is in the file may be
  * of any class.
  *
- * Memory: the checkpoint owns the mapped file; all pointers given out end with rq_checkpoint_close.
- * Stored bytes are not copied. */
+ * Memory: the checkpoint holds the mapped file; all pointers given out end with
+ * rq_checkpoint_close. Stored bytes are not copied. */
 #ifndef RQ_RUNTIME_TORCH_CHECKPOINT_H
 #define RQ_RUNTIME_TORCH_CHECKPOINT_H
 
-#include "runtime/base/file.h"
 #include "runtime/model/tensor.h"
 #include "runtime/torch/element.h"
+#include "runtime/torch/weight_file.h"
 
 enum {
     RQ_CHECKPOINT_MAX_TENSORS = 1 << 16,
@@ -37,13 +35,11 @@ typedef struct rq_checkpoint_tensor {
     int storage;                                   /* tensors that share one have the same number */
 } rq_checkpoint_tensor;
 
-/* Does this file hold a checkpoint rather than one of our models? Files that are neither count as
- * models, whose reader says what is wrong with them. Errors: RQ_ERR_IO (not readable). */
-RQ_NODISCARD rq_status rq_is_checkpoint(const char *path, bool *out, rq_error *err);
-
-/* Errors: RQ_ERR_IO, RQ_ERR_FILE (the rule broken and the byte offset; a tensor whose numbers do
- * not fit together or to its storage, by name; no state dict; a name twice), RQ_ERR_UNSUPPORTED,
- * RQ_ERR_NOMEM; the message starts with the path. Checksums of contents are not verified yet. */
+/* Of an open file, which the checkpoint then holds too; or of the file at path. Errors: RQ_ERR_IO,
+ * RQ_ERR_FILE (the rule broken and the byte offset; a tensor whose numbers do not fit together or
+ * to its storage, by name; no state dict; a name twice), RQ_ERR_UNSUPPORTED, RQ_ERR_NOMEM; the
+ * message starts with the path. Checksums of contents are not verified yet. */
+RQ_NODISCARD rq_status rq_checkpoint_of(rq_checkpoint **out, rq_weight_file *file, rq_error *err);
 RQ_NODISCARD rq_status rq_checkpoint_open(rq_checkpoint **out, const char *path, rq_error *err);
 void rq_checkpoint_close(rq_checkpoint *checkpoint); /* NULL is fine */
 
@@ -68,7 +64,7 @@ int rq_checkpoint_find(const rq_checkpoint *checkpoint, const char *name); /* -1
 RQ_NODISCARD rq_status rq_checkpoint_read(rq_checkpoint *checkpoint, int i, rq_dtype dtype,
                                           void *dst, rq_error *err);
 
-/* The values where they lie in the file, when they are f32, row-major and dense, and aligned to 4
+/* The values where they are in the file, when they are f32, row-major and dense, and aligned to 4
  * bytes; else *out is NULL and they have to be read. Errors: as rq_checkpoint_read. */
 RQ_NODISCARD rq_status rq_checkpoint_borrow(rq_checkpoint *checkpoint, int i, const float **out,
                                             rq_error *err);

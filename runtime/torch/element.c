@@ -19,6 +19,7 @@ static const struct {
 
 const char *rq_element_name(rq_element element)
 {
+    assert(element < RQ_N_ELEMENTS);
     return table[element].name;
 }
 

@@ -20,7 +20,7 @@ enum {
 
 typedef struct facts {
     rq_naming naming;
-    bool is_merged, has_inserted_bn;
+    bool is_deploy, has_inserted_bn;
     int n_classes, n_features; /* rows and columns of the head's weight, 0 when there is none */
 } facts;
 
@@ -50,7 +50,7 @@ static facts find_facts(const rq_checkpoint *checkpoint)
     facts found = {.naming = find_naming(checkpoint)};
     for (int i = 0; i < rq_checkpoint_count(checkpoint); i++) {
         const char *name = rq_checkpoint_get(checkpoint, i)->name;
-        found.is_merged = found.is_merged || strstr(name, ".rbr_reparam.weight") ||
+        found.is_deploy = found.is_deploy || strstr(name, ".rbr_reparam.weight") ||
                           strstr(name, ".reparam_conv.weight");
         found.has_inserted_bn = found.has_inserted_bn || strstr(name, ".rbr_reparam.bn.");
     }
@@ -189,16 +189,10 @@ static void match_unused(match *m)
 static rq_status find_match(match *m, const facts *found, rq_error *err)
 {
     const rq_graph *graph = &m->model->graph;
-    void *entries, *used;
-    rq_status status =
-        rq_arena_array_old(&m->arena, &entries, (size_t)graph->n_params, sizeof(int), err);
-    if (!status)
-        status = rq_arena_array_old(&m->arena, &used, (size_t)rq_checkpoint_count(m->checkpoint),
-                                    sizeof(bool), err);
-    if (status)
-        return status;
-    m->entries = entries;
-    m->used = used;
+    m->entries = rq_arena_array(&m->arena, int, graph->n_params);
+    m->used = rq_arena_array(&m->arena, bool, rq_checkpoint_count(m->checkpoint));
+    if (!m->entries || !m->used)
+        return rq_no_memory(err);
     for (int node = 0; node < graph->n_nodes; node++)
         for (int slot = 0; slot < RQ_N_SLOTS; slot++)
             match_param(m, found, &graph->nodes[node], (rq_slot)slot);
@@ -216,7 +210,7 @@ static bool has_differences(const match *m)
 static rq_status build(rq_model *out, const char *arch, int n_classes, const facts *found,
                        rq_error *err)
 {
-    return found->is_merged ? rq_arch_build_deploy(out, arch, n_classes, err)
+    return found->is_deploy ? rq_arch_build_deploy(out, arch, n_classes, err)
                             : rq_arch_build(out, arch, n_classes, err);
 }
 
@@ -226,12 +220,11 @@ static bool fits(const char *name, const rq_checkpoint *checkpoint, const facts 
 {
     rq_arch arch;
     rq_model model;
-    if (rq_arch_parse(&arch, name, NULL) != RQ_OK ||
-        arch.width[arch.n_stages - 1] != found->n_features ||
-        build(&model, name, found->n_classes, found, NULL) != RQ_OK)
+    if (rq_arch_parse(&arch, name, NULL) || arch.width[arch.n_stages - 1] != found->n_features ||
+        build(&model, name, found->n_classes, found, NULL))
         return false;
     match m = {.model = &model, .checkpoint = checkpoint, .is_silent = true};
-    const bool is_fit = find_match(&m, found, NULL) == RQ_OK && !has_differences(&m);
+    const bool is_fit = !find_match(&m, found, NULL) && !has_differences(&m);
     rq_arena_deinit(&m.arena);
     rq_model_deinit(&model);
     return is_fit;
@@ -252,7 +245,7 @@ static void suggest(char text[SUGGESTION_BYTES], const char *asked, const rq_che
     for (int i = 0; !name && rq_arch_name(i); i++)
         if (fits(rq_arch_name(i), checkpoint, found))
             name = rq_arch_name(i);
-    if (!name || rq_arch_parse(&arch, name, NULL) != RQ_OK)
+    if (!name || rq_arch_parse(&arch, name, NULL))
         return;
     if (arch.classes == found->n_classes)
         (void)snprintf(text, SUGGESTION_BYTES, "-a %s", name);
@@ -281,9 +274,7 @@ static rq_status take_values(rq_tensor *tensor, rq_checkpoint *checkpoint, int e
 {
     const float *values = NULL;
     if (as_views && tensor->dtype == RQ_F32) {
-        const rq_status status = rq_checkpoint_borrow(checkpoint, entry, &values, err);
-        if (status)
-            return status;
+        RQ_TRY(rq_checkpoint_borrow(checkpoint, entry, &values, err));
     }
     if (!values)
         return rq_checkpoint_read(checkpoint, entry, tensor->dtype, tensor->data, err);
@@ -298,34 +289,36 @@ static rq_status take_matched(rq_model *model, rq_checkpoint *checkpoint, const 
     enum { RELEASE_BYTES = 1 << 24 };
     const rq_mapping *file = rq_checkpoint_mapping(checkpoint);
     size_t pending_bytes = 0;
-    rq_status status = RQ_OK;
-    for (int i = 0; i < model->graph.n_params && !status; i++) {
+    for (int i = 0; i < model->graph.n_params; i++) {
         rq_tensor *tensor = &model->graph.params[i].tensor;
         if (entries[i] != KEEP)
-            status = take_values(tensor, checkpoint, entries[i], as_views, err);
+            RQ_TRY(take_values(tensor, checkpoint, entries[i], as_views, err));
         pending_bytes += rq_tensor_elems(tensor) * rq_dtype_size(tensor->dtype);
         if (pending_bytes < RELEASE_BYTES && i + 1 < model->graph.n_params)
             continue;
         rq_mapping_release(file, file->data, file->size_bytes);
         pending_bytes = 0;
     }
-    if (!status) {
-        status = rq_model_check_finite(model, err);
-        if (status)
-            rq_error_prefix(err, "%s", rq_checkpoint_path(checkpoint));
-    }
+    const rq_status status = rq_model_check_finite(model, err);
+    if (status)
+        rq_error_prefix(err, "%s", rq_checkpoint_path(checkpoint));
     return status;
+}
+
+static rq_status match_and_take(match *m, rq_model *model, rq_checkpoint *checkpoint,
+                                const facts *found, bool as_views, rq_error *err)
+{
+    RQ_TRY(find_match(m, found, err));
+    if (has_differences(m))
+        return fail_differences(m, found, err);
+    return take_matched(model, checkpoint, m->entries, as_views, err);
 }
 
 static rq_status fill(rq_model *model, rq_checkpoint *checkpoint, const facts *found,
                       bool keep_head, bool as_views, rq_error *err)
 {
     match m = {.model = model, .checkpoint = checkpoint, .keep_head = keep_head};
-    rq_status status = find_match(&m, found, err);
-    if (!status && has_differences(&m))
-        status = fail_differences(&m, found, err);
-    if (!status)
-        status = take_matched(model, checkpoint, m.entries, as_views, err);
+    const rq_status status = match_and_take(&m, model, checkpoint, found, as_views, err);
     rq_arena_deinit(&m.arena);
     return status;
 }
@@ -371,30 +364,24 @@ static rq_status load(rq_model *out, rq_checkpoint *checkpoint, const rq_load_op
             rq_checkpoint_path(checkpoint));
     if (!options->arch)
         return fail_unknown(checkpoint, &found, err);
-    rq_status status = build(out, options->arch, options->n_classes, &found, err);
-    if (status)
-        return status;
-    status = rq_graph_own(&out->graph, checkpoint, close_checkpoint,
-                          rq_checkpoint_mapping(checkpoint), err);
-    if (status)
-        return status;
+    RQ_TRY(build(out, options->arch, options->n_classes, &found, err));
+    RQ_TRY(rq_graph_own(&out->graph, checkpoint, close_checkpoint,
+                        rq_checkpoint_mapping(checkpoint), err));
     if (options->n_classes && options->n_classes != found.n_classes)
         rq_model_init_weights(out, 0);
     return fill(out, checkpoint, &found, options->n_classes > 0, true, err);
 }
 
-rq_status rq_model_from_checkpoint(rq_model *out, const char *path, const rq_load_options *options,
-                                   rq_error *err)
+rq_status rq_model_from_checkpoint(rq_model *out, rq_weight_file *file,
+                                   const rq_load_options *options, rq_error *err)
 {
     *out = (rq_model)RQ_MODEL_INIT;
     rq_checkpoint *checkpoint;
-    rq_status status = rq_checkpoint_open(&checkpoint, path, err);
-    if (status)
-        return status;
+    RQ_TRY(rq_checkpoint_of(&checkpoint, file, err));
     const char *where = rq_checkpoint_where(checkpoint);
-    rq_log(RQ_LOG_DEBUG, "%s: %d entries%s%s", path, rq_checkpoint_count(checkpoint),
+    rq_log(RQ_LOG_DEBUG, "%s: %d entries%s%s", file->path, rq_checkpoint_count(checkpoint),
            *where ? " in " : "", where);
-    status = load(out, checkpoint, options, err);
+    const rq_status status = load(out, checkpoint, options, err);
     if (!status)
         return RQ_OK;
     if (!out->graph.owned)

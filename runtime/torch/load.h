@@ -24,13 +24,13 @@ typedef struct rq_load_options {
     int n_classes;    /* 0: as arch says. Otherwise a head of other classes gets initial values */
 } rq_load_options;
 
-/* Build the network and fill it from the checkpoint at path: the deploy form when the names say so
+/* Build the network and fill it from the checkpoint in file: the deploy form when the names say so
  * (rbr_reparam), else the training form. *out is initialised by the call and owned by the caller.
- * Its parameters are read-only: views of the file, which stays open with the model, where they lie
- * there as f32, else copies. Errors: RQ_ERR_USAGE (no or an unknown arch; the message
- * names one that fits, when there is), RQ_ERR_UNSUPPORTED (form withbn), RQ_ERR_MODEL, and those of
- * rq_checkpoint_open. */
-RQ_NODISCARD rq_status rq_model_from_checkpoint(rq_model *out, const char *path,
+ * Its parameters are read-only: views of the file where it has them as f32, else copies; the model
+ * holds the file too. Errors: RQ_ERR_USAGE (no or an unknown arch; the message names one that
+ * fits, when there is), RQ_ERR_UNSUPPORTED (form withbn), RQ_ERR_MODEL, and those of
+ * rq_checkpoint_of. */
+RQ_NODISCARD rq_status rq_model_from_checkpoint(rq_model *out, rq_weight_file *file,
                                                 const rq_load_options *options, rq_error *err);
 
 #endif

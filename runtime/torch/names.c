@@ -15,7 +15,7 @@ static const char *const modules[][2] = {
 };
 enum { N_MODULES = sizeof modules / sizeof modules[0], MAX_NUMBER = 999 };
 
-/* Is prefix at *at? Then *at moves behind it. */
+/* Is prefix at *at? Then *at moves past it. */
 static bool skip(const char **at, const char *prefix)
 {
     const size_t n = strlen(prefix);
@@ -25,7 +25,7 @@ static bool skip(const char **at, const char *prefix)
     return true;
 }
 
-/* "13." at *at, which moves behind it. */
+/* "13." at *at, which moves past it. */
 static bool skip_number(const char **at, int *out)
 {
     const char *digit = *at;
@@ -39,7 +39,7 @@ static bool skip_number(const char **at, int *out)
     return true;
 }
 
-/* A block other than the stem: its stage, counted from 0 behind the stem, and its number. */
+/* A block other than the stem: its stage, counted from 0 after the stem, and its number. */
 static bool skip_block(const char **at, rq_naming naming, int *stage, int *block)
 {
     const char *next = *at;
@@ -67,7 +67,7 @@ bool rq_naming_of(const char *name, rq_naming *out)
 }
 
 /* The module at *at in the other convention; "" where it has no name of its own. */
-static const char *translate_module(const char **at, rq_naming from, rq_naming to)
+static const char *rename_module(const char **at, rq_naming from, rq_naming to)
 {
     for (size_t i = 0; i < N_MODULES; i++)
         if (skip(at, modules[i][from]))
@@ -84,11 +84,11 @@ bool rq_rename(char *out, size_t size_bytes, const char *name, rq_naming from, r
         module = heads[to];
     } else if (skip(&rest, stems[from])) {
         (void)snprintf(place, sizeof place, "%s", stems[to]);
-        module = translate_module(&rest, from, to);
+        module = rename_module(&rest, from, to);
     } else if (skip_block(&rest, from, &stage, &block)) {
         (void)snprintf(place, sizeof place, "%s%d.%d.", stages[to], stage + first_stages[to],
                        block);
-        module = translate_module(&rest, from, to);
+        module = rename_module(&rest, from, to);
     }
     const int length = snprintf(out, size_bytes, "%s%s%s", place, module, rest);
     return length >= 0 && (size_t)length < size_bytes;

@@ -22,8 +22,8 @@ typedef enum rq_naming { RQ_NAMING_OWN, RQ_NAMING_TIMM } rq_naming;
 /* The convention to which name belongs for certain; false when it could be either or neither. */
 bool rq_naming_of(const char *name, rq_naming *out);
 
-/* A name of the one convention in the other, NUL-terminated into out; a name that has no part of
- * the table's from side is copied. False when it does not fit into size_bytes. */
+/* A name of the one convention in the other, NUL-terminated into out. A name without a part of
+ * from's column is copied. False when it does not fit into size_bytes. */
 bool rq_rename(char *out, size_t size_bytes, const char *name, rq_naming from, rq_naming to);
 
 #endif

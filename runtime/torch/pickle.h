@@ -1,4 +1,5 @@
-/* Python pickles read as data: nothing is imported, called or executed.
+/* Python pickles read as data: nothing is imported, called or executed. pickle_machine.c reads,
+ * pickle.c looks at what was read.
  *
  * The result is a tree of values. What Python would call (REDUCE, NEWOBJ) stays a description, an
  * object: its callable, its arguments, the items added to it, its state; the reader of the tree
@@ -8,7 +9,7 @@
  *
  * Bounded: RQ_PICKLE_MAX_VALUES values, places in containers, places on the stack and numbers in
  * the memo each; RQ_PICKLE_MAX_DEPTH levels of nesting; integers of RQ_PICKLE_MAX_LONG bytes. An
- * object that contains itself is refused, so the tree can be walked; the same value may stand at
+ * object that contains itself is refused, so the tree can be walked; the same value may be at
  * several places. Time and memory are proportional to the pickle's size.
  *
  * Source: Python's Lib/pickle.py and Lib/pickletools.py. */
@@ -133,8 +134,8 @@ bool rq_pickle_get_int(const rq_pickle_value *value, int64_t *out);
 /* What a dict or an OrderedDict holds: key, value, key, value, … NULL for others. */
 const rq_pickle_items *rq_pickle_dict(const rq_pickle_value *value);
 
-/* The value of a string key of such a dict, the last one when it stands there twice; NULL when
- * there is none. */
+/* The value of a string key of such a dict, the last one when there are two; NULL when there is
+ * none. */
 const rq_pickle_value *rq_pickle_lookup(const rq_pickle_value *value, const char *key);
 
 /* What value is, for messages: "a list", "an object made by argparse.Namespace". */

@@ -63,7 +63,7 @@ RQ_NODISCARD rq_status rq_pickle_push(rq_pickle_machine *m, rq_pickle_value *val
 RQ_NODISCARD rq_status rq_pickle_push_new(rq_pickle_machine *m, rq_pickle_kind kind,
                                           rq_pickle_value **out);
 
-/* The highest n values, which lie above the last mark: *out points to the lowest of them. They
+/* The highest n values, which are above the last mark: *out points to the lowest of them. They
  * leave the stack but stay in its memory until the next push. */
 RQ_NODISCARD rq_status rq_pickle_pop(rq_pickle_machine *m, size_t n, rq_pickle_value *const **out);
 

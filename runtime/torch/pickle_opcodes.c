@@ -10,11 +10,11 @@ enum { MAX_NAME = 1024, HIGHEST_PROTOCOL = 5 };
 static rq_status op_protocol(rq_pickle_machine *m)
 {
     uint64_t version;
-    const rq_status status = rq_pickle_take_number(m, 1, &version);
-    if (status || version <= HIGHEST_PROTOCOL)
-        return status;
-    return rq_pickle_fail(m, RQ_ERR_FILE, "protocol %d, at most %d is known", (int)version,
-                          HIGHEST_PROTOCOL);
+    RQ_TRY(rq_pickle_take_number(m, 1, &version));
+    return version <= HIGHEST_PROTOCOL
+               ? RQ_OK
+               : rq_pickle_fail(m, RQ_ERR_FILE, "protocol %d, at most %d is known", (int)version,
+                                HIGHEST_PROTOCOL);
 }
 
 /* Frames are for buffering; only their size is checked. */
@@ -22,52 +22,44 @@ static rq_status op_frame(rq_pickle_machine *m)
 {
     uint64_t n;
     const unsigned char *bytes;
-    const rq_status status = rq_pickle_take_number(m, 8, &n);
+    RQ_TRY(rq_pickle_take_number(m, 8, &n));
     const size_t begin = m->at;
-    if (status)
-        return status;
-    const rq_status taken = rq_pickle_take(m, n, &bytes);
+    RQ_TRY(rq_pickle_take(m, n, &bytes));
     m->at = begin;
-    return taken;
+    return RQ_OK;
 }
 
 static rq_status op_constant(rq_pickle_machine *m)
 {
     rq_pickle_value *value;
-    const rq_status status = rq_pickle_push_new(m, m->row->kind, &value);
-    if (!status && m->row->kind == RQ_PICKLE_BOOL)
+    RQ_TRY(rq_pickle_push_new(m, m->row->kind, &value));
+    if (m->row->kind == RQ_PICKLE_BOOL)
         value->as.boolean = m->row->n != 0;
-    return status;
+    return RQ_OK;
 }
 
 static rq_status op_integer(rq_pickle_machine *m)
 {
     uint64_t bits;
     rq_pickle_value *value;
-    rq_status status = rq_pickle_take_number(m, m->row->n, &bits);
-    if (!status)
-        status = rq_pickle_push_new(m, RQ_PICKLE_INT, &value);
-    if (!status)
-        value->as.integer = m->row->n == 4 ? (int32_t)(uint32_t)bits : (int64_t)bits;
-    return status;
+    RQ_TRY(rq_pickle_take_number(m, m->row->n, &bits));
+    RQ_TRY(rq_pickle_push_new(m, RQ_PICKLE_INT, &value));
+    value->as.integer = m->row->n == 4 ? (int32_t)(uint32_t)bits : (int64_t)bits;
+    return RQ_OK;
 }
 
 /* Two's complement of any size; up to 64 bits it becomes an INT. */
 static rq_status op_long(rq_pickle_machine *m)
 {
     uint64_t n;
-    const unsigned char *bytes = NULL;
+    const unsigned char *bytes;
     rq_pickle_value *value;
-    rq_status status = rq_pickle_take_number(m, m->row->n, &n);
-    if (!status && n > RQ_PICKLE_MAX_LONG)
+    RQ_TRY(rq_pickle_take_number(m, m->row->n, &n));
+    if (n > RQ_PICKLE_MAX_LONG)
         return rq_pickle_fail(m, RQ_ERR_FILE, "an integer of %llu bytes, the limit is %d",
                               (unsigned long long)n, RQ_PICKLE_MAX_LONG);
-    if (!status)
-        status = rq_pickle_take(m, n, &bytes);
-    if (!status)
-        status = rq_pickle_push_new(m, n > 8 ? RQ_PICKLE_LONG : RQ_PICKLE_INT, &value);
-    if (status)
-        return status;
+    RQ_TRY(rq_pickle_take(m, n, &bytes));
+    RQ_TRY(rq_pickle_push_new(m, n > 8 ? RQ_PICKLE_LONG : RQ_PICKLE_INT, &value));
     if (n > 8) {
         value->as.bytes = (rq_pickle_bytes){(const char *)bytes, (size_t)n};
         return RQ_OK;
@@ -83,11 +75,8 @@ static rq_status op_float(rq_pickle_machine *m) /* big-endian, unlike all else *
 {
     const unsigned char *bytes;
     rq_pickle_value *value;
-    rq_status status = rq_pickle_take(m, 8, &bytes);
-    if (!status)
-        status = rq_pickle_push_new(m, RQ_PICKLE_FLOAT, &value);
-    if (status)
-        return status;
+    RQ_TRY(rq_pickle_take(m, 8, &bytes));
+    RQ_TRY(rq_pickle_push_new(m, RQ_PICKLE_FLOAT, &value));
     uint64_t bits = 0;
     for (int i = 0; i < 8; i++)
         bits = bits << 8 | bytes[i];
@@ -98,16 +87,13 @@ static rq_status op_float(rq_pickle_machine *m) /* big-endian, unlike all else *
 static rq_status op_bytes(rq_pickle_machine *m)
 {
     uint64_t n;
-    const unsigned char *bytes = NULL;
+    const unsigned char *bytes;
     rq_pickle_value *value;
-    rq_status status = rq_pickle_take_number(m, m->row->n, &n);
-    if (!status)
-        status = rq_pickle_take(m, n, &bytes);
-    if (!status)
-        status = rq_pickle_push_new(m, m->row->kind, &value);
-    if (!status)
-        value->as.bytes = (rq_pickle_bytes){(const char *)bytes, (size_t)n};
-    return status;
+    RQ_TRY(rq_pickle_take_number(m, m->row->n, &n));
+    RQ_TRY(rq_pickle_take(m, n, &bytes));
+    RQ_TRY(rq_pickle_push_new(m, m->row->kind, &value));
+    value->as.bytes = (rq_pickle_bytes){(const char *)bytes, (size_t)n};
+    return RQ_OK;
 }
 
 /* ---- the stack and the memo ---- */
@@ -117,7 +103,7 @@ static rq_status op_mark(rq_pickle_machine *m)
     return rq_pickle_add_mark(m);
 }
 
-/* Directly behind a mark, POP takes the mark. */
+/* Right after a mark, POP takes the mark. */
 static rq_status op_pop(rq_pickle_machine *m)
 {
     rq_pickle_value *const *values;
@@ -138,32 +124,30 @@ static rq_status op_pop_mark(rq_pickle_machine *m)
 static rq_status op_duplicate(rq_pickle_machine *m)
 {
     rq_pickle_value *value;
-    const rq_status status = rq_pickle_top(m, &value);
-    return status ? status : rq_pickle_push(m, value);
+    RQ_TRY(rq_pickle_top(m, &value));
+    return rq_pickle_push(m, value);
 }
 
 static rq_status put(rq_pickle_machine *m, uint64_t i)
 {
     rq_pickle_value *value;
-    rq_status status = rq_pickle_top(m, &value);
-    if (!status && i >= RQ_PICKLE_MAX_VALUES)
+    RQ_TRY(rq_pickle_top(m, &value));
+    if (i >= RQ_PICKLE_MAX_VALUES)
         return rq_pickle_fail(m, RQ_ERR_FILE, "memo number %llu, the limit is %d",
                               (unsigned long long)i, RQ_PICKLE_MAX_VALUES);
-    if (!status && i >= m->memo.n) { /* numbers in between stay NULL */
-        status = rq_pickle_reserve(m, &m->memo, (size_t)i + 1 - m->memo.n);
-        if (!status)
-            m->memo.n = (size_t)i + 1;
+    if (i >= m->memo.n) { /* numbers in between stay NULL */
+        RQ_TRY(rq_pickle_reserve(m, &m->memo, (size_t)i + 1 - m->memo.n));
+        m->memo.n = (size_t)i + 1;
     }
-    if (!status)
-        m->memo.values[i] = value;
-    return status;
+    m->memo.values[i] = value;
+    return RQ_OK;
 }
 
 static rq_status op_put(rq_pickle_machine *m)
 {
     uint64_t i;
-    const rq_status status = rq_pickle_take_number(m, m->row->n, &i);
-    return status ? status : put(m, i);
+    RQ_TRY(rq_pickle_take_number(m, m->row->n, &i));
+    return put(m, i);
 }
 
 static rq_status op_memoize(rq_pickle_machine *m)
@@ -174,9 +158,7 @@ static rq_status op_memoize(rq_pickle_machine *m)
 static rq_status op_get(rq_pickle_machine *m)
 {
     uint64_t i;
-    const rq_status status = rq_pickle_take_number(m, m->row->n, &i);
-    if (status)
-        return status;
+    RQ_TRY(rq_pickle_take_number(m, m->row->n, &i));
     if (i >= m->memo.n || !m->memo.values[i])
         return rq_pickle_fail(m, RQ_ERR_FILE, "the memo has no number %llu", (unsigned long long)i);
     return rq_pickle_push(m, m->memo.values[i]);
@@ -195,27 +177,26 @@ static rq_status require_pairs(rq_pickle_machine *m, size_t n)
 static rq_status push_container(rq_pickle_machine *m, rq_pickle_value *const *values, size_t n)
 {
     rq_pickle_value *container;
-    rq_status status = rq_pickle_new_value(m, m->row->kind, &container);
-    if (!status && m->row->kind == RQ_PICKLE_DICT)
-        status = require_pairs(m, n);
-    if (!status)
-        status = rq_pickle_add_items(m, &container->as.items, values, n);
-    return status ? status : rq_pickle_push(m, container);
+    RQ_TRY(rq_pickle_new_value(m, m->row->kind, &container));
+    if (m->row->kind == RQ_PICKLE_DICT)
+        RQ_TRY(require_pairs(m, n));
+    RQ_TRY(rq_pickle_add_items(m, &container->as.items, values, n));
+    return rq_pickle_push(m, container);
 }
 
 static rq_status op_container(rq_pickle_machine *m) /* of n values: ), ], }, TUPLE1, … */
 {
-    rq_pickle_value *const *values = NULL;
-    const rq_status status = rq_pickle_pop(m, (size_t)m->row->n, &values);
-    return status ? status : push_container(m, values, (size_t)m->row->n);
+    rq_pickle_value *const *values;
+    RQ_TRY(rq_pickle_pop(m, (size_t)m->row->n, &values));
+    return push_container(m, values, (size_t)m->row->n);
 }
 
 static rq_status op_container_from_mark(rq_pickle_machine *m)
 {
-    rq_pickle_value *const *values = NULL;
-    size_t n = 0;
-    const rq_status status = rq_pickle_pop_mark(m, &values, &n);
-    return status ? status : push_container(m, values, n);
+    rq_pickle_value *const *values;
+    size_t n;
+    RQ_TRY(rq_pickle_pop_mark(m, &values, &n));
+    return push_container(m, values, n);
 }
 
 /* The items that the row's kind (LIST, DICT, SET) is added to, in the value on top. Objects take
@@ -224,14 +205,12 @@ static rq_status find_items(rq_pickle_machine *m, rq_pickle_items **out)
 {
     rq_pickle_value *container;
     const rq_pickle_kind kind = m->row->kind;
-    const rq_status status = rq_pickle_top(m, &container);
-    if (status)
-        return status;
-    if (container->kind == kind)
+    RQ_TRY(rq_pickle_top(m, &container));
+    if (container->kind == kind) {
         *out = &container->as.items;
-    else if (container->kind == RQ_PICKLE_OBJECT)
+    } else if (container->kind == RQ_PICKLE_OBJECT) {
         *out = kind == RQ_PICKLE_DICT ? &container->as.object->dict : &container->as.object->list;
-    else {
+    } else {
         char text[160];
         rq_pickle_describe(container, text, sizeof text);
         return rq_pickle_fail(m, RQ_ERR_FILE, "items are added to %s", text);
@@ -241,26 +220,26 @@ static rq_status find_items(rq_pickle_machine *m, rq_pickle_items **out)
 
 static rq_status add_to_container(rq_pickle_machine *m, rq_pickle_value *const *values, size_t n)
 {
-    rq_pickle_items *items = NULL;
-    rq_status status = find_items(m, &items);
-    if (!status && m->row->kind == RQ_PICKLE_DICT)
-        status = require_pairs(m, n);
-    return status ? status : rq_pickle_add_items(m, items, values, n);
+    rq_pickle_items *items;
+    RQ_TRY(find_items(m, &items));
+    if (m->row->kind == RQ_PICKLE_DICT)
+        RQ_TRY(require_pairs(m, n));
+    return rq_pickle_add_items(m, items, values, n);
 }
 
 static rq_status op_add(rq_pickle_machine *m) /* n values: APPEND, SETITEM */
 {
-    rq_pickle_value *const *values = NULL;
-    const rq_status status = rq_pickle_pop(m, (size_t)m->row->n, &values);
-    return status ? status : add_to_container(m, values, (size_t)m->row->n);
+    rq_pickle_value *const *values;
+    RQ_TRY(rq_pickle_pop(m, (size_t)m->row->n, &values));
+    return add_to_container(m, values, (size_t)m->row->n);
 }
 
 static rq_status op_add_from_mark(rq_pickle_machine *m)
 {
-    rq_pickle_value *const *values = NULL;
-    size_t n = 0;
-    const rq_status status = rq_pickle_pop_mark(m, &values, &n);
-    return status ? status : add_to_container(m, values, n);
+    rq_pickle_value *const *values;
+    size_t n;
+    RQ_TRY(rq_pickle_pop_mark(m, &values, &n));
+    return add_to_container(m, values, n);
 }
 
 /* ---- names and objects ---- */
@@ -271,12 +250,10 @@ static rq_status push_global(rq_pickle_machine *m, rq_pickle_bytes module, rq_pi
     if (module.n == 0 || name.n == 0 || module.n > MAX_NAME || name.n > MAX_NAME)
         return rq_pickle_fail(m, RQ_ERR_FILE, "a name of %zu.%zu bytes, 1 to %d each are allowed",
                               module.n, name.n, MAX_NAME);
-    const rq_status status = rq_pickle_push_new(m, RQ_PICKLE_GLOBAL, &value);
-    if (!status) {
-        value->as.global.module = module;
-        value->as.global.name = name;
-    }
-    return status;
+    RQ_TRY(rq_pickle_push_new(m, RQ_PICKLE_GLOBAL, &value));
+    value->as.global.module = module;
+    value->as.global.name = name;
+    return RQ_OK;
 }
 
 static rq_status take_line(rq_pickle_machine *m, rq_pickle_bytes *out)
@@ -293,18 +270,15 @@ static rq_status take_line(rq_pickle_machine *m, rq_pickle_bytes *out)
 static rq_status op_global(rq_pickle_machine *m)
 {
     rq_pickle_bytes module, name;
-    rq_status status = take_line(m, &module);
-    if (!status)
-        status = take_line(m, &name);
-    return status ? status : push_global(m, module, name);
+    RQ_TRY(take_line(m, &module));
+    RQ_TRY(take_line(m, &name));
+    return push_global(m, module, name);
 }
 
 static rq_status op_stack_global(rq_pickle_machine *m)
 {
-    rq_pickle_value *const *names = NULL;
-    const rq_status status = rq_pickle_pop(m, 2, &names);
-    if (status)
-        return status;
+    rq_pickle_value *const *names;
+    RQ_TRY(rq_pickle_pop(m, 2, &names));
     if (names[0]->kind != RQ_PICKLE_TEXT || names[1]->kind != RQ_PICKLE_TEXT)
         return rq_pickle_fail(m, RQ_ERR_FILE, "the module and the name are not strings");
     return push_global(m, names[0]->as.bytes, names[1]->as.bytes);
@@ -317,44 +291,36 @@ static rq_status set_ordered_pairs(rq_pickle_machine *m, rq_pickle_object *objec
     if (!rq_pickle_is_global(object->callable, "collections", "OrderedDict") ||
         !rq_pickle_is(pairs, RQ_PICKLE_LIST))
         return RQ_OK;
-    rq_status status = RQ_OK;
-    for (size_t i = 0; i < pairs->as.items.n && !status; i++) {
+    for (size_t i = 0; i < pairs->as.items.n; i++) {
         const rq_pickle_value *pair = pairs->as.items.values[i];
         if (!rq_pickle_item(pair, 1) || rq_pickle_item(pair, 2))
             return rq_pickle_fail(m, RQ_ERR_FILE, "item %zu of an OrderedDict is not a pair", i);
-        status = rq_pickle_add_items(m, &object->dict, pair->as.items.values, 2);
+        RQ_TRY(rq_pickle_add_items(m, &object->dict, pair->as.items.values, 2));
     }
-    return status;
+    return RQ_OK;
 }
 
 /* REDUCE (callable, arguments), NEWOBJ (class, arguments), NEWOBJ_EX (class, arguments, keyword
  * arguments; the last are left out). */
 static rq_status op_object(rq_pickle_machine *m)
 {
-    rq_pickle_value *const *parts = NULL, *value;
-    rq_status status = rq_pickle_pop(m, (size_t)m->row->n, &parts);
-    if (status)
-        return status;
+    rq_pickle_value *const *parts, *value;
+    RQ_TRY(rq_pickle_pop(m, (size_t)m->row->n, &parts));
     rq_pickle_object *object = rq_arena_alloc(&m->pickle->arena, sizeof *object);
     if (!object)
-        return rq_fail(m->err, RQ_ERR_NOMEM, "out of memory");
+        return rq_no_memory(m->err);
     object->callable = parts[0];
     object->arguments = parts[1];
-    status = rq_pickle_push_new(m, RQ_PICKLE_OBJECT, &value);
-    if (status)
-        return status;
+    RQ_TRY(rq_pickle_push_new(m, RQ_PICKLE_OBJECT, &value));
     value->as.object = object;
     return set_ordered_pairs(m, object);
 }
 
 static rq_status op_build(rq_pickle_machine *m)
 {
-    rq_pickle_value *const *state = NULL, *value = NULL;
-    rq_status status = rq_pickle_pop(m, 1, &state);
-    if (!status)
-        status = rq_pickle_top(m, &value);
-    if (status)
-        return status;
+    rq_pickle_value *const *state, *value;
+    RQ_TRY(rq_pickle_pop(m, 1, &state));
+    RQ_TRY(rq_pickle_top(m, &value));
     if (value->kind != RQ_PICKLE_OBJECT)
         return rq_pickle_fail(m, RQ_ERR_FILE, "a state for what is not an object");
     value->as.object->state = state[0];
@@ -363,24 +329,18 @@ static rq_status op_build(rq_pickle_machine *m)
 
 static rq_status op_persistent(rq_pickle_machine *m)
 {
-    rq_pickle_value *const *id = NULL, *value;
-    rq_status status = rq_pickle_pop(m, 1, &id);
-    if (status)
-        return status;
+    rq_pickle_value *const *id, *value;
+    RQ_TRY(rq_pickle_pop(m, 1, &id));
     const rq_pickle_value *of = id[0];
-    status = rq_pickle_push_new(m, RQ_PICKLE_PERSISTENT, &value);
-    if (status)
-        return status;
+    RQ_TRY(rq_pickle_push_new(m, RQ_PICKLE_PERSISTENT, &value));
     value->as.id = of;
     return rq_pickle_add_items(m, &m->pickle->persistent, &value, 1);
 }
 
 static rq_status op_stop(rq_pickle_machine *m)
 {
-    rq_pickle_value *const *root = NULL;
-    const rq_status status = rq_pickle_pop(m, 1, &root);
-    if (status)
-        return status;
+    rq_pickle_value *const *root;
+    RQ_TRY(rq_pickle_pop(m, 1, &root));
     if (m->stack.n > 0 || m->n_marks > 0)
         return rq_pickle_fail(m, RQ_ERR_FILE, "%zu values and %zu marks are left on the stack",
                               m->stack.n, m->n_marks);

@@ -1,5 +1,5 @@
 /* Files of torch.save whichever format they have. */
-#include "runtime/torch/torch_format.h"
+#include "runtime/torch/torch_file.h"
 
 void rq_torch_close(rq_torch_file *file)
 {

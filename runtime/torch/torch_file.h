@@ -1,4 +1,4 @@
-/* Files that torch.save made: one pickled object, and the storages that its tensors lie in.
+/* Files that torch.save made: one pickled object, and the storages of its tensors.
  *
  * Since PyTorch 1.6, a zip archive (zip.h):
  *   NAME/data.pkl      the object
@@ -22,11 +22,24 @@
 
 typedef struct rq_torch_file rq_torch_file;
 
+/* What the two formats do each in its own way. Their structs begin with an rq_torch_file. */
+typedef struct rq_torch_format {
+    rq_status (*find)(const rq_torch_file *file, const rq_torch_storage *storage, int *out,
+                      rq_error *err);
+    rq_status (*data)(rq_torch_file *file, int storage, const unsigned char **out, rq_error *err);
+    void (*close)(rq_torch_file *file);
+} rq_torch_format;
+
+struct rq_torch_file {
+    const rq_torch_format *format;
+    rq_pickle *object;
+};
+
 /* What a file begins with says which of the two it may be. */
 bool rq_torch_zip_looks_so(const unsigned char *data, size_t size_bytes);
 bool rq_torch_legacy_looks_so(const unsigned char *data, size_t size_bytes);
 
-/* Open the file that lies in data, which must stay as long as *out. Errors: RQ_ERR_FILE,
+/* Open a file in memory; data must stay as long as *out. Errors: RQ_ERR_FILE,
  * RQ_ERR_UNSUPPORTED (see zip.h; big-endian storages), RQ_ERR_NOMEM. */
 RQ_NODISCARD rq_status rq_torch_zip_open(rq_torch_file **out, const unsigned char *data,
                                          size_t size_bytes, rq_error *err);

@@ -2,10 +2,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/base/bytes.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/size.h"
-#include "runtime/torch/bytes.h"
-#include "runtime/torch/torch_format.h"
+#include "runtime/torch/torch_file.h"
 
 enum { PROTOCOL = 1001 };
 
@@ -69,25 +69,20 @@ static rq_status expect(legacy_file *file, const char *what, bool (*is_so)(const
 {
     rq_pickle *pickle;
     const size_t begin = file->at;
-    rq_status status = read_pickle(file, what, &pickle, err);
-    if (status)
-        return status;
-    if (!is_so(rq_pickle_root(pickle)))
-        status = rq_fail(err, RQ_ERR_UNSUPPORTED, "byte %zu: %s", begin, otherwise);
+    RQ_TRY(read_pickle(file, what, &pickle, err));
+    const bool is_expected = is_so(rq_pickle_root(pickle));
     rq_pickle_free(pickle);
-    return status;
+    return is_expected ? RQ_OK : rq_fail(err, RQ_ERR_UNSUPPORTED, "byte %zu: %s", begin, otherwise);
 }
 
 static rq_status read_object(legacy_file *file, rq_error *err)
 {
-    rq_status status = expect(file, "the magic number", is_magic,
-                              "a pickle, but not a file of torch.save: no magic number", err);
-    if (!status)
-        status = expect(file, "the protocol", is_protocol, "the protocol must be 1001", err);
-    if (!status)
-        status = expect(file, "the machine", is_little_endian, "the storages are not little-endian",
-                        err);
-    return status ? status : read_pickle(file, "the object", &file->base.object, err);
+    RQ_TRY(expect(file, "the magic number", is_magic,
+                  "a pickle, but not a file of torch.save: no magic number", err));
+    RQ_TRY(expect(file, "the protocol", is_protocol, "the protocol must be 1001", err));
+    RQ_TRY(
+        expect(file, "the machine", is_little_endian, "the storages are not little-endian", err));
+    return read_pickle(file, "the object", &file->base.object, err);
 }
 
 /* ---- storages ---- */
@@ -125,25 +120,22 @@ static rq_status remove_doubles(legacy_file *file, rq_error *err)
     return RQ_OK;
 }
 
-/* The object's persistent ids say what each storage is made of; ids of modules are not looked at.
- */
+/* The object's persistent ids say what each storage is made of. Ids of modules are ignored. */
 static rq_status collect_storages(legacy_file *file, rq_error *err)
 {
-    void *storages;
     const size_t n = rq_pickle_n_persistent(file->base.object);
-    rq_status status = rq_arena_array_old(&file->arena, &storages, n, sizeof(legacy_storage), err);
-    if (status)
-        return status;
-    file->storages = storages;
-    for (size_t i = 0; i < n && !status; i++) {
+    file->storages = rq_arena_array(&file->arena, legacy_storage, n);
+    if (!file->storages)
+        return rq_no_memory(err);
+    for (size_t i = 0; i < n; i++) {
         const rq_pickle_value *value = rq_pickle_get_persistent(file->base.object, i);
         if (rq_pickle_is_text(rq_pickle_item(value->as.id, 0), "storage"))
-            status = rq_torch_read_storage(&file->storages[file->n_storages++].id, value, err);
+            RQ_TRY(rq_torch_read_storage(&file->storages[file->n_storages++].id, value, err));
     }
-    return status ? status : remove_doubles(file, err);
+    return remove_doubles(file, err);
 }
 
-/* The storage at file->at, which moves behind it. */
+/* The storage at file->at, which moves past it. */
 static rq_status locate_storage(legacy_file *file, const rq_pickle_value *key, rq_error *err)
 {
     const rq_pickle_bytes text = key->as.bytes;
@@ -170,24 +162,26 @@ static rq_status locate_storage(legacy_file *file, const rq_pickle_value *key, r
     return RQ_OK;
 }
 
+static rq_status locate_keys(legacy_file *file, const rq_pickle_value *keys, rq_error *err)
+{
+    if (!rq_pickle_is(keys, RQ_PICKLE_LIST))
+        return rq_fail(err, RQ_ERR_FILE, "the storage keys are not a list");
+    for (size_t i = 0; i < keys->as.items.n; i++) {
+        if (!rq_pickle_is(keys->as.items.values[i], RQ_PICKLE_TEXT))
+            return rq_fail(err, RQ_ERR_FILE, "storage key %zu is not a string", i);
+        RQ_TRY(locate_storage(file, keys->as.items.values[i], err));
+    }
+    return file->at == file->size_bytes
+               ? RQ_OK
+               : rq_fail(err, RQ_ERR_FILE, "byte %zu: %zu bytes behind the last storage", file->at,
+                         file->size_bytes - file->at);
+}
+
 static rq_status locate_storages(legacy_file *file, rq_error *err)
 {
     rq_pickle *keys;
-    rq_status status = read_pickle(file, "the storage keys", &keys, err);
-    if (status)
-        return status;
-    const rq_pickle_value *root = rq_pickle_root(keys);
-    if (!rq_pickle_is(root, RQ_PICKLE_LIST))
-        status = rq_fail(err, RQ_ERR_FILE, "the storage keys are not a list");
-    for (size_t i = 0; !status && i < root->as.items.n; i++) {
-        if (rq_pickle_is(root->as.items.values[i], RQ_PICKLE_TEXT))
-            status = locate_storage(file, root->as.items.values[i], err);
-        else
-            status = rq_fail(err, RQ_ERR_FILE, "storage key %zu is not a string", i);
-    }
-    if (!status && file->at != file->size_bytes)
-        status = rq_fail(err, RQ_ERR_FILE, "byte %zu: %zu bytes behind the last storage", file->at,
-                         file->size_bytes - file->at);
+    RQ_TRY(read_pickle(file, "the storage keys", &keys, err));
+    const rq_status status = locate_keys(file, rq_pickle_root(keys), err);
     rq_pickle_free(keys);
     return status;
 }
@@ -221,21 +215,24 @@ static void close_file(rq_torch_file *self)
 
 static const rq_torch_format format = {find, data, close_file};
 
+static rq_status read_file(legacy_file *file, rq_error *err)
+{
+    RQ_TRY(read_object(file, err));
+    RQ_TRY(collect_storages(file, err));
+    return locate_storages(file, err);
+}
+
 rq_status rq_torch_legacy_open(rq_torch_file **out, const unsigned char *bytes, size_t size_bytes,
                                rq_error *err)
 {
     *out = NULL;
     legacy_file *file = rq_alloc(sizeof *file);
     if (!file)
-        return rq_fail(err, RQ_ERR_NOMEM, "out of memory");
+        return rq_no_memory(err);
     file->base.format = &format;
     file->data = bytes;
     file->size_bytes = size_bytes;
-    rq_status status = read_object(file, err);
-    if (!status)
-        status = collect_storages(file, err);
-    if (!status)
-        status = locate_storages(file, err);
+    const rq_status status = read_file(file, err);
     if (status)
         rq_torch_close(&file->base);
     else

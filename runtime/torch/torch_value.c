@@ -130,7 +130,7 @@ static rq_status read_numbers(int64_t *out, int *n, const rq_pickle_value *value
     return RQ_OK;
 }
 
-/* Do all elements lie within the storage's n? */
+/* Are all elements within the storage's n? */
 static bool fits(const rq_torch_tensor *tensor, size_t n)
 {
     size_t elems, last = tensor->begin;
@@ -151,13 +151,9 @@ rq_status rq_torch_read_tensor(rq_torch_tensor *out, const rq_pickle_value *valu
 {
     int n_strides = 0;
     const rq_pickle_value *arguments = find_arguments(value);
-    rq_status status = rq_torch_read_storage(&out->storage, rq_pickle_item(arguments, 0), err);
-    if (!status)
-        status = read_numbers(out->dim, &out->rank, rq_pickle_item(arguments, 2), "size", err);
-    if (!status)
-        status = read_numbers(out->stride, &n_strides, rq_pickle_item(arguments, 3), "stride", err);
-    if (status)
-        return status;
+    RQ_TRY(rq_torch_read_storage(&out->storage, rq_pickle_item(arguments, 0), err));
+    RQ_TRY(read_numbers(out->dim, &out->rank, rq_pickle_item(arguments, 2), "size", err));
+    RQ_TRY(read_numbers(out->stride, &n_strides, rq_pickle_item(arguments, 3), "stride", err));
     if (n_strides != out->rank)
         return rq_fail(err, RQ_ERR_FILE, "byte %u: a size of %d numbers, a stride of %d",
                        value->offset, out->rank, n_strides);

@@ -36,7 +36,7 @@ RQ_NODISCARD rq_status rq_torch_read_storage(rq_torch_storage *out, const rq_pic
 /* Is value a tensor or parameter, well-formed or not? */
 bool rq_torch_is_tensor(const rq_pickle_value *value);
 
-/* One of these. All elements lie within the storage (view included), and their number is below
+/* One of these. All elements are within the storage (view included), and their number is below
  * SIZE_MAX. Errors: RQ_ERR_FILE with the pickle's byte and the rule broken. */
 RQ_NODISCARD rq_status rq_torch_read_tensor(rq_torch_tensor *out, const rq_pickle_value *value,
                                             rq_error *err);

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "runtime/base/memory.h"
-#include "runtime/torch/torch_format.h"
+#include "runtime/torch/torch_file.h"
 #include "runtime/torch/zip.h"
 
 typedef struct zip_file {
@@ -62,9 +62,7 @@ static rq_status check_byte_order(const zip_file *file, rq_error *err)
     const int i = find_part(file, "byteorder", (rq_pickle_bytes){"", 0});
     if (i < 0)
         return RQ_OK;
-    const rq_status status = rq_zip_read(file->zip, i, &text, err);
-    if (status)
-        return status;
+    RQ_TRY(rq_zip_read(file->zip, i, &text, err));
     const rq_zip_entry *entry = rq_zip_get_entry(file->zip, i);
     const rq_pickle_bytes order = {(const char *)text, entry->size_bytes};
     return rq_pickle_equals(order, "little")
@@ -73,20 +71,19 @@ static rq_status check_byte_order(const zip_file *file, rq_error *err)
                          rq_pickle_shown(order), order.data);
 }
 
-static rq_status read_object(zip_file *file, rq_error *err)
+static rq_status read_file(zip_file *file, const unsigned char *bytes, size_t size_bytes,
+                           rq_error *err)
 {
     int i;
     const unsigned char *data;
     size_t used_bytes = 0;
-    rq_status status = find_object(file, &i, err);
-    if (!status)
-        status = check_byte_order(file, err);
-    if (!status)
-        status = rq_zip_read(file->zip, i, &data, err);
-    if (status)
-        return status;
+    RQ_TRY(rq_zip_open(&file->zip, bytes, size_bytes, err));
+    RQ_TRY(find_object(file, &i, err));
+    RQ_TRY(check_byte_order(file, err));
+    RQ_TRY(rq_zip_read(file->zip, i, &data, err));
     const rq_zip_entry *entry = rq_zip_get_entry(file->zip, i);
-    status = rq_pickle_read(&file->base.object, data, entry->size_bytes, &used_bytes, err);
+    rq_status status =
+        rq_pickle_read(&file->base.object, data, entry->size_bytes, &used_bytes, err);
     if (!status && used_bytes != entry->size_bytes)
         status = rq_fail(err, RQ_ERR_FILE, "byte %zu: %zu bytes behind the object", used_bytes,
                          entry->size_bytes - used_bytes);
@@ -133,11 +130,9 @@ rq_status rq_torch_zip_open(rq_torch_file **out, const unsigned char *bytes, siz
     *out = NULL;
     zip_file *file = rq_alloc(sizeof *file);
     if (!file)
-        return rq_fail(err, RQ_ERR_NOMEM, "out of memory");
+        return rq_no_memory(err);
     file->base.format = &format;
-    rq_status status = rq_zip_open(&file->zip, bytes, size_bytes, err);
-    if (!status)
-        status = read_object(file, err);
+    const rq_status status = read_file(file, bytes, size_bytes, err);
     if (status)
         rq_torch_close(&file->base);
     else

@@ -1,15 +1,16 @@
 /* Zip archives: the directory once, contents when they are asked for. Inflating is zlib's. */
 #include "runtime/torch/zip.h"
 
+#include <assert.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <zlib.h>
 
+#include "runtime/base/bytes.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/size.h"
-#include "runtime/torch/bytes.h"
 
 /* Sizes of the fixed parts, and what they begin with ("PK" and two bytes more). */
 enum {
@@ -75,7 +76,7 @@ static rq_status find_end(const rq_zip *zip, size_t *out, rq_error *err)
     return rq_fail(err, RQ_ERR_FILE, "cut off: the zip archive's end is missing");
 }
 
-/* Numbers of the zip64 record must stand in the old one too, where they fit into it. */
+/* Numbers of the zip64 record must be in the old one too, where they fit into it. */
 static bool agrees(uint64_t value, uint64_t old, uint64_t all_ones)
 {
     return old == all_ones || old == value;
@@ -113,9 +114,7 @@ static rq_status read_end64(const rq_zip *zip, size_t end, summary *out, rq_erro
 static rq_status read_summary(rq_zip *zip, rq_error *err)
 {
     size_t end;
-    rq_status status = find_end(zip, &end, err);
-    if (status)
-        return status;
+    RQ_TRY(find_end(zip, &end, err));
     const unsigned char *record = zip->data + end;
     if (rq_read_u16(record + 4) != 0 || rq_read_u16(record + 6) != 0 ||
         rq_read_u16(record + 8) != rq_read_u16(record + 10))
@@ -123,9 +122,7 @@ static rq_status read_summary(rq_zip *zip, rq_error *err)
     summary found = {rq_read_u16(record + 10), rq_read_u32(record + 12), rq_read_u32(record + 16),
                      end};
     if (end >= LOCATOR_BYTES && rq_read_u32(record - LOCATOR_BYTES) == SIGNATURE_LOCATOR)
-        status = read_end64(zip, end, &found, err);
-    if (status)
-        return status;
+        RQ_TRY(read_end64(zip, end, &found, err));
     if (found.directory > found.end || found.directory_bytes != found.end - found.directory)
         return rq_fail(err, RQ_ERR_FILE,
                        "byte %zu: the directory is said to be %llu bytes from byte %llu, it must "
@@ -147,7 +144,7 @@ static rq_status read_summary(rq_zip *zip, rq_error *err)
 
 /* ---- the directory ---- */
 
-/* Sizes and offset of all ones stand in the zip64 field instead, in this order, those only. */
+/* Sizes and offset that are all ones are in the zip64 field instead, only those, in this order. */
 static rq_status read_zip64_field(uint64_t *const values[3], const unsigned char *extra,
                                   size_t extra_bytes, rq_error *err)
 {
@@ -182,7 +179,7 @@ static rq_status read_name(rq_zip *zip, entry *out, const unsigned char *name, s
                        RQ_ZIP_MAX_NAME);
     char *copy = rq_arena_alloc(&zip->arena, n + 1);
     if (!copy)
-        return rq_fail(err, RQ_ERR_NOMEM, "out of memory");
+        return rq_no_memory(err);
     memcpy(copy, name, n);
     out->info.name = copy;
     return RQ_OK;
@@ -206,7 +203,7 @@ static rq_status check_kind(const entry *e, rq_error *err)
     return RQ_OK;
 }
 
-/* One row of the directory at *at, which moves behind it. */
+/* One row of the directory at *at, which moves past it. */
 static rq_status read_row(rq_zip *zip, entry *out, size_t *at, rq_error *err)
 {
     const size_t end = zip->directory + zip->directory_bytes;
@@ -217,14 +214,11 @@ static rq_status read_row(rq_zip *zip, entry *out, size_t *at, rq_error *err)
     const size_t row_bytes = CENTRAL_BYTES + name_bytes + extra_bytes + rq_read_u16(row + 32);
     if (end - *at < row_bytes)
         return rq_fail(err, RQ_ERR_FILE, "a row of %zu bytes, %zu are left", row_bytes, end - *at);
-    rq_status status = read_name(zip, out, row + CENTRAL_BYTES, name_bytes, err);
+    RQ_TRY(read_name(zip, out, row + CENTRAL_BYTES, name_bytes, err));
     uint64_t size = rq_read_u32(row + 24), stored = rq_read_u32(row + 20);
     uint64_t header = rq_read_u32(row + 42);
     uint64_t *const values[3] = {&size, &stored, &header};
-    if (!status)
-        status = read_zip64_field(values, row + CENTRAL_BYTES + name_bytes, extra_bytes, err);
-    if (status)
-        return status;
+    RQ_TRY(read_zip64_field(values, row + CENTRAL_BYTES + name_bytes, extra_bytes, err));
     if (rq_read_u16(row + 34) != 0)
         return rq_fail(err, RQ_ERR_UNSUPPORTED, "a zip archive of several parts");
     if (header >= zip->directory || stored > zip->directory - header)
@@ -260,10 +254,10 @@ static rq_status read_local(const rq_zip *zip, entry *e, rq_error *err)
     if (room - header_bytes < e->info.stored_bytes)
         return rq_fail(err, RQ_ERR_FILE, "%zu bytes do not lie before the directory",
                        e->info.stored_bytes);
-    const bool is_behind = (e->flags & FLAG_DESCRIPTOR) != 0; /* CRC and sizes follow the data */
-    if (!is_behind && (rq_read_u32(local + 14) != e->info.crc ||
-                       !agrees(e->info.stored_bytes, rq_read_u32(local + 18), ALL_ONES_32) ||
-                       !agrees(e->info.size_bytes, rq_read_u32(local + 22), ALL_ONES_32)))
+    const bool follows = (e->flags & FLAG_DESCRIPTOR) != 0; /* CRC and sizes follow the data */
+    if (!follows && (rq_read_u32(local + 14) != e->info.crc ||
+                     !agrees(e->info.stored_bytes, rq_read_u32(local + 18), ALL_ONES_32) ||
+                     !agrees(e->info.size_bytes, rq_read_u32(local + 22), ALL_ONES_32)))
         return rq_fail(err, RQ_ERR_FILE, "the local header has another checksum or size");
     e->begin = e->header + header_bytes;
     return RQ_OK;
@@ -272,23 +266,24 @@ static rq_status read_local(const rq_zip *zip, entry *e, rq_error *err)
 static rq_status read_directory(rq_zip *zip, rq_error *err)
 {
     size_t at = zip->directory;
-    rq_status status = RQ_OK;
-    for (int i = 0; i < zip->n_entries && !status; i++) {
+    for (int i = 0; i < zip->n_entries; i++) {
         const size_t row = at;
         entry *e = &zip->entries[i];
-        status = read_row(zip, e, &at, err);
+        rq_status status = read_row(zip, e, &at, err);
         if (status) {
             rq_error_prefix(err, "byte %zu", row);
             return status;
         }
         status = read_local(zip, e, err);
-        if (status)
+        if (status) {
             rq_error_prefix(err, "byte %zu: %s", e->header, e->info.name);
+            return status;
+        }
     }
-    if (!status && at != zip->directory + zip->directory_bytes)
-        status =
-            rq_fail(err, RQ_ERR_FILE, "byte %zu: the directory has bytes behind its last row", at);
-    return status;
+    return at == zip->directory + zip->directory_bytes
+               ? RQ_OK
+               : rq_fail(err, RQ_ERR_FILE, "byte %zu: the directory has bytes behind its last row",
+                         at);
 }
 
 /* ---- order ---- */
@@ -340,7 +335,7 @@ static rq_status inflate_raw(const entry *e, const unsigned char *src, unsigned 
                        .next_out = dst_left ? dst : &spare};
     int result = inflateInit2(&stream, -MAX_WBITS);
     if (result != Z_OK)
-        return rq_fail(err, RQ_ERR_NOMEM, "out of memory");
+        return rq_no_memory(err);
     do { /* zlib counts in unsigned int */
         if (stream.avail_in == 0) {
             stream.avail_in = src_left < UINT_MAX ? (uInt)src_left : UINT_MAX;
@@ -356,7 +351,7 @@ static rq_status inflate_raw(const entry *e, const unsigned char *src, unsigned 
     const bool is_used_up = stream.avail_in == 0 && src_left == 0;
     (void)inflateEnd(&stream);
     if (result == Z_MEM_ERROR)
-        return rq_fail(err, RQ_ERR_NOMEM, "out of memory");
+        return rq_no_memory(err);
     if (is_whole && is_used_up)
         return RQ_OK;
     return rq_fail(err, RQ_ERR_FILE, "its deflate data are damaged, or not of %zu bytes",
@@ -378,46 +373,42 @@ static rq_status inflate_entry(rq_zip *zip, const entry *e, const unsigned char 
     return inflate_raw(e, zip->data + e->begin, memory, err);
 }
 
+static rq_status read_entry(rq_zip *zip, entry *e, rq_error *err)
+{
+    const unsigned char *contents = zip->data + e->begin;
+    if (e->info.is_deflated)
+        RQ_TRY(inflate_entry(zip, e, &contents, err));
+    const uint32_t crc = (uint32_t)crc32_z(0, contents, e->info.size_bytes);
+    if (crc != e->info.crc)
+        return rq_fail(err, RQ_ERR_FILE, "damaged: the checksum is %08x, the directory says %08x",
+                       (unsigned)crc, (unsigned)e->info.crc);
+    e->contents = contents;
+    return RQ_OK;
+}
+
 rq_status rq_zip_read(rq_zip *zip, int i, const unsigned char **out, rq_error *err)
 {
+    assert(i >= 0 && i < zip->n_entries);
     entry *e = &zip->entries[i];
-    rq_status status = RQ_OK;
-    if (!e->contents) {
-        const unsigned char *contents = zip->data + e->begin;
-        if (e->info.is_deflated)
-            status = inflate_entry(zip, e, &contents, err);
-        if (!status) {
-            const uint32_t crc = (uint32_t)crc32_z(0, contents, e->info.size_bytes);
-            if (crc == e->info.crc)
-                e->contents = contents;
-            else
-                status = rq_fail(err, RQ_ERR_FILE,
-                                 "damaged: the checksum is %08x, the directory says %08x",
-                                 (unsigned)crc, (unsigned)e->info.crc);
-        }
-        if (status)
-            rq_error_prefix(err, "%s", e->info.name);
-    }
-    if (!status)
+    const rq_status status = e->contents ? RQ_OK : read_entry(zip, e, err);
+    if (status)
+        rq_error_prefix(err, "%s", e->info.name);
+    else
         *out = e->contents;
     return status;
 }
 
 /* ---- the interface ---- */
 
-static rq_status allocate(rq_zip *zip, rq_error *err)
+static rq_status read_archive(rq_zip *zip, rq_error *err)
 {
-    void *entries, *order;
-    const size_t n = (size_t)zip->n_entries;
-    rq_status status = rq_arena_array_old(&zip->arena, &entries, n, sizeof(entry), err);
-    if (status)
-        return status;
-    status = rq_arena_array_old(&zip->arena, &order, n, sizeof(entry *), err);
-    if (status)
-        return status;
-    zip->entries = entries;
-    zip->order = order;
-    return RQ_OK;
+    RQ_TRY(read_summary(zip, err));
+    zip->entries = rq_arena_array(&zip->arena, entry, zip->n_entries);
+    zip->order = rq_arena_array(&zip->arena, entry *, zip->n_entries);
+    if (!zip->entries || !zip->order)
+        return rq_no_memory(err);
+    RQ_TRY(read_directory(zip, err));
+    return index_entries(zip, err);
 }
 
 rq_status rq_zip_open(rq_zip **out, const unsigned char *data, size_t size_bytes, rq_error *err)
@@ -425,16 +416,10 @@ rq_status rq_zip_open(rq_zip **out, const unsigned char *data, size_t size_bytes
     *out = NULL;
     rq_zip *zip = rq_alloc(sizeof *zip);
     if (!zip)
-        return rq_fail(err, RQ_ERR_NOMEM, "out of memory");
+        return rq_no_memory(err);
     zip->data = data;
     zip->size_bytes = size_bytes;
-    rq_status status = read_summary(zip, err);
-    if (!status)
-        status = allocate(zip, err);
-    if (!status)
-        status = read_directory(zip, err);
-    if (!status)
-        status = index_entries(zip, err);
+    const rq_status status = read_archive(zip, err);
     if (status)
         rq_zip_close(zip);
     else
@@ -457,6 +442,7 @@ int rq_zip_count(const rq_zip *zip)
 
 const rq_zip_entry *rq_zip_get_entry(const rq_zip *zip, int i)
 {
+    assert(i >= 0 && i < zip->n_entries);
     return &zip->entries[i].info;
 }
 

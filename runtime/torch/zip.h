@@ -2,9 +2,9 @@
  *
  * The central directory at the end decides what there is; each local header must say the same.
  * Understood: stored and deflated entries, zip64, data descriptors (the directory has their
- * numbers), a comment. Refused: encryption, other methods, several disks, bytes before the first or
- * behind the last entry's directory, a name twice, entries that overlap, an entry outside of the
- * file.
+ * numbers), a comment. Refused: encryption, other methods, several disks, bytes before the first
+ * entry or after the directory's last row, a name twice, entries that overlap, an entry outside of
+ * the file.
  *
  * Against archives that unpack to far more than they weigh: entries do not overlap, deflate cannot
  * make more than RQ_ZIP_MAX_RATIO bytes of one, so a directory that says more is refused when it is
@@ -39,7 +39,7 @@ typedef struct rq_zip_entry {
     uint32_t crc; /* CRC-32 of the contents, as the directory has it */
 } rq_zip_entry;
 
-/* Read the directory of an archive that lies in data; data must stay as long as the archive.
+/* Read the directory of an archive in memory; data must stay as long as the archive.
  * Errors: RQ_ERR_FILE with the byte offset and the rule broken, RQ_ERR_UNSUPPORTED (encryption, a
  * method other than stored and deflated, several disks), RQ_ERR_NOMEM. */
 RQ_NODISCARD rq_status rq_zip_open(rq_zip **out, const unsigned char *data, size_t size_bytes,

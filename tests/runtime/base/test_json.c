@@ -163,6 +163,19 @@ static void test_get_ints__leaves_out_alone_on_range_error(void **state)
     json_decref(document);
 }
 
+static void test_json_text__replaces_what_is_not_utf8(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *want;
+    } cases[] = {{"", ""}, {"na\xc3\xafve", "na\xc3\xafve"}, {"caf\xe9 \xc3\xaf", "caf? ??"}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        json_t *json = rq_json_text(cases[i].text);
+        assert_string_equal(json_string_value(json), cases[i].want);
+        json_decref(json);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -173,6 +186,7 @@ int main(void)
         cmocka_unit_test(test_get__gives_values),
         cmocka_unit_test(test_get__names_key_and_rule),
         cmocka_unit_test(test_get_ints__leaves_out_alone_on_range_error),
+        cmocka_unit_test(test_json_text__replaces_what_is_not_utf8),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

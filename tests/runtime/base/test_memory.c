@@ -47,6 +47,46 @@ static void test_alloc__impossible_sizes(void **state)
     rq_arena_deinit(&arena);
 }
 
+typedef struct odd {
+    unsigned char bytes[3];
+} odd;
+
+/* The result has the type that was asked for, whatever integer type n is of. */
+static void test_array__is_typed_aligned_and_zeroed(void **state)
+{
+    (void)state;
+    rq_arena arena = RQ_ARENA_INIT;
+    const int n = 5;
+    const int64_t n_wide = 7;
+    odd *a = rq_alloc_array(odd, n), *b = rq_arena_array(&arena, odd, n_wide);
+    double *none = rq_alloc_array(double, 0);
+    assert_fresh(a, (size_t)n * sizeof(odd));
+    assert_fresh(b, (size_t)n_wide * sizeof(odd));
+    assert_fresh(none, 0);
+    _Static_assert(_Generic(rq_alloc_array(odd, 1), odd * : 1, default : 0), "");
+    _Static_assert(_Generic(rq_arena_array(&arena, odd, 1), odd * : 1, default : 0), "");
+    rq_free(a);
+    rq_free(none);
+    rq_arena_deinit(&arena);
+}
+
+static void test_array__refuses_overflow_and_negative_numbers(void **state)
+{
+    (void)state;
+    rq_arena arena = RQ_ARENA_INIT;
+    const int minus_one = -1;
+    const int64_t least = INT64_MIN;
+    assert_null(rq_alloc_array(double, SIZE_MAX / 4));
+    assert_null(rq_alloc_array(double, minus_one));
+    assert_null(rq_alloc_array(char, minus_one));
+    assert_null(rq_alloc_array(odd, least));
+    assert_null(rq_arena_array(&arena, double, SIZE_MAX / 4));
+    assert_null(rq_arena_array(&arena, double, minus_one));
+    assert_null(rq_arena_array(&arena, char, minus_one));
+    assert_int_equal(arena.total_bytes, 0);
+    rq_arena_deinit(&arena);
+}
+
 static void test_grow__only_when_too_small(void **state)
 {
     (void)state;
@@ -147,6 +187,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_alloc__is_aligned_and_zeroed),
         cmocka_unit_test(test_alloc__impossible_sizes),
+        cmocka_unit_test(test_array__is_typed_aligned_and_zeroed),
+        cmocka_unit_test(test_array__refuses_overflow_and_negative_numbers),
         cmocka_unit_test(test_grow__only_when_too_small),
         cmocka_unit_test(test_alloc__fails_on_request),
         cmocka_unit_test(test_arena__keeps_requests_apart),

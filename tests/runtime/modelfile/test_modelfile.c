@@ -1,12 +1,13 @@
-/* Model files: what is saved comes back; what is damaged, incomplete or contradictory is refused.
- */
+/* Model files: what is saved comes back; what is damaged, incomplete or contradictory is refused. */
 #include "runtime/modelfile/modelfile.h"
 
+#include <float.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "runtime/base/memory.h"
+#include "runtime/base/random.h"
 #include "runtime/model/arch.h"
 #include "tests/support/test.h"
 
@@ -104,6 +105,32 @@ static void test_model_save__round_trip(void **state)
     assert_memory_equal(a, b, n);
     rq_free(a);
     rq_free(b);
+    rq_model_deinit(&model);
+    rq_model_deinit(&loaded);
+}
+
+/* Reals in the JSON text are the same f32 again, bit by bit. */
+static void test_model_save__reals_come_back_bit_equal(void **state)
+{
+    (void)state;
+    static const float odd[] = {FLT_MIN, FLT_MAX, FLT_EPSILON, 0x1p-149f, 1e-5f, 0x1.fffffep-17f};
+    rq_model model, loaded;
+    const char *path = rq_test_path("%s/model.bin", dir);
+    make_model(&model, "repvgg:depth=1,3;width=8,12;groups=2");
+    size_t n_eps = 0;
+    for (int i = 0; i < model.graph.n_nodes; i++)
+        if (model.graph.nodes[i].op == RQ_OP_BATCH_NORM)
+            model.graph.nodes[i].eps = odd[n_eps++ % (sizeof odd / sizeof odd[0])];
+    assert_true(n_eps >= sizeof odd / sizeof odd[0]);
+    rq_random random = {1};
+    for (int k = 0; k < 3; k++) {
+        model.preprocess.mean[k] = (float)rq_random_normal(&random);
+        model.preprocess.std[k] = (float)(0.1 + rq_random_unit(&random));
+    }
+    assert_ok(rq_model_save(&model, path, &err), &err);
+    assert_ok(rq_model_load(&loaded, path, &err), &err);
+    assert_same_graph(&model.graph, &loaded.graph);
+    assert_memory_equal(&loaded.preprocess, &model.preprocess, sizeof model.preprocess);
     rq_model_deinit(&model);
     rq_model_deinit(&loaded);
 }
@@ -543,6 +570,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_model_save__round_trip),
+        TEST(test_model_save__reals_come_back_bit_equal),
         TEST(test_model_save__what_is_unknown_stays_unknown),
         TEST(test_model_copy_info__is_deep),
         TEST(test_model_require_form__says_what_to_do),

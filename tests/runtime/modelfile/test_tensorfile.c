@@ -276,8 +276,7 @@ static void test_guard__every_bit_and_every_cut(void **state)
         const size_t at = bit / 8;
         poke(path, at, bytes[at] ^ (uint8_t)(1u << bit % 8));
         const rq_status status = read_all(path);
-        /* A flip in the guard's key makes it another program's file, which the caller must notice.
-         */
+        /* A flip in the guard's key makes it another program's file; the caller must notice. */
         if (!status) {
             rq_tensorfile *file;
             assert_ok(rq_tensorfile_open(&file, path, &err), &err);

@@ -239,38 +239,18 @@ static void test_checkpoint__safetensors_that_begin_like_others(void **state)
     static unsigned char bytes[8 + 0x4b50 + 1];
     const char *dir = rq_test_mkdir(), *path = rq_test_path("%s/a", dir);
     for (size_t i = 0; i < 2; i++) {
-        bool is = false;
         memset(bytes, ' ', sizeof bytes);
         memset(bytes, 0, 8);
         bytes[0] = (unsigned char)sizes[i];
         bytes[1] = (unsigned char)(sizes[i] >> 8);
         memcpy(bytes + 8, header, sizeof header - 1);
         rq_test_write_file(path, bytes, 8 + sizes[i] + 1);
-        assert_ok(rq_is_checkpoint(path, &is, &err), &err);
-        assert_true(is);
         assert_ok(rq_checkpoint_open(&checkpoint, path, &err), &err);
         assert_int_equal(rq_checkpoint_count(checkpoint), 1);
         rq_checkpoint_close(checkpoint);
         checkpoint = NULL;
     }
     rq_test_rmdir(dir);
-}
-
-static void test_is_checkpoint__by_content(void **state)
-{
-    (void)state;
-    bool is = false;
-    static const char *const names[] = {"zip.pth", "legacy.pth", "deflated.pth"};
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        is = false;
-        assert_ok(rq_is_checkpoint(rq_test_path("%s/tests/golden/pth/%s", RQ_SOURCE_DIR, names[i]),
-                                   &is, &err),
-                  &err);
-        assert_true(is);
-    }
-    assert_ok(rq_is_checkpoint(rq_test_path("%s/CMakeLists.txt", RQ_SOURCE_DIR), &is, &err), &err);
-    assert_false(is);
-    assert_fails(rq_is_checkpoint("/nowhere", &is, &err), RQ_ERR_IO, &err);
 }
 
 /* RepOptimizer's published scales. */
@@ -324,7 +304,6 @@ int main(void)
         TEST(test_borrow__gives_what_lies_in_the_file),
         TEST(test_checkpoint__safetensors),
         TEST(test_checkpoint__safetensors_that_begin_like_others),
-        TEST(test_is_checkpoint__by_content),
         TEST(test_checkpoint__published_scales),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

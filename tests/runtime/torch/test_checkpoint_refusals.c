@@ -1,5 +1,4 @@
-/* Files that look like torch.save's but break a rule: each is refused, and the message says which.
- */
+/* Files that look like torch.save's but break a rule: refused, and the message says which rule. */
 #include <stdio.h>
 #include <string.h>
 

@@ -31,8 +31,7 @@ static void collect_log(void *context, rq_log_level level, const char *line)
     (void)snprintf(log_text + used, sizeof log_text - used, "%s\n", line);
 }
 
-/* The parameters of SMALL with numbers in them, ready to be written under the names that they have.
- */
+/* The parameters of SMALL with numbers in them, ready to be written under their names. */
 static void start(rq_status (*build)(rq_model *, const char *, int, rq_error *))
 {
     rq_model_deinit(&source);
@@ -88,12 +87,21 @@ static void drop(const char *name)
     written[i].name = names[i];
 }
 
+static rq_status load_written(const rq_load_options *options)
+{
+    rq_weight_file *file;
+    RQ_TRY(rq_weight_file_open(&file, path, &err));
+    const rq_status status = rq_model_from_checkpoint(&loaded, file, options, &err);
+    rq_weight_file_close(file); /* the model holds it too */
+    return status;
+}
+
 static rq_status load(const char *arch, int n_classes)
 {
     const rq_load_options options = {arch, n_classes};
     rq_model_deinit(&loaded);
     assert_ok(rq_tensorfile_write(path, written, n_written, NULL, 0, &err), &err);
-    return rq_model_from_checkpoint(&loaded, path, &options, &err);
+    return load_written(&options);
 }
 
 static void check_refused(const char *arch, const char *part)
@@ -262,10 +270,10 @@ static void test_load__names_an_architecture_that_fits(void **state)
     assert_ok(rq_tensorfile_write(path, a0.graph.params, a0.graph.n_params, NULL, 0, &err), &err);
     rq_model_deinit(&a0);
     const rq_load_options none = {NULL, 0}, wrong = {"RepVGG-B0", 0};
-    assert_fails(rq_model_from_checkpoint(&loaded, path, &none, &err), RQ_ERR_USAGE, &err);
+    assert_fails(load_written(&none), RQ_ERR_USAGE, &err);
     assert_says(&err,
                 "does not say its architecture; this one loads with -a RepVGG-A0 --classes 10");
-    assert_fails(rq_model_from_checkpoint(&loaded, path, &wrong, &err), RQ_ERR_MODEL, &err);
+    assert_fails(load_written(&wrong), RQ_ERR_MODEL, &err);
     assert_says(&err, "it loads with -a RepVGG-A0 --classes 10");
 }
 
@@ -315,7 +323,7 @@ static void test_load__no_memory(void **state)
     for (long n = 0; status; n++) {
         rq_model_deinit(&loaded);
         rq_alloc_test_fail_after(n);
-        status = rq_model_from_checkpoint(&loaded, path, &options, &err);
+        status = load_written(&options);
         rq_alloc_test_fail_after(-1);
         assert_true(!status || status == RQ_ERR_NOMEM);
         assert_true(!status || !loaded.graph.owned);

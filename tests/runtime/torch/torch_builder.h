@@ -49,8 +49,7 @@ typedef struct legacy_parts {
     LEGACY_PART(magic, LEGACY_MAGIC), LEGACY_PART(version, LEGACY_VERSION),                        \
         LEGACY_PART(machine, LEGACY_MACHINE)
 
-/* The old format; the values above follow the keys as one storage. Uses the builder's buffer only.
- */
+/* The old format; the values above follow the keys as one storage. Uses the builder's buffer. */
 static inline void torch_build_legacy(zip_builder *file, const legacy_parts *parts)
 {
     file->n_bytes = 0;

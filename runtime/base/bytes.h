@@ -1,6 +1,6 @@
 /* Little-endian numbers in files, byte by byte: no alignment is needed. */
-#ifndef RQ_RUNTIME_TORCH_BYTES_H
-#define RQ_RUNTIME_TORCH_BYTES_H
+#ifndef RQ_RUNTIME_BASE_BYTES_H
+#define RQ_RUNTIME_BASE_BYTES_H
 
 #include <stdint.h>
 
