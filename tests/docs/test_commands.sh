@@ -17,23 +17,22 @@ trap 'rm -rf "$work"' EXIT
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # small networks; other tests run at the same time
 
 # OPTION VALUE: any value of OPTION becomes VALUE.
-replacements='
+replacements="
 --train-images 16
 --val-images 4
 --epochs 1
 --qat-epochs 1
 --max-drop 100
---repeat 2
 -b 8
--a repvgg:depth=1,2,2;width=8,8,12;stride=2,1,2;classes=5 RepVGG-A0
-'
+-a 'repvgg:depth=1,2,2;width=8,8,12;stride=2,1,2;classes=5' RepVGG-A0
+"
 
 # replace LINE: the command line to run. A third word in the list limits it to that value.
 replace() {
     local line=$1 option value only
     while read -r option value only; do
         [ -n "$option" ] || continue
-        line=$(printf '%s' "$line" | sed -E "s@( $option) ${only:-[^ ]+}( |\$)@\1 '$value'\2@g")
+        line=$(printf '%s' "$line" | sed -E "s@( $option) ${only:-[^ ]+}( |\$)@\1 $value\2@g")
     done <<<"$replacements"
     printf '%s' "$line"
 }
