@@ -32,7 +32,7 @@ long_lines() {
         '```'*) [ -n "$fenced" ] && fenced='' || fenced=yes ;;
         '|'* | '    '*) continue ;;
         esac
-        [ -z "$fenced" ] || continue
+        [ -z "$fenced" ] && [ ${#line} -gt $max ] || continue
         text=$(sed -E 's/\]\([^)]*\)/]()/g; s@<?https?://[^ )>]*>?@@g' <<<"$line")
         [ ${#text} -le $max ] || echo "$1:$number: ${#text} characters"
     done <"$1"
