@@ -4,7 +4,7 @@
 #
 #   bench/run.sh [-n] [-p] [-t TREE] [-o VALUES] [IMAGES [ROUNDS]]
 #
-#   IMAGES     photographs in class folders, for the loaders and insert_bn; left out if not given
+#   IMAGES     photographs in class folders, for the loaders and insert_bn, which are left out without it (or with '')
 #   ROUNDS     each program runs once in a round; the tables show medians over the rounds (default 3)
 #   -n         print the tables, do not write them into the docs
 #   -p         without peers (and without writing into the docs)

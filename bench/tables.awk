@@ -33,18 +33,19 @@ function rss_target(name) {
 }
 
 # Images/s that insert_bn may reach at most: the slower of decoding and inference, each alone.
-function insert_bn_limit(    inference, decoding) {
-    inference = 1000 / median("1 deploy_32"); decoding = median("1 loader_all")
-    return inference < decoding ? inference : decoding
+function insert_bn_limit(    computing, decoding) {
+    computing = 1000 / median("1 deploy_32"); decoding = median("1 loader_all")
+    return computing < decoding ? computing : decoding
 }
 
 function rest(label, measured, target) { print "| " label " | " measured " | " target " |" }
 
 END {
     rounds = n["1 int8_1"]
-    print notes[1, "date"] ", " notes[1, "machine"] ", medians of " rounds " rounds: `bench/run.sh" \
-        (known("1 insert_bn") ? " IMAGES" : "") (rounds != 3 ? " " rounds : "") "`" \
-        (notes[1, "with"] != "" ? ", with " notes[1, "with"] : "") "."
+    images = known("1 insert_bn") ? " IMAGES" : rounds == 3 ? "" : " \"\""
+    print notes[1, "date"] ", " notes[1, "machine"] ", medians of " rounds " round" (rounds == 1 ? "" : "s") \
+        ": `bench/run.sh" images (rounds == 3 ? "" : " " rounds) "`" \
+        (notes[1, "with"] == "" ? "" : ", with " notes[1, "with"]) "."
 
     print "\n| inference, per image | ours | oneDNN's convolutions alone | of their speed | target | ONNX Runtime | against it | target |"
     print "|---|---|---|---|---|---|---|---|"
@@ -67,10 +68,12 @@ END {
     training("QAT at 32×32, batch 128, f32", "qat_small_f32", "", "torch_qat_small", "≥ 5×")
     print "\nBatch 32 at 224×224 where nothing else is said. PyTorch computes in f32."
 
-    print "\n| loading photographs, images/s | ours | torchvision | against it | target |"
-    print "|---|---|---|---|---|"
-    loading("training transform, one core", "loader_train", "torch_train", "≥ 1.5×")
-    loading("evaluation, one core", "loader_eval", "torch_eval", "≥ 1.5×")
+    if (known("1 loader_train")) {
+        print "\n| loading photographs, images/s | ours | torchvision | against it | target |"
+        print "|---|---|---|---|---|"
+        loading("training transform, one core", "loader_train", "torch_train", "≥ 1.5×")
+        loading("evaluation, one core", "loader_eval", "torch_eval", "≥ 1.5×")
+    }
 
     print "\n| ratios, memory, start, insert_bn | measured | target |"
     print "|---|---|---|"
