@@ -11,7 +11,13 @@ const os = require('os');
 const path = require('path');
 
 module.paths.push(path.join(__dirname, '../../build/peers/node_modules'));
-const ort = require('onnxruntime-node');
+let ort;
+try {
+    ort = require('onnxruntime-node');
+} catch (error) {
+    console.error(`onnxruntime-node cannot be loaded (bench/peers/install.sh): ${error.code}`);
+    process.exit(1);
+}
 
 const WARM_UP = 3;
 const SIDE = 224;
