@@ -4,8 +4,8 @@
 #   bench/compare.sh VALUES_A VALUES_B
 #
 # For each figure that both have: the medians of A and B, B / A, and how far the rounds of each are apart (largest / smallest).
-# An asterisk marks figures whose medians differ by more than the rounds of A or of B differ among themselves. With fewer
-# than three rounds that says little.
+# An asterisk marks figures whose medians differ by more than the rounds of A or of B differ among themselves (never where there
+# is only one round).
 set -euo pipefail
 [ $# -eq 2 ] || { echo "usage: $0 VALUES_A VALUES_B" >&2; exit 2; }
 here=$(dirname "$0")
@@ -18,7 +18,8 @@ END {
         a = order[i]; name = substr(a, 3); b = "2 " name
         if (a !~ /^1 / || !known(b) || !(median(a) > 0 && median(b) > 0)) continue
         ratio = median(b) / median(a)
-        differs = (ratio > 1 ? ratio : 1 / ratio) > (spread(a) > spread(b) ? spread(a) : spread(b))
+        differs = n[a] > 1 && n[b] > 1 &&
+            (ratio > 1 ? ratio : 1 / ratio) > (spread(a) > spread(b) ? spread(a) : spread(b))
         printf "%-26s %12.6g %12.6g %8.3f %9.3f %9.3f  %d, %d%s\n", name, median(a), median(b), ratio, spread(a), spread(b),
             n[a], n[b], differs ? " *" : ""
         n_both++; n_differ += differs

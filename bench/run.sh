@@ -8,7 +8,7 @@
 #   ROUNDS     each program runs once in a round; the tables show medians over the rounds (default 3)
 #   -n         print the tables, do not write them into the docs
 #   -p         without peers (and without writing into the docs)
-#   -t TREE    measure the programs of another clone of the project (and do not write into the docs)
+#   -t TREE    measure the programs of another clone, which are built in its build/release (and do not write into the docs)
 #   -o VALUES  keep the measured values in this file, after those that are in it; the tables are of them all
 #
 # VALUES has one line "name value" for each figure and round: bench/compare.sh compares two such files, bench/tables.awk makes
