@@ -1,31 +1,25 @@
 #!/usr/bin/env bash
-# The whole pipeline on CIFAR-10: FP32 training, deploy form, batch norm, QAT, INT8, comparison.
+# Runs the whole pipeline on CIFAR-10: FP32 training, deploy form, batch norm, QAT, INT8, comparison.
 #
-#   bench/cifar10.sh DIR [OUT]     DIR: train/<class>/*.jpg and test/<class>/*.jpg; OUT: models and logs (default ./cifar10-run)
+#   bench/cifar10.sh DIR [OUT]
+#
+#   DIR   CIFAR-10 as folders: train/<class>/*.jpg and test/<class>/*.jpg
+#   OUT   for models and logs (default ./cifar10-run)
 #
 # docs/results.md holds the numbers of such a run. Each command is printed before it runs.
 set -euo pipefail
-[ $# -ge 1 ] || { echo "usage: $0 DIR [OUT]" >&2; exit 2; }
-dir=$1
+# shellcheck source=bench/cifar10_lib.sh
+. "$(dirname "$0")/cifar10_lib.sh"
 out=${2:-cifar10-run}
-repqat=${REPQAT:-$(dirname "$0")/../build/release/bin/repqat}
-[ -x "$repqat" ] || "$(dirname "$0")/../scripts/build.sh" release
 arch='repvgg:depth=1,2,2,2;width=32,64,256,256;stride=1,2,2,2;pool=max;block=target'
 precision=f32
 grep -qw avx512_bf16 /proc/cpuinfo && precision=bf16
 mkdir -p "$out"
 
-run() {
-    printf '\n$ repqat %s\n' "$*"
-    local start=$SECONDS
-    "$repqat" "$@"
-    echo "($((SECONDS - start)) s)"
-}
+sgd=(-b 64 --epochs 100 --wd 1e-3 --nesterov --label-smoothing 0.1 --alternate-flips --precision "$precision" -p 100 --profile)
 
-sgd=(-b 64 --epochs 100 --wd 1e-3 --nesterov --label-smoothing 0.1 --alternate-flips --precision $precision -p 100 --profile)
-
-# First crops of 24 pixels, mixed, then whole images, the rate going on where it stood. Without validation, which would take a tenth
-# of the time: what counts is the average of the weights when all training is over; only then are test images seen.
+# First crops of 24 pixels with mixup, then whole images; the learning rate goes on where it was. No validation, which would take a
+# tenth of the time: the result is the average of the weights at the end of training, and only then are test images seen.
 run train "$dir/train" -a "$arch" -r 24 --resize 32 --padding 0 --mixup 0.2 --budget 16m --lr 0.1 --min-lr 0.05 --warmup-epochs 1 \
     --seed 1 "${sgd[@]}" -o "$out/crops.bin" 2>"$out/crops.log"
 run train "$dir/train" --init "$out/crops.bin" -r 32 --val-resolution 32 --padding-mode reflect --budget 25m --lr 0.05 --min-lr 0.002 \

@@ -1,25 +1,19 @@
 #!/usr/bin/env bash
-# The family's kinds of blocks side by side on CIFAR-10: one small network, trained from two seeds as plain (one 3x3
+# Compares the family's kinds of blocks on CIFAR-10: trains one small network from two seeds as plain (one 3x3
 # convolution), RepVGG, RepOpt (plain, trained by RepOptimizer with scales that are searched first) and QARepVGG.
 #
-#   bench/cifar10_blocks.sh DIR [OUT]     DIR: train/<class>/*.jpg and test/<class>/*.jpg; OUT: models and logs
+#   bench/cifar10_blocks.sh DIR [OUT]
+#
+#   DIR   CIFAR-10 as folders: train/<class>/*.jpg and test/<class>/*.jpg
+#   OUT   for models and logs (default ./cifar10-blocks)
 #
 # docs/results.md holds the numbers of such a run; tests/models/ its models of seed 1.
 set -euo pipefail
-[ $# -ge 1 ] || { echo "usage: $0 DIR [OUT]" >&2; exit 2; }
-dir=$1
+# shellcheck source=bench/cifar10_lib.sh
+. "$(dirname "$0")/cifar10_lib.sh"
 out=${2:-cifar10-blocks}
-repqat=${REPQAT:-$(dirname "$0")/../build/release/bin/repqat}
-[ -x "$repqat" ] || "$(dirname "$0")/../scripts/build.sh" release
 network='repvgg:depth=1,2,2,2;width=16,32,64,128;stride=1,2,2,2'
 mkdir -p "$out"
-
-run() {
-    printf '\n$ repqat %s\n' "$*"
-    local start=$SECONDS
-    "$repqat" "$@"
-    echo "($((SECONDS - start)) s)"
-}
 
 options=(--recipe cifar --epochs 12 -p 0)
 run hyper_search "$dir" -a "$network;block=target" "${options[@]}" --seed 1 -o "$out/scales.bin" 2>"$out/scales.log"

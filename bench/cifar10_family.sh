@@ -1,21 +1,17 @@
 #!/usr/bin/env bash
-# INT8 of the family's other members on CIFAR-10: small networks with squeeze-and-excitation before the ReLU (as
-# RepVGG-D2se), behind it with auxiliary heads (as RepVGGplus-L2pse), and with groups (as the g4 models) are trained
+# INT8 of the family's other members on CIFAR-10. Small networks with squeeze-and-excitation before the ReLU (as
+# RepVGG-D2se), after it with auxiliary heads (as RepVGGplus-L2pse), and with groups (as the g4 models) are trained
 # for a few epochs, quantized, exported and compared with their FP32 form.
 #
-#   bench/cifar10_family.sh DIR [OUT]     DIR: train/<class>/*.jpg and test/<class>/*.jpg; OUT: models and logs
+#   bench/cifar10_family.sh DIR [OUT]
+#
+#   DIR   CIFAR-10 as folders: train/<class>/*.jpg and test/<class>/*.jpg
+#   OUT   for models and logs (default ./cifar10-family)
 set -euo pipefail
-[ $# -ge 1 ] || { echo "usage: $0 DIR [OUT]" >&2; exit 2; }
-dir=$1
+# shellcheck source=bench/cifar10_lib.sh
+. "$(dirname "$0")/cifar10_lib.sh"
 out=${2:-cifar10-family}
-repqat=${REPQAT:-$(dirname "$0")/../build/release/bin/repqat}
-[ -x "$repqat" ] || "$(dirname "$0")/../scripts/build.sh" release
 mkdir -p "$out"
-
-run() {
-    printf '\n$ repqat %s\n' "$*"
-    "$repqat" "$@"
-}
 
 sizes='depth=1,2,2,2;width=16,32,64,128;stride=1,2,2,2'
 for kind in 'pre_se se=pre/16' 'post_se se=post/4;aux=1,2' 'groups groups=4'; do

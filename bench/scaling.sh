@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# What an INT8 session of RepVGG-A0 costs against batch, resolution, width and threads, beside a model of the cost.
+# The time of an INT8 session of RepVGG-A0 for different batches, resolutions, widths and numbers of threads, next to a model of
+# it.
 #
 #   bench/scaling.sh
 #
@@ -7,22 +8,18 @@
 #
 #   t = sum over layers of  b * operations / (e * P)  +  bytes of weights / B
 #
-# P is the peak of the threads' multiply-add instructions (bench --layers measures it). e, the share of it that kernels reach, and
-# B, at which weights arrive (with all that a layer costs whatever the batch), are fitted to the series of batches by least
-# squares of relative errors; the other series are predicted with the same two numbers. Writes docs/scaling.svg, and a table
-# between the marks of docs/performance.md.
+#   P   peak of the threads' multiply-add instructions, as bench --layers measures it
+#   e   share of P that kernels reach
+#   B   bytes of weights per second, with everything else that a layer costs whatever the batch
+#
+# e and B are fitted to the series of batches by least squares of relative errors; the other series are predicted with the same
+# two numbers. Writes docs/scaling.svg, and a table between the marks of docs/performance.md. Takes about two minutes.
 set -euo pipefail
-here=$(cd "$(dirname "$0")" && pwd)
-root=$(dirname "$here")
-export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(nproc)}
-"$root/scripts/build.sh" release >/dev/null
-build=$root/build/release
-cmake --build "$build" --target make_models >/dev/null
-repqat=$build/bin/repqat
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+# shellcheck source=bench/lib.sh
+. "$(dirname "$0")/lib.sh"
+build "$root" repqat make_models
+repqat=$root/build/release/bin/repqat
 points=$work/points
-json_number() { grep -oE "\"$1\": [0-9.e+-]+" | head -1 | cut -d' ' -f2; }
 
 # arch WIDTH: RepVGG-A0 with its channels times WIDTH.
 arch() {
@@ -32,7 +29,7 @@ arch() {
 # measure SERIES X WIDTH BATCH RESOLUTION THREADS: one point.
 measure() {
     mkdir -p "$work/$3"
-    [ -e "$work/$3/int8.bin" ] || "$build/bench/make_models" "$work/$3" "$(arch "$3")"
+    [ -e "$work/$3/int8.bin" ] || "$root/build/release/bench/make_models" "$work/$3" "$(arch "$3")"
     "$repqat" bench "$work/$3/int8.bin" -b "$4" -r "$5" --threads "$6" --json >"$work/out"
     echo "$1 $2 $3 $4 $5 $6 $(json_number median_ms <"$work/out")" | tee -a "$points" >&2
 }
@@ -41,75 +38,14 @@ all=$OMP_NUM_THREADS
 for batch in 1 2 4 8 16 32; do measure batch $batch 1 $batch 224 "$all"; done
 for side in 96 128 160 224 320 384; do measure resolution $side 1 8 $side "$all"; done
 for width in 0.5 1 1.5 2 3; do measure width $width $width 8 224 "$all"; done
-threads=1
-while [ "$threads" -le "$all" ]; do
-    measure threads $threads 1 8 224 $threads
-    "$repqat" bench "$work/1/int8.bin" -b 1 --threads $threads --repeat 20 --layers --json |
+counts=()
+for ((threads = 1; threads < all; threads *= 2)); do counts+=("$threads"); done
+for threads in "${counts[@]}" "$all"; do
+    measure threads "$threads" 1 8 224 "$threads"
+    "$repqat" bench "$work/1/int8.bin" -b 1 --threads "$threads" --repeat 20 --layers --json |
         grep -oE '"peak_int8": \{[^}]*' | json_number gops | sed "s/^/$threads /" >>"$work/peaks"
-    threads=$((2 * threads))
 done
 
-awk -v svg="$root/docs/scaling.svg" '
-# Operations per image and bytes of weights of the network, into ops and weights.
-function network(m, side,    d, w, s, i, c, out, n) {
-    split("2 4 14 1", d, " "); split("48 96 192 1280", w, " ")
-    ops = weights = 0
-    c = 3; side = half(side); out = 48 * m < 64 ? 48 * m : 64
-    layer(c, out, 9, side); c = out
-    for (s = 1; s <= 4; s++)
-        for (i = 1; i <= d[s]; i++) {
-            if (i == 1) side = half(side)
-            layer(c, w[s] * m, 9, side); c = w[s] * m
-        }
-    layer(c, 1000, 1, 1)
-}
-function half(side) { return int((side + 1) / 2) }
-function layer(ic, oc, taps, side) { ops += 2 * taps * ic * oc * side * side; weights += taps * ic * oc }
-function model(i) { network(width[i], side[i]); return 1e3 * (batch[i] * ops / (e * 1e9 * peak[threads[i]]) + weights / B) }
-FILENAME ~ /peaks$/ { peak[$1] = $2; next }
-{ n++; series[n] = $1; x[n] = $2; width[n] = $3; batch[n] = $4; side[n] = $5; threads[n] = $6; ms[n] = $7 }
-END {
-    # t / ms = u * alpha + v * beta with alpha = 1 / e, beta = 1 / B, as near to 1 as may be
-    for (i = 1; i <= n; i++) if (series[i] == "batch") {
-        network(width[i], side[i])
-        u = 1e3 * batch[i] * ops / (1e9 * peak[threads[i]]) / ms[i]; v = 1e3 * weights / ms[i]
-        uu += u * u; uv += u * v; vv += v * v; su += u; sv += v
-    }
-    det = uu * vv - uv * uv
-    e = det / (su * vv - sv * uv); B = det / (sv * uu - su * uv)
-    printf "P = %.0f GOP/s of all threads; fitted: e = %.3f, B = %.1f GB/s.\n\n", peak[threads[1]], e, B / 1e9
-    print "| series | point | measured | model | off by |\n|---|---|---|---|---|"
-    for (i = 1; i <= n; i++)
-        printf "| %s | %s | %.2f ms | %.2f ms | %+.0f %% |\n", series[i], x[i], ms[i], model(i), 100 * (model(i) / ms[i] - 1)
-    plot()
-}
-# Four panels, both axes logarithmic: circles are measured, lines the model.
-function plot(    k, names, titles, i) {
-    split("batch resolution width threads", names, " ")
-    split("ms against batch (224 pixels)|ms against resolution (batch 8)|ms against width (batch 8)|ms against threads (batch 8)", titles, "|")
-    print "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"860\" height=\"560\" font-family=\"sans-serif\" font-size=\"12\">" > svg
-    print "<rect width=\"860\" height=\"560\" fill=\"white\"/>" > svg
-    for (k = 1; k <= 4; k++) panel(names[k], titles[k], (k - 1) % 2 * 430 + 60, int((k - 1) / 2) * 280 + 40)
-    print "</svg>" > svg
-}
-function at(v, lo, hi, from, size) { return from + (hi > lo ? (log(v) - log(lo)) / (log(hi) - log(lo)) : 0.5) * size }
-function panel(name, title, left, top,    i, line, x0, x1, y0, y1, px) {
-    x0 = y0 = 1e9; x1 = y1 = 0
-    for (i = 1; i <= n; i++) if (series[i] == name) {
-        if (x[i] < x0) x0 = x[i]; if (x[i] > x1) x1 = x[i]
-        if (ms[i] < y0) y0 = ms[i]; if (ms[i] > y1) y1 = ms[i]
-    }
-    y0 *= 0.8; y1 *= 1.25
-    printf "<text x=\"%d\" y=\"%d\" font-weight=\"bold\">%s</text>\n", left, top - 12, title > svg
-    printf "<rect x=\"%d\" y=\"%d\" width=\"340\" height=\"190\" fill=\"none\" stroke=\"#888\"/>\n", left, top > svg
-    for (i = 1; i <= n; i++) if (series[i] == name) {
-        px = at(x[i], x0, x1, left + 15, 310)
-        line = line sprintf("%.1f,%.1f ", px, at(model(i), y0, y1, top + 190, -190))
-        printf "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"4\" fill=\"#c33\"/>\n", px, at(ms[i], y0, y1, top + 190, -190) > svg
-        printf "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%s</text>\n", px, top + 206, x[i] > svg
-        printf "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\" fill=\"#c33\" font-size=\"10\">%.3g</text>\n", px - 6, at(ms[i], y0, y1, top + 190, -190) - 3, ms[i] > svg
-    }
-    printf "<polyline points=\"%s\" fill=\"none\" stroke=\"#36c\" stroke-width=\"1.5\"/>\n", line > svg
-}' "$work/peaks" "$points" >"$work/tables"
-"$here/into_page.sh" scaling "$work/tables" "$root/docs/performance.md"
+awk -v svg="$root/docs/scaling.svg" -f "$root/bench/scaling.awk" "$work/peaks" "$points" >"$work/tables"
+"$root/bench/into_page.sh" scaling "$work/tables" "$root/docs/performance.md"
 cat "$work/tables"

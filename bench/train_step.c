@@ -1,13 +1,18 @@
-/* Time of a training step: train_step ARCH BATCH RESOLUTION [FORM] [STEPS] [PRECISION]
- * FORM: train (three branches), withbn (deploy form with batch norm) or qat (default). Random
- * weights and pixels; prints the median of STEPS steps (default 5, after one to warm up), the share
- * of each kind of work, and the process's peak memory. */
-#include <stdio.h>
-#include <stdlib.h>
+/* train_step ARCH BATCH RESOLUTION [FORM [STEPS [PRECISION]]]
+ *
+ * Times training steps (forward, backward, optimizer) on random weights and pixels. Prints images/s
+ * by the median of STEPS steps, after one to warm up, the process's peak memory, and the time of
+ * each kind of work.
+ *
+ *   FORM        train (blocks as trained), withbn (deploy form with batch norm) or qat (default)
+ *   STEPS       default 5
+ *   PRECISION   f32 (default) or bf16
+ *
+ * The number of threads is OMP_NUM_THREADS. */
 #include <string.h>
 #include <sys/resource.h>
 
-#include "bench/unit_bn.h"
+#include "bench/support.h"
 #include "fuse/fold.h"
 #include "qat/prepare.h"
 #include "qat/update/optimizer.h"
@@ -16,32 +21,76 @@
 #include "runtime/base/random.h"
 #include "runtime/model/arch.h"
 
-static rq_error err;
+typedef struct arguments {
+    const char *arch, *form;
+    int64_t batch, resolution, steps;
+    rq_precision precision;
+} arguments;
 
-static void check(rq_status status)
+static bool parse(arguments *out, int argc, char **argv)
 {
-    if (status != RQ_OK) {
-        (void)fprintf(stderr, "train_step: %s\n", err.text);
-        exit(1);
-    }
+    *out = (arguments){.form = "qat", .steps = 5, .precision = RQ_PRECISION_F32};
+    if (argc < 4 || argc > 7 || !rq_parse_int(argv[2], 1, 4096, &out->batch) ||
+        !rq_parse_int(argv[3], 8, 4096, &out->resolution) ||
+        (argc > 5 && !rq_parse_int(argv[5], 1, 1000, &out->steps)))
+        return false;
+    out->arch = argv[1];
+    if (argc > 4)
+        out->form = argv[4];
+    if (argc > 6 && strcmp(argv[6], "bf16") == 0)
+        out->precision = RQ_PRECISION_BF16;
+    else if (argc > 6 && strcmp(argv[6], "f32") != 0)
+        return false;
+    return strcmp(out->form, "train") == 0 || strcmp(out->form, "withbn") == 0 ||
+           strcmp(out->form, "qat") == 0;
 }
 
-static void build(rq_model *model, const char *arch, int resolution, const char *form)
+/* The forms that a model goes through. All are kept to the end, and the peak of memory has them. */
+typedef struct forms {
+    rq_model train, deploy, withbn, qat;
+} forms;
+
+/* The form that is to be trained. */
+static rq_model *build(forms *f, const arguments *given)
 {
-    rq_model train, deploy, withbn;
-    check(rq_arch_build(&train, arch, 0, &err));
-    train.preprocess.crop = train.preprocess.resize = resolution;
-    rq_model_init_weights(&train, 1);
-    if (strcmp(form, "train") == 0) {
-        *model = train;
-        return;
-    }
-    check(rq_fuse(&deploy, &train, &err));
-    check(bench_unit_bn(&withbn, &deploy, &err));
-    if (strcmp(form, "withbn") == 0)
-        *model = withbn;
-    else
-        check(rq_prepare_qat(model, &withbn, RQ_QUANT_ALL, &err));
+    bench_check(rq_arch_build(&f->train, given->arch, 0, &bench_err));
+    f->train.preprocess.crop = f->train.preprocess.resize = (int)given->resolution;
+    rq_model_init_weights(&f->train, 1);
+    if (strcmp(given->form, "train") == 0)
+        return &f->train;
+    bench_check(rq_fuse(&f->deploy, &f->train, &bench_err));
+    bench_unit_bn(&f->withbn, &f->deploy);
+    if (strcmp(given->form, "withbn") == 0)
+        return &f->withbn;
+    bench_check(rq_prepare_qat(&f->qat, &f->withbn, RQ_QUANT_ALL, &bench_err));
+    return &f->qat;
+}
+
+typedef struct batch {
+    uint8_t *pixels;
+    int32_t *labels;
+} batch;
+
+static batch random_batch(const arguments *given, int n_classes)
+{
+    const int64_t n_pixels = given->batch * given->resolution * given->resolution * 3;
+    const batch out = {bench_memory(rq_alloc_array(uint8_t, n_pixels)),
+                       bench_memory(rq_alloc_array(int32_t, given->batch))};
+    rq_random random = {1};
+    for (int64_t i = 0; i < n_pixels; i++)
+        out.pixels[i] = (uint8_t)rq_random_u64(&random);
+    for (int64_t i = 0; i < given->batch; i++)
+        out.labels[i] = (int32_t)rq_random_below(&random, (uint64_t)n_classes);
+    return out;
+}
+
+static double step_seconds(rq_trainer *trainer, rq_optimizer *optimizer, const batch *data)
+{
+    rq_step_result result;
+    const double start = rq_clock();
+    bench_check(rq_trainer_step(trainer, data->pixels, data->labels, &result, &bench_err));
+    bench_check(rq_optimizer_step(optimizer, 1e-4, &bench_err));
+    return rq_clock() - start;
 }
 
 static int by_value(const void *a, const void *b)
@@ -50,67 +99,62 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-int main(int argc, char **argv)
+static double median(double *values, int64_t n)
 {
-    int64_t batch, resolution, steps = 5;
-    if (argc < 4 || argc > 7 || !rq_parse_int(argv[2], 1, 4096, &batch) ||
-        !rq_parse_int(argv[3], 8, 4096, &resolution) ||
-        (argc > 5 && !rq_parse_int(argv[5], 1, 1000, &steps))) {
-        (void)fprintf(
-            stderr,
-            "usage: train_step ARCH BATCH RESOLUTION [train|withbn|qat] [STEPS] [f32|bf16]\n");
-        return 2;
-    }
-    const char *form = argc > 4 ? argv[4] : "qat";
-    rq_model model;
-    build(&model, argv[1], (int)resolution, form);
-    rq_trainer *trainer;
-    rq_optimizer *optimizer;
-    const bool bf16 = argc > 6 && strcmp(argv[6], "bf16") == 0;
-    const rq_trainer_options options = {.batch = (int)batch,
-                                        .precision = bf16 ? RQ_PRECISION_BF16 : RQ_PRECISION_F32};
-    const rq_optimizer_options optimizer_options = RQ_OPTIMIZER_OPTIONS_INIT;
-    check(rq_trainer_create(&trainer, &model, &options, &err));
-    check(rq_optimizer_create(&optimizer, trainer, &model, &optimizer_options, &err));
-    const size_t n_pixels = (size_t)(batch * resolution * resolution * 3);
-    uint8_t *pixels = rq_alloc(n_pixels);
-    int32_t *labels = rq_alloc((size_t)batch * sizeof *labels);
-    double *seconds = rq_alloc((size_t)steps * sizeof *seconds);
-    rq_random random = {1};
-    for (size_t i = 0; i < n_pixels; i++)
-        pixels[i] = (uint8_t)rq_random_u64(&random);
-    for (int64_t i = 0; i < batch; i++)
-        labels[i] = (int32_t)rq_random_below(&random, (uint64_t)model.n_classes);
-    rq_trainer_profile before = {0};
-    for (int64_t i = -1; i < steps; i++) {
-        rq_step_result result;
-        const double start = rq_clock();
-        check(rq_trainer_step(trainer, pixels, labels, &result, &err));
-        check(rq_optimizer_step(optimizer, 1e-4, &err));
-        if (i >= 0)
-            seconds[i] = rq_clock() - start;
-        else
-            before = rq_trainer_get_profile(trainer);
-    }
-    qsort(seconds, (size_t)steps, sizeof *seconds, by_value);
-    const double median = seconds[steps / 2], n = (double)(batch * steps);
-    const rq_trainer_profile p = rq_trainer_get_profile(trainer);
+    qsort(values, (size_t)n, sizeof *values, by_value);
+    return values[n / 2];
+}
+
+static void print(const arguments *given, double median_seconds, const rq_trainer_profile *before,
+                  const rq_trainer_profile *after)
+{
+    const double scale = 1e3 / (double)(given->batch * given->steps); /* to ms per image */
     struct rusage usage;
     (void)getrusage(RUSAGE_SELF, &usage);
     (void)printf("%s %s batch %d res %d: %.2f images/s (median step %.1f ms), peak %.0f MB\n"
                  "ms/image: conv forward %.2f, passes forward %.2f, conv backward %.2f, passes "
                  "backward %.2f, weights %.2f\n",
-                 argv[1], form, (int)batch, (int)resolution, (double)batch / median, 1e3 * median,
-                 (double)usage.ru_maxrss / 1024.0, 1e3 * (p.forward_conv - before.forward_conv) / n,
-                 1e3 * (p.forward_pass - before.forward_pass) / n,
-                 1e3 * (p.backward_conv - before.backward_conv) / n,
-                 1e3 * (p.backward_pass - before.backward_pass) / n,
-                 1e3 * (p.weights - before.weights) / n);
+                 given->arch, given->form, (int)given->batch, (int)given->resolution,
+                 (double)given->batch / median_seconds, 1e3 * median_seconds,
+                 (double)usage.ru_maxrss / 1024.0,
+                 scale * (after->forward_conv - before->forward_conv),
+                 scale * (after->forward_pass - before->forward_pass),
+                 scale * (after->backward_conv - before->backward_conv),
+                 scale * (after->backward_pass - before->backward_pass),
+                 scale * (after->weights - before->weights));
+}
+
+int main(int argc, char **argv)
+{
+    arguments given;
+    if (!parse(&given, argc, argv)) {
+        (void)fprintf(stderr, "usage: train_step ARCH BATCH RESOLUTION [train|withbn|qat [STEPS "
+                              "[f32|bf16]]]\n");
+        return 2;
+    }
+    forms f = {RQ_MODEL_INIT, RQ_MODEL_INIT, RQ_MODEL_INIT, RQ_MODEL_INIT};
+    rq_model *model = build(&f, &given);
+    rq_trainer *trainer;
+    rq_optimizer *optimizer;
+    const rq_trainer_options options = {.batch = (int)given.batch, .precision = given.precision};
+    const rq_optimizer_options optimizer_options = RQ_OPTIMIZER_OPTIONS_INIT;
+    bench_check(rq_trainer_create(&trainer, model, &options, &bench_err));
+    bench_check(rq_optimizer_create(&optimizer, trainer, model, &optimizer_options, &bench_err));
+    const batch data = random_batch(&given, model->n_classes);
+    double *seconds = bench_memory(rq_alloc_array(double, given.steps));
+    (void)step_seconds(trainer, optimizer, &data); /* warms up */
+    const rq_trainer_profile before = rq_trainer_get_profile(trainer);
+    for (int64_t i = 0; i < given.steps; i++)
+        seconds[i] = step_seconds(trainer, optimizer, &data);
+    const rq_trainer_profile after = rq_trainer_get_profile(trainer);
+    print(&given, median(seconds, given.steps), &before, &after);
     rq_free(seconds);
-    rq_free(labels);
-    rq_free(pixels);
+    rq_free(data.labels);
+    rq_free(data.pixels);
     rq_optimizer_destroy(optimizer);
     rq_trainer_destroy(trainer);
-    rq_model_deinit(&model);
+    rq_model *models[] = {&f.train, &f.deploy, &f.withbn, &f.qat};
+    for (size_t i = 0; i < sizeof models / sizeof models[0]; i++)
+        rq_model_deinit(models[i]);
     return 0;
 }

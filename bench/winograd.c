@@ -1,13 +1,13 @@
-/* Time of a training convolution: winograd [BATCH SIDE IC OC]
- * Forward + backward of 3x3 layers by oneDNN's direct kernels and by Winograd's convolution, in f32
- * and bf16, the best of 5 runs each; without arguments the layers of RepVGG-A0 at 224
- * and of networks for 32x32 images. With OMP_NUM_THREADS=1 the process's CPU time counts,
+/* winograd [BATCH SIDE IC OC]
+ *
+ * Times a 3x3 training convolution, forward + backward, by oneDNN's direct kernels and by Winograd's
+ * convolution, in f32 and bf16: the best of 5 runs. Without arguments: layers of RepVGG-A0 at 224
+ * and of networks for 32x32 images. The number of threads is OMP_NUM_THREADS; with 1 it is CPU time,
  * which other load on the machine disturbs less. */
 #include <omp.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <time.h>
 
+#include "bench/support.h"
 #include "runtime/base/bf16.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/options.h"
@@ -18,8 +18,6 @@
 enum { RUNS = 5 };
 #define NEVER 1e9
 
-static rq_error err;
-
 static double now(void)
 {
     struct timespec time;
@@ -28,20 +26,10 @@ static double now(void)
     return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
-static void check(rq_status status)
-{
-    if (status != RQ_OK) {
-        (void)fprintf(stderr, "winograd: %s\n", err.text);
-        exit(1);
-    }
-}
-
 static float *random_floats(size_t n)
 {
-    float *values = rq_alloc(n * sizeof *values);
+    float *values = bench_memory(rq_alloc_array(float, n));
     rq_random random = rq_random_stream(1, n, 0);
-    if (!values)
-        check(rq_fail(&err, RQ_ERR_NOMEM, "out of memory"));
     for (size_t i = 0; i < n; i++)
         values[i] = (float)rq_random_unit(&random) - 0.5f;
     return values;
@@ -49,9 +37,7 @@ static float *random_floats(size_t n)
 
 static uint16_t *rounded(const float *values, size_t n)
 {
-    uint16_t *out = rq_alloc(n * sizeof *out);
-    if (!out)
-        check(rq_fail(&err, RQ_ERR_NOMEM, "out of memory"));
+    uint16_t *out = bench_memory(rq_alloc_array(uint16_t, n));
     for (size_t i = 0; i < n; i++)
         out[i] = rq_to_bf16(values[i]);
     return out;
@@ -83,7 +69,7 @@ static rq_dnn_train_conv *create_direct(rq_dnn *dnn, const rq_conv_shape *shape,
                                           .with_forward = true,
                                           .with_dsrc = true,
                                           .bf16_dsrc = precision == RQ_PRECISION_BF16};
-    check(rq_dnn_train_conv_create(&conv, dnn, shape, &options, &err));
+    bench_check(rq_dnn_train_conv_create(&conv, dnn, shape, &options, &bench_err));
     return conv;
 }
 
@@ -95,14 +81,14 @@ static void direct(const layer *l, rq_precision precision, times *best)
     const void *src = bf16 ? (const void *)l->src_bf16 : (const void *)l->src;
     const void *ddst = bf16 ? (const void *)l->ddst_bf16 : (const void *)l->ddst;
     rq_dnn *dnn;
-    check(rq_dnn_create(&dnn, &err));
+    bench_check(rq_dnn_create(&dnn, &bench_err));
     rq_dnn_train_conv *conv = create_direct(dnn, &l->shape, precision);
     for (int i = 0; i < RUNS; i++) {
         const double start = now();
-        check(rq_dnn_train_conv_set_weights(conv, l->wei, &err));
-        check(rq_dnn_train_conv_forward(conv, src, l->dst, &err));
+        bench_check(rq_dnn_train_conv_set_weights(conv, l->wei, &bench_err));
+        bench_check(rq_dnn_train_conv_forward(conv, src, l->dst, &bench_err));
         const double middle = now();
-        check(rq_dnn_train_conv_backward(conv, src, ddst, l->dwei, l->dsrc, &err));
+        bench_check(rq_dnn_train_conv_backward(conv, src, ddst, l->dwei, l->dsrc, &bench_err));
         keep_best(best, start, middle);
     }
     rq_dnn_train_conv_destroy(conv);
@@ -118,9 +104,7 @@ static void winograd(const layer *l, rq_precision precision, times *best)
     const void *ddst = bf16 ? (const void *)l->ddst_bf16 : (const void *)l->ddst;
     rq_winograd plan;
     rq_winograd_init(&plan, &l->shape, precision, omp_get_max_threads());
-    void *scratch = rq_alloc(rq_winograd_scratch_bytes(&plan));
-    if (!scratch)
-        check(rq_fail(&err, RQ_ERR_NOMEM, "out of memory"));
+    void *scratch = bench_memory(rq_alloc(rq_winograd_scratch_bytes(&plan)));
     for (int i = 0; i < RUNS; i++) {
         const double start = now();
         rq_winograd_forward(&plan, src, l->wei, l->dst, scratch);
