@@ -29,22 +29,11 @@ static bool absorbs(const rq_graph *graph, int reader, int node)
     }
 }
 
-static int only_reader(const rq_trainer *trainer, int node)
-{
-    const rq_graph *graph = &trainer->model->graph;
-    if (trainer->users[node] != 1)
-        return -1;
-    for (int i = node + 1; i < graph->n_nodes; i++)
-        for (int k = 0; k < graph->nodes[i].n_inputs; k++)
-            if (graph->nodes[i].input[k] == node)
-                return i;
-    return -1;
-}
-
 static bool is_absorbed(const rq_trainer *trainer, int node)
 {
-    const int reader = only_reader(trainer, node);
-    return reader >= 0 && absorbs(&trainer->model->graph, reader, node);
+    const rq_graph *graph = &trainer->model->graph;
+    const int reader = rq_graph_only_reader(graph, node);
+    return reader >= 0 && absorbs(graph, reader, node);
 }
 
 /* ---- values and units ---- */

@@ -64,38 +64,17 @@ int64_t rq_rule_bound(const rq_rule *rule, int64_t low, int64_t high)
     return largest;
 }
 
-/* The only reader of a node when it has one and that is of this kind; else -1. */
-static int only_reader(const rq_graph *graph, int node, rq_op op)
-{
-    int found = -1, n_readers = 0;
-    for (int i = node + 1; i < graph->n_nodes; i++)
-        for (int k = 0; k < graph->nodes[i].n_inputs; k++)
-            if (graph->nodes[i].input[k] == node) {
-                found = i;
-                n_readers++;
-            }
-    return n_readers == 1 && graph->nodes[found].op == op ? found : -1;
-}
-
-/* The batch norm that is the only reader of a node; -1 when none reads it. */
+/* The batch norm that reads a layer; -1 when none does. */
 static rq_status find_batch_norm(const rq_graph *graph, int node, int *out, rq_error *err)
 {
-    int found = -1, n_readers = 0;
-    for (int i = node + 1; i < graph->n_nodes; i++) {
+    *out = rq_graph_next(graph, node, RQ_OP_BATCH_NORM);
+    for (int i = node + 1; *out < 0 && i < graph->n_nodes; i++) {
         const rq_node *reader = &graph->nodes[i];
-        for (int j = 0; j < reader->n_inputs; j++) {
-            if (reader->input[j] != node)
-                continue;
-            n_readers++;
-            if (reader->op == RQ_OP_BATCH_NORM)
-                found = i;
-        }
+        if (reader->op == RQ_OP_BATCH_NORM && reader->input[0] == node)
+            return rq_fail(err, RQ_ERR_MODEL,
+                           "%s: other nodes read it too, batch norm %s must be the only one",
+                           graph->nodes[node].name, reader->name);
     }
-    if (found >= 0 && n_readers > 1)
-        return rq_fail(err, RQ_ERR_MODEL,
-                       "%s: %d nodes read it, batch norm %s must be the only one",
-                       graph->nodes[node].name, n_readers, graph->nodes[found].name);
-    *out = found;
     return RQ_OK;
 }
 
@@ -165,7 +144,7 @@ static void find_zero_points(rq_layer_view *view, const rq_model *model, int nod
 {
     const rq_graph *graph = &model->graph;
     const int input = graph->nodes[node].input[0];
-    const int quantizer = only_reader(graph, last, RQ_OP_FAKE_QUANT);
+    const int quantizer = rq_graph_next(graph, last, RQ_OP_FAKE_QUANT);
     if (graph->nodes[input].op == RQ_OP_INPUT)
         view->std = model->preprocess.std;
     else if (rq_quantizer_of(graph, input) >= 0)

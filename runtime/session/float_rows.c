@@ -369,7 +369,7 @@ rq_status rq_row_relu(rq_session *s, int node, rq_error *err)
     const int source = rq_plan_node(s, node)->input[0];
     const rq_value *value = &s->values[source];
     rq_step *step;
-    if (value->repr != RQ_REPR_REAL || s->users[source] != 1)
+    if (value->repr != RQ_REPR_REAL || rq_graph_only_reader(&s->model->graph, source) < 0)
         return rq_plan_real_step(s, node, "relu", run_relu, err);
     const rq_status status = rq_plan_step(s, node, "relu", &value->buffer, 1, &step, err);
     if (status != RQ_OK)

@@ -70,14 +70,7 @@ rq_status rq_plan_step(rq_session *session, int node, const char *kind, const in
 
 int rq_plan_next(const rq_session *session, int node, rq_op op)
 {
-    const rq_graph *graph = &session->model->graph;
-    if (session->users[node] != 1)
-        return -1;
-    for (int i = node + 1; i < graph->n_nodes; i++)
-        for (int k = 0; k < graph->nodes[i].n_inputs; k++)
-            if (graph->nodes[i].input[k] == node)
-                return graph->nodes[i].op == op ? i : -1;
-    return -1;
+    return rq_graph_next(&session->model->graph, node, op);
 }
 
 /* Place buffers one after another in order of size, each at the lowest offset where nothing alive
