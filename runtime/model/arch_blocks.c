@@ -78,11 +78,14 @@ static int add_conv(builder *b, const module *m, const char *name, int x, int ke
     return node;
 }
 
-static int add_scale(builder *b, const module *m, const char *name, int x, double value)
+static int add_scale(builder *b, const module *m, const char *name, int x, double value,
+                     bool constant)
 {
     const int64_t dims[1] = {m->oc};
     const int node = add_unary(b, RQ_OP_SCALE, m, name, x);
     add_param(b, node, RQ_SLOT_WEIGHT, RQ_F32, 1, dims, (float)value);
+    if (!b->status)
+        b->graph->nodes[node].constant = constant;
     return node;
 }
 
@@ -144,18 +147,29 @@ static int build_target(builder *b, const module *m, int x)
     return add_conv_bn(b, m, "conv", "bn", x, 3);
 }
 
-/* The deeper a block stands in its stage, the less its convolutions weigh against its identity
+/* The deeper a block is in its stage, the less its convolutions weigh against its identity
  * (RepOptimizer, appendix B). */
-static int build_hs(builder *b, const module *m, int x)
+static int build_scaled(builder *b, const module *m, int x, bool constant)
 {
     const double init = m->index > 0 ? sqrt(2.0 / m->index) : 1.0;
-    const int dense = add_scale(b, m, "scale_conv", add_conv(b, m, "conv", x, 3), init);
-    const int point = add_scale(b, m, "scale_1x1", add_conv(b, m, "conv_1x1", x, 1), init);
-    const int identity = has_identity(m) ? add_scale(b, m, "scale_identity", x, 1.0) : NO_NODE;
+    int dense = add_conv(b, m, "conv", x, 3);
+    dense = add_scale(b, m, "scale_conv", dense, init, constant);
+    int point = add_conv(b, m, "conv_1x1", x, 1);
+    point = add_scale(b, m, "scale_1x1", point, init, constant);
+    const int identity =
+        has_identity(m) ? add_scale(b, m, "scale_identity", x, 1.0, false) : NO_NODE;
     return add_batch_norm(b, m, "bn", add_sum(b, m, dense, point, identity));
 }
 
-#define build_csla build_hs
+static int build_hs(builder *b, const module *m, int x)
+{
+    return build_scaled(b, m, x, false);
+}
+
+static int build_csla(builder *b, const module *m, int x)
+{
+    return build_scaled(b, m, x, true);
+}
 
 static const struct {
     int (*build)(builder *b, const module *m, int x); /* gives the last node */

@@ -78,7 +78,10 @@ static rq_status read_attributes(const json_t *json, rq_node *node, size_t *n_me
         status = rq_json_get_number(json, "eps", 0.0, (double)FLT_MAX, &eps, err);
         node->eps = (float)eps;
     }
-    return status;
+    if (status || !rq_json_has(json, "constant"))
+        return status;
+    *n_members += 1;
+    return rq_json_get_bool(json, "constant", &node->constant, err);
 }
 
 static bool find_slot(const char *name, rq_slot *out)
@@ -185,6 +188,8 @@ static json_t *pair(const int values[2])
 
 static bool put_attributes(json_t *json, const rq_node *node)
 {
+    if (node->constant && json_object_set_new(json, "constant", json_true()) != 0)
+        return false;
     if (rq_op_has_window(node->op))
         return json_object_set_new(json, "kernel", pair(node->conv.kernel)) == 0 &&
                json_object_set_new(json, "stride", pair(node->conv.stride)) == 0 &&
