@@ -37,11 +37,7 @@ static rq_status add_normalize(rq_session *s, int *buffer, rq_error *err)
     step->offset = rq_arena_alloc(&s->arena, 3 * sizeof(float));
     if (!step->factor || !step->offset)
         return rq_fail(err, RQ_ERR_NOMEM, "out of memory");
-    const rq_preprocess *p = &s->model->preprocess;
-    for (int c = 0; c < 3; c++) {
-        step->factor[c] = (float)(1.0 / (255.0 * (double)p->std[c]));
-        step->offset[c] = (float)(-(double)p->mean[c] / (double)p->std[c]);
-    }
+    rq_preprocess_normalization(&s->model->preprocess, step->factor, step->offset);
     rq_plan_set_value(s, 0, RQ_REPR_REAL, *buffer);
     return RQ_OK;
 }
