@@ -15,7 +15,7 @@ typedef struct builder {
     rq_error *err;
 } builder;
 
-/* A block, or another module with nodes of its own: where it stands and what it is to be. */
+/* A block, or another module with nodes of its own: its place and its sizes. */
 typedef struct module {
     char path[PATH_BYTES]; /* "": the network */
     int ic, oc, stride, groups;
@@ -180,7 +180,7 @@ static const struct {
 #undef X
 };
 
-/* ---- what stands around them ---- */
+/* ---- what is around them ---- */
 
 static int add_conv_bias(builder *b, const module *m, const char *name, int x, int kernel)
 {
@@ -208,9 +208,9 @@ static int add_se(builder *b, const module *block, const char *name, int x, int 
     return add_node(b, RQ_OP_MUL, block, name, 2, (const int[]){x, gate});
 }
 
-/* With se=pre the gate follows the whole linear part, behind qarepvgg's last batch norm too: that
+/* With se=pre the gate follows the whole linear part, after qarepvgg's last batch norm too: that
  * is what a merged block can compute. (The original puts it before that batch norm in training and
- * behind it in deployment, which are two functions.) */
+ * after it in deployment, which are two functions.) */
 static int add_block(builder *b, const rq_arch *arch, const module *m, int x)
 {
     int value = b->form == RQ_FORM_DEPLOY ? add_conv_bias(b, m, "rbr_reparam", x, 3)
@@ -283,9 +283,7 @@ static rq_status build_model(rq_model *out, const char *text, int n_classes_over
 {
     *out = (rq_model)RQ_MODEL_INIT;
     rq_arch arch;
-    rq_status status = rq_arch_parse(&arch, text, err);
-    if (status)
-        return status;
+    RQ_TRY(rq_arch_parse(&arch, text, err));
     if (n_classes_override < 0 || n_classes_override > RQ_MAX_CHANNELS)
         return rq_fail(err, RQ_ERR_USAGE, "%d classes, the limit is %d", n_classes_override,
                        RQ_MAX_CHANNELS);
@@ -294,8 +292,8 @@ static rq_status build_model(rq_model *out, const char *text, int n_classes_over
     out->form = form;
     out->n_classes = arch.classes;
     out->arch = rq_arena_strdup(&out->graph.arena, text);
-    status = out->arch ? build_graph(&out->graph, &arch, form, err)
-                       : rq_fail(err, RQ_ERR_NOMEM, "out of memory");
+    const rq_status status =
+        out->arch ? build_graph(&out->graph, &arch, form, err) : rq_no_memory(err);
     if (status)
         rq_model_deinit(out);
     return status;

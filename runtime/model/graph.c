@@ -134,7 +134,7 @@ rq_status rq_graph_add_param(rq_graph *graph, int node, rq_slot slot, rq_dtype d
                              const int64_t *dims, rq_error *err)
 {
     rq_tensor shape = {.dtype = dtype, .rank = rank};
-    for (int i = 0; i < rank && i < RQ_MAX_RANK; i++)
+    for (int i = 0; i < rank && i < RQ_MAX_RANK; i++) /* append_param refuses more */
         shape.dim[i] = dims[i];
     return append_param(graph, node, slot, NULL, &shape, false, err);
 }
@@ -201,6 +201,7 @@ void rq_graph_release_node(const rq_graph *graph, int node)
 
 rq_tensor *rq_graph_tensor(const rq_graph *graph, int node, rq_slot slot)
 {
+    assert(node >= 0 && node < graph->n_nodes);
     const int param = graph->nodes[node].slot[slot];
     return param < 0 ? NULL : &graph->params[param].tensor;
 }
