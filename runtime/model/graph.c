@@ -71,7 +71,7 @@ rq_status rq_graph_add_node(rq_graph *graph, rq_op op, const char *name, int n_i
     *node = (rq_node){.op = op, .n_inputs = n_inputs};
     node->name = rq_arena_strdup(&graph->arena, name);
     if (!node->name)
-        return rq_fail(err, RQ_ERR_NOMEM, "%s: out of memory", name);
+        return rq_no_memory(err);
     for (int i = 0; i < n_inputs; i++)
         node->input[i] = inputs[i];
     for (int slot = 0; slot < RQ_N_SLOTS; slot++)
@@ -105,7 +105,7 @@ static rq_status append_param(rq_graph *graph, int node, rq_slot slot, const cha
         name ? rq_arena_strdup(&graph->arena, name)
              : rq_arena_printf(&graph->arena, "%s.%s", graph->nodes[node].name, rq_slot_name(slot));
     if (!copied_name)
-        return rq_fail(err, RQ_ERR_NOMEM, "%s: out of memory", graph->nodes[node].name);
+        return rq_no_memory(err);
     if (graph->nodes[node].slot[slot] >= 0 || rq_graph_find_param(graph, copied_name) >= 0)
         return rq_fail(err, RQ_ERR_MODEL, "%s: this parameter exists already", copied_name);
     if (graph->n_params >= RQ_MAX_PARAMS)

@@ -48,9 +48,9 @@ static void check_kernel(const block *b, int h, int w)
     assert_ok(rq_linear_part_init(&part, graph, want.shapes, node, base, &err), &err);
 
     const rq_linear_value *value = rq_linear_value_of(&part, node);
-    double *memory =
-        rq_alloc((value->n_elems + rq_linear_find_elems(value, value->kernel.oc)) * sizeof *memory);
-    rq_conv_f64 kernel = rq_conv_f64_at(&value->kernel, memory);
+    double *memory = rq_alloc((value->n_elems + rq_linear_find_elems(value, value->equivalent.oc)) *
+                              sizeof *memory);
+    rq_conv_f64 kernel = rq_conv_f64_at(&value->equivalent, memory);
     rq_equivalent_find(&part, node, &kernel, memory + value->n_elems);
     const size_t n_values = rq_shape_elems(&want.shapes[node]);
     double *got = rq_alloc(n_values * sizeof *got);

@@ -41,15 +41,15 @@ static void begin(problem *p, const block *b)
     assert_ok(rq_linear_part_init(&p->part, graph, shapes, node, base, &err), &err);
     const rq_linear_value *value = rq_linear_value_of(&p->part, node);
     p->n_elems = value->n_elems;
-    p->n_weights = p->n_elems - (size_t)value->kernel.oc;
+    p->n_weights = p->n_elems - (size_t)value->equivalent.oc;
     p->dweight = get(p->n_elems, sizeof(float));
     p->dbias = p->dweight + p->n_weights;
     for (size_t i = 0; i < p->n_elems; i++)
         p->dweight[i] = (float)rq_random_normal(&p->n.random);
-    p->loss = rq_conv_f64_at(&value->kernel, get(p->n_elems, sizeof(double)));
+    p->loss = rq_conv_f64_at(&value->equivalent, get(p->n_elems, sizeof(double)));
     rq_conv_f64_assign(&p->loss, p->dweight, p->dbias);
     p->kernel = get(p->n_elems, sizeof(double));
-    p->workspace = get(rq_linear_find_elems(value, value->kernel.oc), sizeof(double));
+    p->workspace = get(rq_linear_find_elems(value, value->equivalent.oc), sizeof(double));
     p->backward_workspace = get(rq_equivalent_backward_workspace(&p->part), sizeof(double));
     p->gradients = get((size_t)graph->n_params, sizeof(float *));
     for (int i = base + 1; i <= node; i++)

@@ -102,9 +102,9 @@ static void check_sizes(const rq_conv_f64 *kernel, const rq_shape *in, const rq_
 static void check_part(const rq_linear_part *part, const reference *want, const reference *terms)
 {
     const rq_linear_value *value = rq_linear_value_of(part, part->node);
-    double *memory =
-        rq_alloc((value->n_elems + rq_linear_find_elems(value, value->kernel.oc)) * sizeof *memory);
-    rq_conv_f64 kernel = rq_conv_f64_at(&value->kernel, memory);
+    double *memory = rq_alloc((value->n_elems + rq_linear_find_elems(value, value->equivalent.oc)) *
+                              sizeof *memory);
+    rq_conv_f64 kernel = rq_conv_f64_at(&value->equivalent, memory);
     rq_equivalent_find(part, part->node, &kernel, memory + value->n_elems);
     check_sizes(&kernel, &want->shapes[part->base], &want->shapes[part->node]);
     assert_int_equal(count_wrong(&kernel, part->base, part->node, want, terms), 0);
