@@ -222,17 +222,6 @@ int rq_graph_find_param(const rq_graph *graph, const char *name)
     return -1;
 }
 
-void rq_graph_count_users(const rq_graph *graph, int *users)
-{
-    for (int i = 0; i < graph->n_nodes; i++)
-        users[i] = 0;
-    for (int i = 0; i < graph->n_nodes; i++)
-        for (int k = 0; k < graph->nodes[i].n_inputs; k++)
-            users[graph->nodes[i].input[k]]++;
-    if (graph->n_nodes > 0)
-        users[graph->n_nodes - 1]++;
-}
-
 int rq_graph_only_reader(const rq_graph *graph, int node)
 {
     int reader = -1;

@@ -55,7 +55,7 @@
  *                     sigmoid SCALE is 1 / 255 (runtime/model/gate.h)
  *
  * Integer (form int8; u8 values are real = scale * (q - z); the rule is written in
- * runtime/reference/integer.h). ZERO_POINT is optional but for qconv, 0 where it is missing:
+ * runtime/reference/integer.h). ZERO_POINT is optional, 0 where it is missing; for qconv see below:
  *   quantize          f32 -> u8 by SCALE [1], ZERO_POINT u8 [1]
  *   dequantize        u8 -> f32 by SCALE [1], ZERO_POINT u8 [1]
  *   qconv             u8 -> u8; WEIGHT s8, BIAS s32 [OC], MULTIPLIER f32 [OC], ACC_MAX s64 [OC, 2].
@@ -246,10 +246,6 @@ rq_tensor *rq_graph_tensor(const rq_graph *graph, int node, rq_slot slot);
 /* Index of a node or parameter by name, -1 when there is none. */
 int rq_graph_find_node(const rq_graph *graph, const char *name);
 int rq_graph_find_param(const rq_graph *graph, const char *name);
-
-/* How many nodes read value i (users[i]); users has n_nodes entries. The output counts as read
- * once, an auxiliary output as not read. */
-void rq_graph_count_users(const rq_graph *graph, int *users);
 
 /* The node that computes input k of a node. */
 static inline const rq_node *rq_graph_producer(const rq_graph *graph, int node, int k)

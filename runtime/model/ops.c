@@ -339,7 +339,8 @@ static rq_status check_inputs(const op_context *context, const op_rule *rule,
         if (have != rule->in && !pixels)
             return rq_fail(context->err, RQ_ERR_MODEL, "%s: %s takes %s, %s gives %s", node->name,
                            rq_op_name(node->op), rq_dtype_name(rule->in),
-                           context->graph->nodes[node->input[i]].name, rq_dtype_name(have));
+                           rq_graph_producer(context->graph, context->index, i)->name,
+                           rq_dtype_name(have));
     }
     return RQ_OK;
 }

@@ -152,7 +152,6 @@ static rq_status allocate(rq_session *session, const rq_model *model, rq_error *
     } arrays[] = {
         {(void **)&session->shapes, sizeof *session->shapes},
         {(void **)&session->values, sizeof *session->values},
-        {(void **)&session->users, sizeof *session->users},
         {(void **)&session->done, sizeof *session->done},
         {(void **)&session->needed, sizeof *session->needed},
     };
@@ -200,7 +199,6 @@ static rq_status plan_steps(rq_session *session, const rq_model *model, rq_error
     if (status == RQ_OK) {
         if (!session->options.weights_of)
             rq_dnn_expect_weights(session->dnn, packed_weight_bytes(&model->graph));
-        rq_graph_count_users(&model->graph, session->users);
         rq_graph_find_needed(&model->graph, session->needed);
         status = add_steps(session, model, err);
     }
