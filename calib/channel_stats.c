@@ -1,6 +1,7 @@
 /* Mergeable channel statistics; threads take ranges of pixels, loops run along channels. */
 #include "calib/channel_stats.h"
 
+#include <assert.h>
 #include <omp.h>
 #include <string.h>
 
@@ -14,20 +15,13 @@ enum {
 };
 #define AVERAGE_MOMENTUM 0.1
 
-static rq_status alloc_doubles(rq_arena *arena, double **out, size_t n, rq_error *err)
-{
-    void *memory = NULL;
-    const rq_status status = rq_arena_array_old(arena, &memory, n, sizeof **out, err);
-    *out = memory;
-    return status;
-}
-
 rq_status rq_channel_stats_init(rq_channel_stats *out, rq_arena *arena, size_t n_channels,
                                 rq_error *err)
 {
-    *out = (rq_channel_stats){.n_channels = n_channels};
-    const rq_status status = alloc_doubles(arena, &out->mean, n_channels, err);
-    return status != RQ_OK ? status : alloc_doubles(arena, &out->m2, n_channels, err);
+    *out = (rq_channel_stats){.n_channels = n_channels,
+                              .mean = rq_arena_array(arena, double, n_channels),
+                              .m2 = rq_arena_array(arena, double, n_channels)};
+    return out->mean && out->m2 ? RQ_OK : rq_no_memory(err);
 }
 
 static void copy(rq_channel_stats *into, const rq_channel_stats *from)
@@ -39,6 +33,7 @@ static void copy(rq_channel_stats *into, const rq_channel_stats *from)
 
 void rq_channel_stats_merge(rq_channel_stats *into, const rq_channel_stats *from)
 {
+    assert(into->n_channels == from->n_channels);
     if (from->count == 0.0)
         return;
     if (into->count == 0.0) {
@@ -74,6 +69,7 @@ void rq_channel_stats_merge_ranks(rq_channel_stats *stats, double *work)
 
 void rq_channel_stats_average(rq_channel_stats *into, const rq_channel_stats *batch)
 {
+    assert(into->n_channels == batch->n_channels);
     const double momentum = into->count == 0.0 ? 1.0 : AVERAGE_MOMENTUM;
     for (size_t c = 0; c < into->n_channels; c++) {
         into->mean[c] = (1.0 - momentum) * into->mean[c] + momentum * batch->mean[c];
@@ -86,22 +82,17 @@ rq_status rq_stats_scratch_init(rq_stats_scratch *out, rq_arena *arena, size_t m
                                 rq_error *err)
 {
     const size_t n_threads = (size_t)omp_get_max_threads();
-    void *pivot = NULL, *short_sums = NULL, *sums = NULL;
     size_t n_sums = 0;
-    *out = (rq_stats_scratch){.n_threads = (int)n_threads, .max_channels = max_channels};
     if (!rq_mul_size(2 * n_threads, max_channels, &n_sums))
-        return rq_fail(err, RQ_ERR_NOMEM, "out of memory (%zu channels)", max_channels);
-    rq_status status = rq_arena_array_old(arena, &pivot, max_channels, sizeof(float), err);
-    if (status == RQ_OK)
-        status = rq_arena_array_old(arena, &short_sums, n_sums, sizeof(float), err);
-    if (status == RQ_OK)
-        status = rq_arena_array_old(arena, &sums, n_sums, sizeof(double), err);
-    if (status == RQ_OK)
-        status = rq_channel_stats_init(&out->block, arena, max_channels, err);
-    out->pivot = pivot;
-    out->short_sums = short_sums;
-    out->sums = sums;
-    return status;
+        return rq_no_memory(err);
+    *out = (rq_stats_scratch){.n_threads = (int)n_threads,
+                              .max_channels = max_channels,
+                              .pivot = rq_arena_array(arena, float, max_channels),
+                              .short_sums = rq_arena_array(arena, float, n_sums),
+                              .sums = rq_arena_array(arena, double, n_sums)};
+    if (!out->pivot || !out->short_sums || !out->sums)
+        return rq_no_memory(err);
+    return rq_channel_stats_init(&out->block, arena, max_channels, err);
 }
 
 /* The guess, or the mean of a few pixels spread over the block. */
@@ -156,6 +147,7 @@ static void sum_range(const float *values, size_t n_pixels, size_t n_channels, c
 const rq_channel_stats *rq_block_stats(rq_stats_scratch *scratch, const float *values,
                                        size_t n_pixels, size_t n_channels, const double *guess)
 {
+    assert(n_pixels > 0 && n_channels <= scratch->max_channels);
     const int n_threads = scratch->n_threads;
     rq_channel_stats *block = &scratch->block;
     choose_pivot(scratch->pivot, values, n_pixels, n_channels, guess);

@@ -1,7 +1,7 @@
 /* Mean and variance of each channel of a stream of values, in constant memory.
  *
  * Exact: the values so far are held as their count, mean and sum of squared deviations; two such
- * summaries merge into that of both together, so the order of blocks does not matter but for the
+ * summaries merge into that of both together, so the order of blocks does not matter except for the
  * last bits. Source: Chan, Golub, LeVeque 1979, "Updating formulae and a pairwise algorithm for
  * computing sample variances".
  *

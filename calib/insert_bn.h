@@ -1,4 +1,4 @@
-/* Batch norms behind the convolutions of a merged network, so that it can be fine-tuned: the pass
+/* Batch norms after the convolutions of a merged network, so that it can be fine-tuned: the pass
  * from form deploy to form withbn. With fixed statistics the function stays what it was.
  *
  * A convolution P with weight W and bias b becomes
@@ -16,7 +16,7 @@
 
 #define RQ_BN_EPS 1e-5f
 
-/* Does a batch norm belong behind this node: a block's convolution? It has a bias, and its only
+/* Does a batch norm belong after this node: a block's convolution? It has a bias, and its only
  * readers are a relu, or the pooling and the product of squeeze-and-excitation, whose own
  * convolutions take none (the original leaves them outside rbr_reparam). */
 bool rq_takes_bn(const rq_graph *graph, int node);

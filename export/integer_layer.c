@@ -30,23 +30,16 @@ static rq_status add_params(rq_graph *graph, int node, const rq_tensor *wei,
                             const rq_integer_layer *layer, emission *out, rq_error *err)
 {
     const int64_t oc = layer->view.oc, pair[2] = {oc, 2};
-    rq_status status =
-        rq_graph_add_param(graph, node, RQ_SLOT_WEIGHT, RQ_S8, wei->rank, wei->dim, err);
-    if (!status)
-        status = rq_graph_add_param(graph, node, RQ_SLOT_BIAS, RQ_S32, 1, &oc, err);
-    if (!status)
-        status = rq_graph_add_param(graph, node, RQ_SLOT_MULTIPLIER, RQ_F32, 1, &oc, err);
-    if (!status)
-        status = rq_graph_add_param(graph, node, RQ_SLOT_ACC_MAX, RQ_S64, 2, pair, err);
-    if (!status && layer->zero_point) {
+    RQ_TRY(rq_graph_add_param(graph, node, RQ_SLOT_WEIGHT, RQ_S8, wei->rank, wei->dim, err));
+    RQ_TRY(rq_graph_add_param(graph, node, RQ_SLOT_BIAS, RQ_S32, 1, &oc, err));
+    RQ_TRY(rq_graph_add_param(graph, node, RQ_SLOT_MULTIPLIER, RQ_F32, 1, &oc, err));
+    RQ_TRY(rq_graph_add_param(graph, node, RQ_SLOT_ACC_MAX, RQ_S64, 2, pair, err));
+    if (layer->zero_point) {
         const int64_t ic = layer->view.groups * layer->view.ic;
-        status = rq_graph_add_param(graph, node, RQ_SLOT_ZERO_POINT, RQ_U8, 1, &ic, err);
-        if (!status)
-            memcpy(rq_graph_tensor(graph, node, RQ_SLOT_ZERO_POINT)->data, layer->zero_point,
-                   (size_t)ic);
+        RQ_TRY(rq_graph_add_param(graph, node, RQ_SLOT_ZERO_POINT, RQ_U8, 1, &ic, err));
+        memcpy(rq_graph_tensor(graph, node, RQ_SLOT_ZERO_POINT)->data, layer->zero_point,
+               (size_t)ic);
     }
-    if (status)
-        return status;
     out->weight = rq_graph_tensor(graph, node, RQ_SLOT_WEIGHT)->data;
     out->bias = rq_graph_tensor(graph, node, RQ_SLOT_BIAS)->data;
     out->multiplier = rq_graph_tensor(graph, node, RQ_SLOT_MULTIPLIER)->data;
@@ -65,10 +58,8 @@ static rq_status emit_channel(const rq_integer_layer *layer, const emission *out
         rq_layer_fold(&layer->view, oc, out->folded);
         rq_isa_repair(out->folded, n_taps, &s_w, q, out->scratch, &facts->repair);
     }
-    const rq_status status = rq_layer_integer_bias(&layer->view, oc, layer->s_x, s_w, q,
-                                                   layer->zero_point, &out->bias[oc], err);
-    if (status)
-        return status;
+    RQ_TRY(rq_layer_integer_bias(&layer->view, oc, layer->s_x, s_w, q, layer->zero_point,
+                                 &out->bias[oc], err));
     out->multiplier[oc] = rq_multiplier(layer->s_x, s_w, layer->s_y);
 
     int64_t *acc_max = out->acc_max + 2 * oc;
@@ -81,26 +72,31 @@ static rq_status emit_channel(const rq_integer_layer *layer, const emission *out
     return RQ_OK;
 }
 
+static rq_status emit(rq_graph *graph, int node, const rq_tensor *wei,
+                      const rq_integer_layer *layer, emission *out, rq_integer_layer_facts *facts,
+                      rq_error *err)
+{
+    const rq_layer_view *view = &layer->view;
+    RQ_TRY(rq_check_scales(view->name, "weight scale", layer->weight_scale, view->oc, err));
+    RQ_TRY(add_params(graph, node, wei, layer, out, err));
+    if (layer->isa_repair) {
+        out->folded = rq_alloc_array(float, rq_layer_channel_size(view));
+        out->scratch = rq_alloc_array(int8_t, rq_layer_channel_size(view));
+        if (!out->folded || !out->scratch)
+            return rq_no_memory(err);
+    }
+    for (int64_t oc = 0; oc < view->oc; oc++)
+        RQ_TRY(emit_channel(layer, out, oc, facts, err));
+    return RQ_OK;
+}
+
 rq_status rq_integer_layer_emit(rq_graph *graph, int node, const rq_tensor *wei,
                                 const rq_integer_layer *layer, rq_integer_layer_facts *facts,
                                 rq_error *err)
 {
-    const size_t n_taps = rq_layer_channel_size(&layer->view);
     emission out = {NULL};
-    void *folded = NULL, *scratch = NULL;
-    rq_status status =
-        rq_check_scales(layer->view.name, "weight scale", layer->weight_scale, layer->view.oc, err);
-    if (!status)
-        status = add_params(graph, node, wei, layer, &out, err);
-    if (!status && layer->isa_repair)
-        status = rq_alloc_array_old(&folded, n_taps, sizeof(float), err);
-    if (!status && layer->isa_repair)
-        status = rq_alloc_array_old(&scratch, n_taps, 1, err);
-    out.folded = folded;
-    out.scratch = scratch;
-    for (int64_t oc = 0; oc < layer->view.oc && !status; oc++)
-        status = emit_channel(layer, &out, oc, facts, err);
-    rq_free(folded);
-    rq_free(scratch);
+    const rq_status status = emit(graph, node, wei, layer, &out, facts, err);
+    rq_free(out.folded);
+    rq_free(out.scratch);
     return status;
 }

@@ -1,5 +1,5 @@
 /* The integers of one quantized layer: from a convolution or linear layer with its batch norm and
- * scales to the parameters of a qconv or qlinear node. The formulas stand in model/quant.h. */
+ * scales to the parameters of a qconv or qlinear node. Formulas: runtime/model/quant.h. */
 #ifndef RQ_EXPORT_INTEGER_LAYER_H
 #define RQ_EXPORT_INTEGER_LAYER_H
 

@@ -1,6 +1,7 @@
 /* Searching the cheapest change that keeps pairs of products within 16 bits. */
 #include "export/isa_repair.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdbool.h>
 #include <string.h>
@@ -119,6 +120,7 @@ static double quantize_safely(const float *folded, size_t n, float s_w, int8_t *
 void rq_isa_repair(const float *folded, size_t n, float *s_w, int8_t *q, int8_t *scratch,
                    rq_isa_repair_stats *stats)
 {
+    assert(*s_w > 0.0f);
     if (rq_saturation_free(q, n))
         return;
     const double widest = widest_factor(folded, n, *s_w);

@@ -1,7 +1,7 @@
 /* Lowering: from fake-quantized floats (form qat) to integers (form int8).
  *
  * Input is a withbn graph in which conv and linear layers that are quantized have WEIGHT_SCALE, and
- * fake_quant nodes stand where values are quantized. The pass follows what each value is made of:
+ * fake_quant nodes are where values are quantized. The pass follows what each value is made of:
  *
  *   qconv             from conv [+ batch_norm] [+ relu] + fake_quant: a conv with WEIGHT_SCALE that
  *                     reads quantized values or pixels
@@ -15,23 +15,13 @@
  *   other operators   in float as they are; quantized values reach them through dequantize
  *
  * Integer nodes keep the name of the layer they compute (PyTorch's module path), quantize that of
- * the fake_quant, dequantize appends ".dequantize" to the value's name. Scales are used as stored.
- */
+ * the fake_quant, dequantize appends ".dequantize" to the value's name. Scales are used as
+ * stored. */
 #ifndef RQ_EXPORT_LOWER_H
 #define RQ_EXPORT_LOWER_H
 
-#include "export/isa_repair.h"
+#include "export/lower_report.h"
 #include "runtime/model/model.h"
-
-typedef struct rq_lower_report {
-    int n_integer_layers, n_float_layers; /* convolutions and linear layers */
-    int n_wide_layers;  /* could exceed 2^24 in the accumulator (f32 then rounds); pooling over the
-                           model's crop counts as one */
-    int64_t acc_max;    /* the largest |acc| or |acc + b| of all layers, pools and products */
-    int64_t n_channels; /* of the integer layers */
-    int64_t n_unsafe_channels;  /* not free of 16-bit saturation, after repair */
-    rq_isa_repair_stats repair; /* zeros without isa_repair */
-} rq_lower_report;
 
 typedef struct rq_lower_options {
     bool isa_repair;         /* change weights until isa_proof holds (isa_repair.h) */

@@ -1,25 +1,24 @@
-/* Inside the lowering pass (lower.h). Every value of the source graph is followed as what it is in
- * the lowered graph: a float value, a quantized value, or an operator that is not emitted yet
- * because its reader decides its form. Rows and pass: lower.c; values in the form that a reader
- * wants: lower_values.c; layers: lower_layers.c; operators with one rule: lower_rules.c. Not for
- * others. */
+/* Inside the lowering pass (lower.h): values in the form that a reader wants. Every value of the
+ * source graph is followed as what it is in the lowered graph: a float value, a quantized value, or
+ * an operator that is not emitted yet because its reader decides its form. The pass and its rows
+ * are in lower.c. Not for others. */
 #ifndef RQ_EXPORT_LOWERING_H
 #define RQ_EXPORT_LOWERING_H
 
-#include "export/lower.h"
+#include "export/lower_report.h"
+#include "runtime/model/model.h"
 #include "runtime/model/quant.h"
 
 enum { LW_NONE = -1 };
 
-/* What a value of the source graph has become. Node numbers are LW_NONE until something is emitted.
- */
+/* What a value of the source graph has become; node numbers are LW_NONE before that. */
 typedef struct lw_value {
     int real;      /* lowered node with the f32 value */
     int quantized; /* lowered node with the u8 value */
     rq_qparams q;  /* of quantized */
     int pending; /* source node of an operator whose result this is, not emitted yet: a layer, or a
                     global_avg_pool, sigmoid or mul that may be computed with integers */
-    int relu;    /* source node of the relu behind that layer or mul */
+    int relu;    /* source node of the relu after that layer or mul */
 } lw_value;
 
 #define LW_VALUE_NONE                                                                              \
@@ -34,7 +33,7 @@ typedef struct lw_pass {
     const rq_shape *shapes; /* of the source's values, for one image */
     lw_value *values;       /* one per source node */
     int *emitted;           /* per pending source node: its lowered node, LW_NONE before */
-    const rq_lower_options *options;
+    bool isa_repair;
     rq_lower_report report;
     rq_error *err;
 } lw_pass;
@@ -42,6 +41,11 @@ typedef struct lw_pass {
 static inline const rq_node *lw_source_node(const lw_pass *self, int i)
 {
     return &self->qat->graph.nodes[i];
+}
+
+static inline const char *lw_name(const lw_pass *self, int i)
+{
+    return lw_source_node(self, i)->name;
 }
 
 static inline lw_value *lw_input_value(const lw_pass *self, int i)
@@ -85,13 +89,5 @@ RQ_NODISCARD rq_status lw_emit_float(lw_pass *self, int i, int *out);
  * (s_y is 1 then). */
 RQ_NODISCARD rq_status lw_emit_integer_layer(lw_pass *self, int i, bool real_output, float s_y,
                                              int *out);
-
-/* The f32 result of a layer: the float layer, or real values from integers. */
-RQ_NODISCARD rq_status lw_emit_real_layer(lw_pass *self, int i, int *out);
-
-/* qglobal_avg_pool, qmul and qsigmoid (with its fake_quant) for a source operator. */
-RQ_NODISCARD rq_status lw_quantize_pool(lw_pass *self, int i, rq_qparams y, int *out);
-RQ_NODISCARD rq_status lw_quantize_mul(lw_pass *self, int i, rq_qparams y, int *out);
-RQ_NODISCARD rq_status lw_quantize_sigmoid(lw_pass *self, int i, int quantizer, int *out);
 
 #endif

@@ -1,81 +1,83 @@
 /* Loops over output channels, taps and input channels; the channels of a tap are innermost. */
 #include "fuse/conv_f64.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "runtime/base/size.h"
 
-static int64_t group_inputs(const rq_conv_f64 *k)
+static int64_t group_inputs(const rq_conv_f64 *conv)
 {
-    return k->ic / k->conv.groups;
+    return conv->ic / conv->conv.groups;
 }
 
-static int64_t taps(const rq_conv_f64 *k)
+static int64_t taps(const rq_conv_f64 *conv)
 {
-    return (int64_t)k->conv.kernel[0] * k->conv.kernel[1];
+    return (int64_t)conv->conv.kernel[0] * conv->conv.kernel[1];
 }
 
 /* The first input channel that output channel c sees. */
-static int64_t first_input(const rq_conv_f64 *k, int64_t c)
+static int64_t first_input(const rq_conv_f64 *conv, int64_t c)
 {
-    return c / (k->oc / k->conv.groups) * group_inputs(k);
+    return c / (conv->oc / conv->conv.groups) * group_inputs(conv);
 }
 
-bool rq_conv_f64_elems(const rq_conv_f64 *kernel, size_t *out)
+bool rq_conv_f64_elems(const rq_conv_f64 *conv, size_t *out)
 {
-    const int64_t dims[4] = {kernel->n_rows, kernel->conv.kernel[0], kernel->conv.kernel[1],
-                             group_inputs(kernel)};
+    const int64_t dims[4] = {conv->n_rows, conv->conv.kernel[0], conv->conv.kernel[1],
+                             group_inputs(conv)};
     size_t n;
-    return rq_dims_elems(dims, 4, &n) && rq_add_size(n, (size_t)kernel->n_rows, out);
+    return rq_dims_elems(dims, 4, &n) && rq_add_size(n, (size_t)conv->n_rows, out);
 }
 
 rq_conv_f64 rq_conv_f64_at(const rq_conv_f64 *geometry, double *memory)
 {
-    rq_conv_f64 kernel = *geometry;
-    kernel.weight = memory;
-    kernel.bias = memory + (size_t)geometry->n_rows * rq_conv_f64_row(geometry);
-    return kernel;
+    rq_conv_f64 conv = *geometry;
+    conv.weight = memory;
+    conv.bias = memory + (size_t)geometry->n_rows * rq_conv_f64_row(geometry);
+    return conv;
 }
 
 rq_conv_f64 rq_conv_f64_slice(const rq_conv_f64 *geometry, int64_t first, int64_t n_rows)
 {
-    rq_conv_f64 kernel = *geometry;
-    kernel.first = first;
-    kernel.n_rows = n_rows;
-    return kernel;
+    assert(first >= 0 && n_rows >= 0 && first + n_rows <= geometry->oc);
+    rq_conv_f64 conv = *geometry;
+    conv.first = first;
+    conv.n_rows = n_rows;
+    return conv;
 }
 
-void rq_conv_f64_set_identity(rq_conv_f64 *kernel)
+void rq_conv_f64_set_identity(rq_conv_f64 *conv)
 {
-    for (int64_t c = 0; c < kernel->n_rows; c++) {
-        kernel->weight[c] = 1.0;
-        kernel->bias[c] = 0.0;
+    for (int64_t c = 0; c < conv->n_rows; c++) {
+        conv->weight[c] = 1.0;
+        conv->bias[c] = 0.0;
     }
 }
 
-void rq_conv_f64_round(const rq_conv_f64 *kernel, float *weight, float *bias)
+void rq_conv_f64_round(const rq_conv_f64 *conv, float *weight, float *bias)
 {
-    const int64_t icg = group_inputs(kernel), n_taps = taps(kernel);
-    weight += kernel->first * icg * n_taps;
-    for (int64_t c = 0; c < kernel->n_rows; c++) {
-        const double *source = kernel->weight + c * n_taps * icg;
+    const int64_t icg = group_inputs(conv), n_taps = taps(conv);
+    weight += conv->first * icg * n_taps;
+    for (int64_t c = 0; c < conv->n_rows; c++) {
+        const double *source = conv->weight + c * n_taps * icg;
         for (int64_t ic = 0; ic < icg; ic++)
             for (int64_t tap = 0; tap < n_taps; tap++)
                 *weight++ = (float)source[tap * icg + ic];
-        bias[kernel->first + c] = (float)kernel->bias[c];
+        bias[conv->first + c] = (float)conv->bias[c];
     }
 }
 
-void rq_conv_f64_assign(rq_conv_f64 *kernel, const float *weight, const float *bias)
+void rq_conv_f64_assign(rq_conv_f64 *conv, const float *weight, const float *bias)
 {
-    const int64_t icg = group_inputs(kernel), n_taps = taps(kernel);
-    weight += kernel->first * icg * n_taps;
-    for (int64_t c = 0; c < kernel->n_rows; c++) {
-        double *row = kernel->weight + c * n_taps * icg;
+    const int64_t icg = group_inputs(conv), n_taps = taps(conv);
+    weight += conv->first * icg * n_taps;
+    for (int64_t c = 0; c < conv->n_rows; c++) {
+        double *row = conv->weight + c * n_taps * icg;
         for (int64_t ic = 0; ic < icg; ic++)
             for (int64_t tap = 0; tap < n_taps; tap++)
                 row[tap * icg + ic] = (double)*weight++;
-        kernel->bias[c] = bias ? (double)bias[kernel->first + c] : 0.0;
+        conv->bias[c] = bias ? (double)bias[conv->first + c] : 0.0;
     }
 }
 
@@ -152,6 +154,7 @@ typedef void row_function(double *sum, double *branch, int64_t n);
 /* All rows of a branch with the part of the sum's rows over which they lie. */
 static void pair_rows(const rq_conv_f64 *sum, const rq_conv_f64 *branch, row_function *function)
 {
+    assert(sum->first == branch->first && sum->n_rows == branch->n_rows);
     const placement y_at = place(&sum->conv, &branch->conv, 0);
     const placement x_at = place(&sum->conv, &branch->conv, 1);
     const int64_t sum_icg = group_inputs(sum), icg = group_inputs(branch);
@@ -192,7 +195,7 @@ void rq_conv_f64_add_backward(rq_conv_f64 *dbranch, const rq_conv_f64 *dsum)
 
 /* ---- sequences ---- */
 
-/* One axis of outer behind inner; false beyond the limits. */
+/* One axis of outer after inner; false beyond the limits. */
 static bool sequence_axis(rq_conv_attr *out, const rq_conv_attr *outer, const rq_conv_attr *inner,
                           int axis)
 {
@@ -280,7 +283,7 @@ static double dot(double *all, double *inner, int64_t n, double weight)
 }
 
 /* The rows of one outer weight: all is the whole's row of its tap and inner's first; inner's rows
- * stand one behind another. The sum of the products. */
+ * follow one another. Gives the sum of the products. */
 static inline double over_inner_taps(const sequence *s, double *all, double *inner, double weight,
                                      row_product *product)
 {
@@ -324,6 +327,7 @@ static inline void over_outer_taps(const sequence *s, int64_t e, int64_t i, row_
 
 void rq_conv_f64_compose(rq_conv_f64 *out, const rq_window *outer, const rq_conv_f64 *inner)
 {
+    assert(inner->n_rows == inner->oc);
     const sequence s = sequence_init(outer, inner, out);
     const bool parallel = rq_conv_f64_sequence_work(outer, inner) > SERIAL_WORK;
     memset(out->weight, 0, (size_t)out->n_rows * rq_conv_f64_row(out) * sizeof *out->weight);
@@ -339,6 +343,7 @@ void rq_conv_f64_compose(rq_conv_f64 *out, const rq_window *outer, const rq_conv
 void rq_conv_f64_compose_dweight(float *dweight, const rq_conv_f64 *dout, const rq_window *outer,
                                  const rq_conv_f64 *inner)
 {
+    assert(dout->n_rows == dout->oc && inner->n_rows == inner->oc);
     const sequence s = sequence_init(outer, inner, dout);
     const bool parallel = rq_conv_f64_sequence_work(outer, inner) > SERIAL_WORK;
 #pragma omp parallel for schedule(static) if (parallel)
@@ -350,6 +355,7 @@ void rq_conv_f64_compose_dweight(float *dweight, const rq_conv_f64 *dout, const 
 void rq_conv_f64_compose_dinner(rq_conv_f64 *dinner, const rq_conv_f64 *dout,
                                 const rq_window *outer)
 {
+    assert(dout->n_rows == dout->oc && dinner->n_rows == dinner->oc);
     const sequence s = sequence_init(outer, dinner, dout);
     const int64_t group_outputs = outer->oc / outer->conv.groups;
     const bool parallel = rq_conv_f64_sequence_work(outer, dinner) > SERIAL_WORK;

@@ -37,7 +37,7 @@ static void find_add(const rq_linear_part *part, int node, rq_conv_f64 *out, dou
         if (k == value->direct)
             continue;
         const rq_linear_value *in = rq_linear_value_of(part, add->input[k]);
-        const rq_conv_f64 rows = rq_conv_f64_slice(&in->kernel, out->first, out->n_rows);
+        const rq_conv_f64 rows = rq_conv_f64_slice(&in->equivalent, out->first, out->n_rows);
         rq_conv_f64 branch = rq_conv_f64_at(&rows, workspace);
         rq_equivalent_find(part, add->input[k], &branch,
                            workspace + (size_t)rows.n_rows * (rq_conv_f64_row(&rows) + 1));
@@ -49,12 +49,12 @@ static void find_window(const rq_linear_part *part, int node, rq_conv_f64 *out, 
 {
     const int input = node_at(part, node)->input[0];
     const rq_linear_value *in = rq_linear_value_of(part, input);
-    const rq_window window = rq_linear_window(part->graph, node, in->kernel.oc);
+    const rq_window window = rq_linear_window(part->graph, node, in->equivalent.oc);
     if (input == part->base && window.weight) { /* composing gives the same, more slowly */
         rq_conv_f64_assign(out, window.weight, window.bias);
         return;
     }
-    rq_conv_f64 inner = rq_conv_f64_at(&in->kernel, workspace);
+    rq_conv_f64 inner = rq_conv_f64_at(&in->equivalent, workspace);
     rq_equivalent_find(part, input, &inner, workspace + in->n_elems);
     rq_conv_f64_compose(out, &window, &inner);
 }
@@ -74,27 +74,27 @@ void rq_equivalent_find(const rq_linear_part *part, int node, rq_conv_f64 *out, 
 
 /* Rows at a time: what stays in a cache, but no more than 16 slices, since the first operators of
  * sequences are found again for each. */
-static int64_t rows_per_slice(const rq_conv_f64 *kernel)
+static int64_t rows_per_slice(const rq_conv_f64 *whole)
 {
     enum { CACHED = 1 << 16, MAX_SLICES = 16 };
-    const int64_t cached = CACHED / (int64_t)rq_conv_f64_row(kernel) + 1;
-    const int64_t fewest = (kernel->oc + MAX_SLICES - 1) / MAX_SLICES;
+    const int64_t cached = CACHED / (int64_t)rq_conv_f64_row(whole) + 1;
+    const int64_t fewest = (whole->oc + MAX_SLICES - 1) / MAX_SLICES;
     const int64_t n = cached > fewest ? cached : fewest;
-    return n < kernel->oc ? n : kernel->oc;
+    return n < whole->oc ? n : whole->oc;
 }
 
 size_t rq_equivalent_workspace(const rq_linear_part *part)
 {
     const rq_linear_value *value = rq_linear_value_of(part, part->node);
-    const int64_t n_rows = rows_per_slice(&value->kernel);
-    return (size_t)n_rows * (rq_conv_f64_row(&value->kernel) + 1) +
+    const int64_t n_rows = rows_per_slice(&value->equivalent);
+    return (size_t)n_rows * (rq_conv_f64_row(&value->equivalent) + 1) +
            rq_linear_find_elems(value, n_rows);
 }
 
 void rq_equivalent_evaluate(const rq_linear_part *part, double *workspace, float *weight,
                             float *bias)
 {
-    const rq_conv_f64 *whole = &rq_linear_value_of(part, part->node)->kernel;
+    const rq_conv_f64 *whole = &rq_linear_value_of(part, part->node)->equivalent;
     const int64_t step = rows_per_slice(whole);
     for (int64_t first = 0; first < whole->oc; first += step) {
         const int64_t left = whole->oc - first;

@@ -29,9 +29,9 @@ static float *wanted(const backward *b, int node, rq_slot slot)
 static rq_conv_f64 find_input(const backward *b, int input, double *workspace)
 {
     const rq_linear_value *in = rq_linear_value_of(b->part, input);
-    rq_conv_f64 kernel = rq_conv_f64_at(&in->kernel, workspace);
-    rq_equivalent_find(b->part, input, &kernel, workspace + in->n_elems);
-    return kernel;
+    rq_conv_f64 value = rq_conv_f64_at(&in->equivalent, workspace);
+    rq_equivalent_find(b->part, input, &value, workspace + in->n_elems);
+    return value;
 }
 
 static double dot(const double *x, const double *y, size_t n)
@@ -87,7 +87,7 @@ static void pull_add(const backward *b, int node, rq_conv_f64 *gradient, double 
         if (k == direct)
             continue;
         const rq_linear_value *in = rq_linear_value_of(b->part, add->input[k]);
-        rq_conv_f64 branch = rq_conv_f64_at(&in->kernel, workspace);
+        rq_conv_f64 branch = rq_conv_f64_at(&in->equivalent, workspace);
         rq_conv_f64_add_backward(&branch, gradient);
         pull(b, add->input[k], &branch, workspace + in->n_elems);
     }
@@ -99,7 +99,7 @@ static void pull_window(const backward *b, int node, rq_conv_f64 *gradient, doub
 {
     const int input = node_at(b, node)->input[0];
     const rq_linear_value *in = rq_linear_value_of(b->part, input);
-    const rq_window window = rq_linear_window(b->part->graph, node, in->kernel.oc);
+    const rq_window window = rq_linear_window(b->part->graph, node, in->equivalent.oc);
     float *dweight = wanted(b, node, RQ_SLOT_WEIGHT), *dbias = wanted(b, node, RQ_SLOT_BIAS);
     for (int64_t c = 0; c < gradient->oc && dbias; c++)
         dbias[c] += (float)gradient->bias[c];
@@ -109,7 +109,7 @@ static void pull_window(const backward *b, int node, rq_conv_f64 *gradient, doub
     }
     if (input == b->part->base)
         return;
-    rq_conv_f64 dinner = rq_conv_f64_at(&in->kernel, workspace);
+    rq_conv_f64 dinner = rq_conv_f64_at(&in->equivalent, workspace);
     rq_conv_f64_compose_dinner(&dinner, gradient, &window);
     pull(b, input, &dinner, workspace + in->n_elems);
 }
@@ -136,7 +136,7 @@ void rq_equivalent_backward(const rq_linear_part *part, double *workspace, const
 {
     const backward b = {part, gradients};
     const rq_linear_value *value = rq_linear_value_of(part, part->node);
-    rq_conv_f64 gradient = rq_conv_f64_at(&value->kernel, workspace);
+    rq_conv_f64 gradient = rq_conv_f64_at(&value->equivalent, workspace);
     rq_conv_f64_assign(&gradient, dweight, dbias);
     pull(&b, part->node, &gradient, workspace + value->n_elems);
 }

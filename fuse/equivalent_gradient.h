@@ -3,7 +3,7 @@
  * of convolutions, gamma and beta of batch norms, and weights of scales. Running means and
  * variances count as constants.
  *
- * What quantization-aware training of a training-form block and penalties on its merged kernel
+ * What quantization-aware training of a training-form block and penalties on its merged weights
  * need: evaluate (equivalent.h), use K and b, pull their gradient back.
  *
  * The reverse of the recursion in equivalent.h, operator by operator; with y the operator's
@@ -20,7 +20,7 @@
 #include "fuse/linear_part.h"
 
 /* How many numbers of workspace rq_equivalent_backward takes. One workspace serves any number of
- * parts, one after another; for a RepVGG block it is about two of its kernels in float64. */
+ * parts, one after another; for a RepVGG block it is about twice its merged weights in float64. */
 size_t rq_equivalent_backward_workspace(const rq_linear_part *part);
 
 /* Pull dweight [OC, IC/G, KH, KW] and dbias [OC], gradients with respect to what

@@ -22,7 +22,7 @@ typedef struct pass {
 } pass;
 
 /* An operator without anything to merge. */
-static bool stands_alone(const rq_graph *graph, int node)
+static bool is_one_conv(const rq_graph *graph, int node)
 {
     return graph->nodes[node].op == RQ_OP_CONV || graph->nodes[node].op == RQ_OP_AVG_POOL;
 }
@@ -35,9 +35,7 @@ static rq_status find_needed(pass *p, rq_error *err)
         if (!p->needed[i])
             continue;
         if (rq_is_linear(node->op)) {
-            const rq_status status = rq_linear_base(p->in, i, &p->base[i], err);
-            if (status)
-                return status;
+            RQ_TRY(rq_linear_base(p->in, i, &p->base[i], err));
             p->needed[p->base[i]] = true;
         } else {
             for (int k = 0; k < node->n_inputs; k++)
@@ -79,18 +77,14 @@ static rq_status check_finite(const rq_tensor *tensor, const char *name, rq_erro
 static rq_status add_conv(pass *p, const char *name, const rq_linear_part *part, int *out,
                           rq_error *err)
 {
-    const rq_conv_f64 *kernel = &rq_linear_value_of(part, part->node)->kernel;
-    const int64_t dims[4] = {kernel->oc, kernel->ic / kernel->conv.groups, kernel->conv.kernel[0],
-                             kernel->conv.kernel[1]};
-    rq_status status =
-        rq_graph_add_node(p->out, RQ_OP_CONV, name, 1, &p->map[part->base], out, err);
-    if (!status)
-        status = rq_graph_add_param(p->out, *out, RQ_SLOT_WEIGHT, RQ_F32, 4, dims, err);
-    if (!status)
-        status = rq_graph_add_param(p->out, *out, RQ_SLOT_BIAS, RQ_F32, 1, dims, err);
-    if (!status)
-        p->out->nodes[*out].conv = kernel->conv;
-    return status;
+    const rq_conv_f64 *whole = &rq_linear_value_of(part, part->node)->equivalent;
+    const int64_t dims[4] = {whole->oc, whole->ic / whole->conv.groups, whole->conv.kernel[0],
+                             whole->conv.kernel[1]};
+    RQ_TRY(rq_graph_add_node(p->out, RQ_OP_CONV, name, 1, &p->map[part->base], out, err));
+    RQ_TRY(rq_graph_add_param(p->out, *out, RQ_SLOT_WEIGHT, RQ_F32, 4, dims, err));
+    RQ_TRY(rq_graph_add_param(p->out, *out, RQ_SLOT_BIAS, RQ_F32, 1, dims, err));
+    p->out->nodes[*out].conv = whole->conv;
+    return RQ_OK;
 }
 
 static rq_status evaluate(const pass *p, int conv, const rq_linear_part *part, rq_error *err)
@@ -98,38 +92,38 @@ static rq_status evaluate(const pass *p, int conv, const rq_linear_part *part, r
     const rq_tensor *weight = rq_graph_tensor(p->out, conv, RQ_SLOT_WEIGHT);
     const rq_tensor *bias = rq_graph_tensor(p->out, conv, RQ_SLOT_BIAS);
     const char *name = p->out->nodes[conv].name;
-    void *workspace;
-    rq_status status =
-        rq_alloc_array_old(&workspace, rq_equivalent_workspace(part), sizeof(double), err);
-    if (status)
-        return status;
+    double *workspace = rq_alloc_array(double, rq_equivalent_workspace(part));
+    if (!workspace)
+        return rq_no_memory(err);
     rq_equivalent_evaluate(part, workspace, rq_tensor_f32(weight), rq_tensor_f32(bias));
     rq_free(workspace);
     for (int i = part->base + 1; i <= part->node; i++)
         if (rq_linear_value_of(part, i)->is_member)
             rq_graph_release_node(p->in, i);
-    status = check_finite(weight, name, err);
-    return status ? status : check_finite(bias, name, err);
+    RQ_TRY(check_finite(weight, name, err));
+    return check_finite(bias, name, err);
+}
+
+static rq_status merge_part(pass *p, const rq_linear_part *part, rq_error *err)
+{
+    const char *name = p->in->nodes[part->node].name;
+    const char *merged = merged_name(p->out, name);
+    int *conv = &p->map[part->node];
+    if (!merged)
+        return rq_no_memory(err);
+    p->work += rq_linear_value_of(part, part->node)->work;
+    if (p->work > RQ_MAX_LINEAR_WORK)
+        return rq_fail(err, RQ_ERR_MODEL, "%s: merging takes more than %g multiply-adds", name,
+                       RQ_MAX_LINEAR_WORK);
+    RQ_TRY(add_conv(p, merged, part, conv, err));
+    return evaluate(p, *conv, part, err);
 }
 
 static rq_status merge(pass *p, int i, rq_error *err)
 {
-    const char *name = p->in->nodes[i].name;
     rq_linear_part part;
-    rq_status status = rq_linear_part_init(&part, p->in, p->shapes, i, p->base[i], err);
-    if (status)
-        return status;
-    p->work += rq_linear_value_of(&part, i)->work;
-    const char *merged = merged_name(p->out, name);
-    if (!merged)
-        status = rq_fail(err, RQ_ERR_NOMEM, "%s: out of memory", name);
-    else if (p->work > RQ_MAX_LINEAR_WORK)
-        status = rq_fail(err, RQ_ERR_MODEL, "%s: merging takes more than %g multiply-adds", name,
-                         RQ_MAX_LINEAR_WORK);
-    else
-        status = add_conv(p, merged, &part, &p->map[i], err);
-    if (!status)
-        status = evaluate(p, p->map[i], &part, err);
+    RQ_TRY(rq_linear_part_init(&part, p->in, p->shapes, i, p->base[i], err));
+    const rq_status status = merge_part(p, &part, err);
     rq_linear_part_deinit(&part);
     return status;
 }
@@ -144,54 +138,48 @@ static rq_status copy(pass *p, int i, rq_error *err)
     return status;
 }
 
-static rq_status run(pass *p, rq_error *err)
+static rq_status run(pass *p, int crop, rq_error *err)
 {
-    rq_status status = find_needed(p, err);
-    for (int i = 0; i < p->in->n_nodes && !status; i++) {
-        if (!p->needed[i])
-            continue;
-        if (rq_is_linear(p->in->nodes[i].op) && !stands_alone(p->in, i))
-            status = merge(p, i, err);
-        else
-            status = copy(p, i, err);
-    }
-    return status;
+    RQ_TRY(rq_graph_shapes(p->in, 1, crop, crop, p->shapes, err));
+    RQ_TRY(find_needed(p, err));
+    for (int i = 0; i < p->in->n_nodes; i++)
+        if (p->needed[i])
+            RQ_TRY(rq_is_linear(p->in->nodes[i].op) && !is_one_conv(p->in, i) ? merge(p, i, err)
+                                                                              : copy(p, i, err));
+    return RQ_OK;
 }
 
 static rq_status fuse_graph(rq_graph *out, const rq_graph *in, int crop, rq_error *err)
 {
     rq_arena scratch = RQ_ARENA_INIT;
-    const size_t n = (size_t)in->n_nodes;
-    void *shapes = NULL, *map = NULL, *base = NULL, *needed = NULL;
-    rq_status status = rq_arena_array_old(&scratch, &shapes, n, sizeof(rq_shape), err);
-    if (!status)
-        status = rq_arena_array_old(&scratch, &map, n, sizeof(int), err);
-    if (!status)
-        status = rq_arena_array_old(&scratch, &base, n, sizeof(int), err);
-    if (!status)
-        status = rq_arena_array_old(&scratch, &needed, n, sizeof(bool), err);
-    if (!status)
-        status = rq_graph_shapes(in, 1, crop, crop, shapes, err);
-    if (!status) {
-        pass p = {in, out, shapes, map, base, needed, 0.0};
-        status = run(&p, err);
-    }
+    pass p = {
+        .in = in,
+        .out = out,
+        .shapes = rq_arena_array(&scratch, rq_shape, in->n_nodes),
+        .map = rq_arena_array(&scratch, int, in->n_nodes),
+        .base = rq_arena_array(&scratch, int, in->n_nodes),
+        .needed = rq_arena_array(&scratch, bool, in->n_nodes),
+    };
+    const bool has_memory = p.shapes && p.map && p.base && p.needed;
+    const rq_status status = has_memory ? run(&p, crop, err) : rq_no_memory(err);
     rq_arena_deinit(&scratch);
     return status;
 }
 
-rq_status rq_fuse(rq_model *out, const rq_model *in, rq_error *err)
+static rq_status fuse(rq_model *out, const rq_model *in, rq_error *err)
 {
     const unsigned allowed = 1u << RQ_FORM_TRAIN | 1u << RQ_FORM_DEPLOY | 1u << RQ_FORM_WITHBN;
+    RQ_TRY(rq_model_require_form(in, "merging branches", allowed, err));
+    RQ_TRY(rq_model_copy_info(out, in, err));
+    out->form = RQ_FORM_DEPLOY;
+    return fuse_graph(&out->graph, &in->graph, in->preprocess.crop, err);
+}
+
+rq_status rq_fuse(rq_model *out, const rq_model *in, rq_error *err)
+{
     *out = (rq_model)RQ_MODEL_INIT;
-    rq_status status = rq_model_require_form(in, "merging branches", allowed, err);
-    if (!status)
-        status = rq_model_copy_info(out, in, err);
-    if (!status)
-        status = fuse_graph(&out->graph, &in->graph, in->preprocess.crop, err);
+    const rq_status status = fuse(out, in, err);
     if (status)
         rq_model_deinit(out);
-    else
-        out->form = RQ_FORM_DEPLOY;
     return status;
 }

@@ -9,8 +9,8 @@
  * norm or a scale; it begins at the nearest value through which all its ways lead, so layers that
  * follow one another stay layers. The merged node takes the place of the part's last; it is called
  * after its block, "stage1.0.rbr_reparam", with weight [OC, IC/G, KH, KW] and bias [OC], computed
- * in float64 (equivalent.h) and rounded once. A convolution or average pool that stands alone stays
- * as it is, and so does all that is not linear; auxiliary outputs are left out. in's parameters are
+ * in float64 (equivalent.h) and rounded once. A convolution or average pool on its own stays as
+ * it is, and so does all that is not linear; auxiliary outputs are left out. in's parameters are
  * released once they are read (rq_graph_release). *out is initialised by the call and owned by the
  * caller; it does not refer to in.
  * Errors: RQ_ERR_MODEL with the node's name (form qat or int8; a sum that is not of one value's

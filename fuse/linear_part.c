@@ -2,7 +2,7 @@
  * operator for their geometry, their fit and what they will take. */
 #include "fuse/linear_part.h"
 
-#include <string.h>
+#include <assert.h>
 
 /* ---- where a part begins ---- */
 
@@ -118,13 +118,13 @@ static size_t larger(size_t a, size_t b)
 
 static size_t find_all(const rq_linear_value *value)
 {
-    return rq_linear_find_elems(value, value->kernel.oc);
+    return rq_linear_find_elems(value, value->equivalent.oc);
 }
 
 static rq_status plan_base(const planning *p)
 {
     const int64_t channels = p->shapes[p->part->base].c;
-    value_at(p, p->part->base)->kernel =
+    value_at(p, p->part->base)->equivalent =
         (rq_conv_f64){.oc = channels,
                       .ic = channels,
                       .n_rows = channels,
@@ -136,7 +136,7 @@ static rq_status plan_affine(const planning *p, int i)
 {
     const rq_linear_value *in = value_at(p, node_at(p, i)->input[0]);
     rq_linear_value *out = value_at(p, i);
-    out->kernel = in->kernel;
+    out->equivalent = in->equivalent;
     out->has_bias = in->has_bias;
     out->find_fixed = in->find_fixed;
     out->find_per_row = in->find_per_row;
@@ -156,15 +156,15 @@ static rq_status plan_batch_norm(const planning *p, int i)
                            "%s: running_var[%lld] is %g, it must be finite and not negative",
                            node->name, (long long)c, (double)value);
     }
-    const rq_status status = plan_affine(p, i);
+    RQ_TRY(plan_affine(p, i));
     value_at(p, i)->has_bias = true;
-    return status;
+    return RQ_OK;
 }
 
 static rq_status fail_branch(const planning *p, int i, const rq_conv_attr *all, int branch)
 {
     const int input = node_at(p, i)->input[branch];
-    const rq_conv_attr *conv = &value_at(p, input)->kernel.conv;
+    const rq_conv_attr *conv = &value_at(p, input)->equivalent.conv;
     return rq_fail(p->err, RQ_ERR_MODEL,
                    "%s: the branch %s (kernel %dx%d, stride %d,%d, padding %d,%d, dilation %d,%d) "
                    "does not lie in a %dx%d kernel of stride %d,%d, padding %d,%d, dilation %d,%d",
@@ -179,20 +179,20 @@ static rq_status plan_add(const planning *p, int i)
     const rq_node *node = node_at(p, i);
     rq_linear_value *out = value_at(p, i);
     const rq_linear_value *branches[RQ_MAX_INPUTS];
-    const rq_conv_f64 *kernels[RQ_MAX_INPUTS];
+    const rq_conv_f64 *terms[RQ_MAX_INPUTS];
     for (int k = 0; k < node->n_inputs; k++) {
         branches[k] = value_at(p, node->input[k]);
-        kernels[k] = &branches[k]->kernel;
+        terms[k] = &branches[k]->equivalent;
     }
-    const int misfit = rq_conv_f64_cover(&out->kernel, kernels, node->n_inputs);
+    const int misfit = rq_conv_f64_cover(&out->equivalent, terms, node->n_inputs);
     if (misfit >= 0)
-        return fail_branch(p, i, &out->kernel.conv, misfit);
+        return fail_branch(p, i, &out->equivalent.conv, misfit);
     out->direct = -1;
     for (int k = 0; k < node->n_inputs; k++) {
         const bool is_direct =
-            out->direct < 0 && rq_conv_f64_same_geometry(kernels[k], &out->kernel);
+            out->direct < 0 && rq_conv_f64_same_geometry(terms[k], &out->equivalent);
         const size_t own = is_direct ? 0 : branches[k]->n_elems;
-        const size_t own_row = is_direct ? 0 : rq_conv_f64_row(kernels[k]) + 1;
+        const size_t own_row = is_direct ? 0 : rq_conv_f64_row(terms[k]) + 1;
         if (is_direct)
             out->direct = k;
         out->has_bias |= branches[k]->has_bias;
@@ -204,12 +204,12 @@ static rq_status plan_add(const planning *p, int i)
     return RQ_OK;
 }
 
-/* May outer's zero padding stand for the values of inner outside its range? */
+/* May outer's zero padding replace the values of inner outside its range? */
 static rq_status check_border(const planning *p, int i, const rq_window *outer)
 {
     const int input = node_at(p, i)->input[0];
     const rq_linear_value *in = value_at(p, input);
-    const rq_conv_attr *inner = &in->kernel.conv;
+    const rq_conv_attr *inner = &in->equivalent.conv;
     for (int axis = 0; axis < 2; axis++) {
         if (outer->conv.pad[axis] == 0)
             continue;
@@ -236,18 +236,16 @@ static rq_status plan_window(const planning *p, int i)
     if (node->slot[RQ_SLOT_WEIGHT_SCALE] >= 0)
         return rq_fail(p->err, RQ_ERR_MODEL, "%s: fake-quantized weights are not merged",
                        node->name);
-    const rq_window window = rq_linear_window(p->part->graph, i, in->kernel.oc);
-    const rq_status status = check_border(p, i, &window);
-    if (status)
-        return status;
-    if (!rq_conv_f64_sequence(&out->kernel, &window, &in->kernel))
+    const rq_window window = rq_linear_window(p->part->graph, i, in->equivalent.oc);
+    RQ_TRY(check_border(p, i, &window));
+    if (!rq_conv_f64_sequence(&out->equivalent, &window, &in->equivalent))
         return rq_fail(p->err, RQ_ERR_MODEL,
                        "%s: merged with %s, its kernel, stride or padding is over %d", node->name,
                        node_at(p, node->input[0])->name, RQ_MAX_SIDE);
     out->has_bias = in->has_bias || window.bias;
     out->find_fixed = in->n_elems + find_all(in);
     out->pull_elems = in->n_elems + larger(find_all(in), in->pull_elems);
-    out->work = rq_conv_f64_sequence_work(&window, &in->kernel);
+    out->work = rq_conv_f64_sequence_work(&window, &in->equivalent);
     return RQ_OK;
 }
 
@@ -303,7 +301,7 @@ static rq_status count(const planning *p, int i)
     if (value->n_operators > RQ_MAX_LINEAR_PART)
         return rq_fail(p->err, RQ_ERR_MODEL, "%s: its linear part has over %d operators",
                        node->name, RQ_MAX_LINEAR_PART);
-    if (!rq_conv_f64_elems(&value->kernel, &value->n_elems) ||
+    if (!rq_conv_f64_elems(&value->equivalent, &value->n_elems) ||
         value->n_elems > RQ_MAX_LINEAR_ELEMS ||
         value->n_elems + find_all(value) > RQ_MAX_LINEAR_ELEMS)
         return rq_fail(p->err, RQ_ERR_MODEL, "%s: merging takes more than %d numbers", node->name,
@@ -316,29 +314,25 @@ static rq_status count(const planning *p, int i)
 
 static rq_status plan(const planning *p)
 {
-    rq_status status = find_members(p);
-    for (int i = p->part->base; i <= p->part->node && !status; i++) {
+    RQ_TRY(find_members(p));
+    for (int i = p->part->base; i <= p->part->node; i++) {
         if (!value_at(p, i)->is_member)
             continue;
-        status = i == p->part->base ? plan_base(p) : rows[node_at(p, i)->op](p, i);
-        if (!status)
-            status = count(p, i);
+        RQ_TRY(i == p->part->base ? plan_base(p) : rows[node_at(p, i)->op](p, i));
+        RQ_TRY(count(p, i));
     }
-    return status;
+    return RQ_OK;
 }
 
 rq_status rq_linear_part_init(rq_linear_part *part, const rq_graph *graph, const rq_shape *shapes,
                               int node, int base, rq_error *err)
 {
-    void *values;
-    *part = (rq_linear_part){graph, base, node, NULL};
-    const size_t n = (size_t)node - (size_t)base + 1;
-    rq_status status = rq_alloc_array_old(&values, n, sizeof(rq_linear_value), err);
-    if (status)
-        return status;
-    part->values = values;
+    assert(base >= 0 && base <= node && node < graph->n_nodes);
+    *part = (rq_linear_part){graph, base, node, rq_alloc_array(rq_linear_value, node - base + 1)};
+    if (!part->values)
+        return rq_no_memory(err);
     const planning p = {part, shapes, err};
-    status = plan(&p);
+    const rq_status status = plan(&p);
     if (status)
         rq_linear_part_deinit(part);
     return status;

@@ -8,9 +8,9 @@
  *   scale                 the same with t = weight, o = 0
  *   add                   a sum of convolutions (conv_f64.h)
  *
- * At the borders: padding stands in front of the first convolution of each branch, so sums and
- * affine operators are exact there. In a sequence of two, outer's zero padding stands for values
- * that inner does not give, while one merged convolution computes what inner would give there: its
+ * At the borders: padding comes before the first convolution of each branch, so sums and affine
+ * operators are exact there. In a sequence of two, outer's zero padding is in place of values that
+ * inner does not give, while one merged convolution computes what inner would give there: its
  * bias, and its weights times the pixels that its taps still reach. On each axis a sequence is
  * exact if outer's padding is 0, or if inner has neither a bias (nor batch norm) nor taps that
  * reach into the image from outside its range, p1 >= (k1 - 1) d1. So a 1x1 convolution with padding
@@ -43,11 +43,11 @@ RQ_NODISCARD rq_status rq_linear_base(const rq_graph *graph, int node, int *base
 
 /* What the plan knows of one value as a function of the base. */
 typedef struct rq_linear_value {
-    bool is_member;     /* of the part; else nothing else is set */
-    bool has_bias;      /* K * 0 + b need not be 0 */
-    rq_conv_f64 kernel; /* geometry; no memory */
-    size_t n_elems;     /* numbers in it */
-    int direct;         /* add: the input of the sum's own geometry, -1 = none */
+    bool is_member;         /* of the part; else nothing else is set */
+    bool has_bias;          /* K * 0 + b need not be 0 */
+    rq_conv_f64 equivalent; /* geometry; no memory */
+    size_t n_elems;         /* numbers in it */
+    int direct;             /* add: the input of the sum's own geometry, -1 = none */
     /* numbers of workspace, besides the value's own, that finding rows of it and pulling a gradient
      * through it take */
     size_t find_fixed, find_per_row, pull_elems;

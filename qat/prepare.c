@@ -78,19 +78,6 @@ static bool feeds_quantized(const prepare *p, int node)
     return false;
 }
 
-/* The only reader of a node when it is of this kind, else -1. */
-static int only_reader(const rq_graph *graph, int node, rq_op op)
-{
-    int reader = -1, n_readers = 0;
-    for (int i = node + 1; i < graph->n_nodes; i++)
-        for (int k = 0; k < graph->nodes[i].n_inputs; k++)
-            if (graph->nodes[i].input[k] == node) {
-                reader = i;
-                n_readers++;
-            }
-    return n_readers == 1 && graph->nodes[reader].op == op ? reader : -1;
-}
-
 /* Can the value be negative? */
 static bool is_signed(const rq_graph *graph, int node)
 {
@@ -111,8 +98,8 @@ static bool is_signed(const rq_graph *graph, int node)
  * relu merged behind it? */
 static bool ends_chain(const rq_graph *graph, int node)
 {
-    return only_reader(graph, node, RQ_OP_BATCH_NORM) < 0 &&
-           only_reader(graph, node, RQ_OP_RELU) < 0;
+    return rq_graph_next(graph, node, RQ_OP_BATCH_NORM) < 0 &&
+           rq_graph_next(graph, node, RQ_OP_RELU) < 0;
 }
 
 /* Is the value to be quantized? Where an integer layer or product gives it, or one reads it. What
@@ -125,7 +112,7 @@ static bool takes_quantizer(const prepare *p, int node)
     case RQ_OP_BATCH_NORM:
     case RQ_OP_RELU:
     case RQ_OP_MUL:
-        return ends_chain(p->in, node) && only_reader(p->in, node, RQ_OP_SIGMOID) < 0 &&
+        return ends_chain(p->in, node) && rq_graph_next(p->in, node, RQ_OP_SIGMOID) < 0 &&
                ((conv >= 0 && quantizes(p, conv)) || feeds_quantized(p, node));
     case RQ_OP_GLOBAL_AVG_POOL:
     case RQ_OP_SIGMOID:
@@ -222,7 +209,7 @@ static bool readers_take_integers(const rq_graph *graph, int node)
 static rq_status check_chain(const prepare *p, int node, rq_error *err)
 {
     const rq_node *layer = &p->in->nodes[node];
-    const int bn = only_reader(p->in, node, RQ_OP_BATCH_NORM);
+    const int bn = rq_graph_next(p->in, node, RQ_OP_BATCH_NORM);
     if (layer->op == RQ_OP_LINEAR || rq_gate_source(p->in, node) >= 0)
         return RQ_OK;
     if (bn < 0 || !readers_take_integers(p->in, bn))
@@ -265,7 +252,7 @@ static void shift_running_mean(const rq_model *model, int conv)
     const rq_graph *graph = &model->graph;
     const rq_preprocess *pre = &model->preprocess;
     const rq_tensor *weight = rq_graph_tensor(graph, conv, RQ_SLOT_WEIGHT);
-    const int bn = only_reader(graph, conv, RQ_OP_BATCH_NORM);
+    const int bn = rq_graph_next(graph, conv, RQ_OP_BATCH_NORM);
     float *mean = rq_tensor_f32(rq_graph_tensor(graph, bn, RQ_SLOT_MEAN));
     const float *w = rq_tensor_f32(weight);
     const int64_t ic = weight->dim[1], taps = weight->dim[2] * weight->dim[3];

@@ -29,22 +29,11 @@ static bool absorbs(const rq_graph *graph, int reader, int node)
     }
 }
 
-static int only_reader(const rq_trainer *trainer, int node)
-{
-    const rq_graph *graph = &trainer->model->graph;
-    if (trainer->users[node] != 1)
-        return -1;
-    for (int i = node + 1; i < graph->n_nodes; i++)
-        for (int k = 0; k < graph->nodes[i].n_inputs; k++)
-            if (graph->nodes[i].input[k] == node)
-                return i;
-    return -1;
-}
-
 static bool is_absorbed(const rq_trainer *trainer, int node)
 {
-    const int reader = only_reader(trainer, node);
-    return reader >= 0 && absorbs(&trainer->model->graph, reader, node);
+    const rq_graph *graph = &trainer->model->graph;
+    const int reader = rq_graph_only_reader(graph, node);
+    return reader >= 0 && absorbs(graph, reader, node);
 }
 
 /* ---- values and units ---- */
@@ -436,8 +425,9 @@ static rq_status check_all_read(const rq_trainer *trainer, rq_error *err)
                        graph->nodes[0].name);
     for (int i = 0; i < graph->n_nodes; i++) {
         const rq_shape *shape = &trainer->shapes[i];
-        if (!trainer->users[i] && (trainer->model->form != RQ_FORM_TRAIN || shape->h != 1 ||
-                                   shape->w != 1 || shape->c != trainer->model->n_classes))
+        if (i < graph->n_nodes - 1 && rq_graph_is_output(graph, i) &&
+            (trainer->model->form != RQ_FORM_TRAIN || shape->h != 1 || shape->w != 1 ||
+             shape->c != trainer->model->n_classes))
             return rq_fail(
                 err, RQ_ERR_UNSUPPORTED,
                 "%s: nothing reads its value, and it is no auxiliary output (1x1x%d, form "
@@ -456,7 +446,7 @@ static rq_status find_outputs(rq_trainer *trainer, rq_error *err)
         rq_arena_array_old(&trainer->arena, &outputs, (size_t)n_nodes, sizeof(tr_value *), err);
     trainer->outputs = outputs;
     for (int i = 0; i < n_nodes && status == RQ_OK; i++)
-        if (!trainer->users[i] || i == n_nodes - 1)
+        if (rq_graph_is_output(&trainer->model->graph, i))
             trainer->outputs[trainer->n_outputs++] = trainer->values[i];
     return status;
 }
@@ -469,7 +459,6 @@ rq_status tr_build_units(rq_trainer *trainer, rq_error *err)
                                        trainer->shapes, err);
     if (status != RQ_OK)
         return status;
-    rq_graph_count_users(graph, trainer->users);
     status = check_all_read(trainer, err);
     void *raw = NULL; /* sums of convolutions with bias, by node */
     if (status == RQ_OK)

@@ -12,16 +12,6 @@
  * beta anyway. */
 #define FACTOR_MIN 1e-12
 
-static rq_conv_shape shape_of(const rq_trainer *trainer, int node)
-{
-    const rq_node *n = &trainer->model->graph.nodes[node];
-    const rq_shape *in = &trainer->shapes[n->input[0]], *out = &trainer->shapes[node];
-    rq_conv_shape shape = {in->n, in->h, in->w, in->c, out->h, out->w, out->c, n->conv};
-    if (n->op == RQ_OP_LINEAR)
-        shape.conv = (rq_conv_attr){{1, 1}, {1, 1}, {0, 0}, {1, 1}, 1};
-    return shape;
-}
-
 static rq_status quantized_buffers(rq_trainer *trainer, conv_unit *conv, size_t weights,
                                    rq_error *err)
 {
@@ -221,9 +211,10 @@ static rq_status check_quantized(const conv_unit *conv, const tr_value *src, rq_
 /* Can the gradient of the source stay bf16? A mix must read it, and from nobody else. */
 static bool leaves_bf16(const rq_trainer *trainer, const tr_unit *unit, int node)
 {
+    const rq_graph *graph = &trainer->model->graph;
     const tr_value *src = unit->src[0];
     if (unit->conv->precision != RQ_PRECISION_BF16 || !src->needs_gradient ||
-        trainer->users[trainer->model->graph.nodes[node].input[0]] != 1)
+        rq_graph_only_reader(graph, graph->nodes[node].input[0]) < 0)
         return false;
     const tr_unit *producer = tr_producer(trainer, src);
     return producer && producer->eltwise;
@@ -240,7 +231,7 @@ rq_status tr_conv_create(rq_trainer *trainer, tr_unit *unit, int node, rq_error 
     conv_unit *conv = unit->conv;
     const rq_tensor *weight = rq_graph_tensor(graph, node, RQ_SLOT_WEIGHT);
     const rq_tensor *scale = rq_graph_tensor(graph, node, RQ_SLOT_WEIGHT_SCALE);
-    conv->shape = shape_of(trainer, node);
+    conv->shape = rq_graph_conv_shape(graph, trainer->shapes, node);
     conv->precision = rq_train_conv_precision(&conv->shape, trainer->options.precision);
     conv->weight = weight->data;
     conv->dweight = trainer->gradients[graph->nodes[node].slot[RQ_SLOT_WEIGHT]];

@@ -2,43 +2,21 @@
  *
  * All lie in one block, the last node's first: in the order in which backward finishes them. What
  * no unit that is still to come will write is summed as soon as it is a bucket full. */
-#include <string.h>
-
 #include "qat/step/units.h"
 #include "runtime/base/ranks.h"
-#include "runtime/model/arch.h"
 
 enum { BUCKET = 1 << 20, ALIGNED = RQ_ALIGNMENT / sizeof(float) }; /* elements */
 
 /* ---- memory ---- */
 
-/* The scales of csla's convolutions are constants (arch.h), the identity's is not. */
-static bool is_constant(const rq_model *model, int node)
+static bool has_gradient(const rq_node *node)
 {
-    static const char *const constants[] = {".scale_conv", ".scale_1x1"};
-    const char *name = model->graph.nodes[node].name;
-    rq_arch arch;
-    rq_error other = RQ_ERROR_INIT;
-    if (model->graph.nodes[node].op != RQ_OP_SCALE || !model->arch ||
-        rq_arch_parse(&arch, model->arch, &other) != RQ_OK || arch.block != RQ_BLOCK_CSLA)
-        return false;
-    for (int i = 0; i < 2; i++) {
-        const size_t n = strlen(name), tail = strlen(constants[i]);
-        if (n > tail && strcmp(name + n - tail, constants[i]) == 0)
-            return true;
-    }
-    return false;
-}
-
-static bool has_gradient(const rq_model *model, int node)
-{
-    switch (model->graph.nodes[node].op) {
+    switch (node->op) {
     case RQ_OP_CONV:
     case RQ_OP_LINEAR:
     case RQ_OP_BATCH_NORM:
-        return true;
     case RQ_OP_SCALE:
-        return !is_constant(model, node);
+        return !node->constant;
     default:
         return false;
     }
@@ -47,9 +25,8 @@ static bool has_gradient(const rq_model *model, int node)
 /* Gradients of a node's weight (k = 0) and bias (k = 1): its parameter, -1: none. */
 static int parameter_of(const rq_model *model, int node, int k)
 {
-    return has_gradient(model, node)
-               ? model->graph.nodes[node].slot[k ? RQ_SLOT_BIAS : RQ_SLOT_WEIGHT]
-               : -1;
+    const rq_node *n = &model->graph.nodes[node];
+    return has_gradient(n) ? n->slot[k ? RQ_SLOT_BIAS : RQ_SLOT_WEIGHT] : -1;
 }
 
 /* A parameter's place in the block, with what follows it up to the next. */

@@ -7,11 +7,10 @@ void tr_input_init(rq_trainer *trainer, bool quantized)
 {
     const rq_preprocess *p = &trainer->model->preprocess;
     trainer->input_is_levels = quantized;
-    for (int c = 0; c < 3; c++) {
-        const double mean = (double)p->mean[c], std = (double)p->std[c];
-        trainer->input_factor[c] = quantized ? 1.0f : (float)(1.0 / (255.0 * std));
-        trainer->input_offset[c] =
-            quantized ? -(float)rq_pixel_zero_point(p->mean[c]) : (float)(-mean / std);
+    rq_preprocess_normalization(p, trainer->input_factor, trainer->input_offset);
+    for (int c = 0; c < 3 && quantized; c++) {
+        trainer->input_factor[c] = 1.0f;
+        trainer->input_offset[c] = -(float)rq_pixel_zero_point(p->mean[c]);
     }
 }
 

@@ -22,7 +22,6 @@ static rq_status allocate(rq_trainer *trainer, rq_error *err)
         size_t n, size;
     } arrays[] = {
         {(void **)&trainer->shapes, n, sizeof *trainer->shapes},
-        {(void **)&trainer->users, n, sizeof *trainer->users},
         {(void **)&trainer->values, n, sizeof(tr_value *)},
         {(void **)&trainer->units, 2 * n, sizeof *trainer->units},
         {(void **)&trainer->gradients, (size_t)graph->n_params, sizeof *trainer->gradients},

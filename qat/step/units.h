@@ -84,7 +84,6 @@ struct rq_trainer {
     rq_trainer_options options;
     bool bn_frozen, observing;
     rq_shape *shapes;  /* [n_nodes] */
-    int *users;        /* [n_nodes] */
     tr_value **values; /* [n_nodes]; NULL where merged */
     tr_unit *units;
     int n_units;

@@ -1,82 +1,14 @@
-/* Names and descriptions of networks. What their blocks are made of is in arch_blocks.c. */
+/* Descriptions of networks, read and written. Their blocks are built in arch_blocks.c. */
 #include "runtime/model/arch.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 
-/* ---- names ---- */
-
-#define A0 "depth=1,2,4,14,1;width=48,48,96,192,1280"
-#define A1 "depth=1,2,4,14,1;width=64,64,128,256,1280"
-#define A2 "depth=1,2,4,14,1;width=64,96,192,384,1408"
-#define B0 "depth=1,4,6,16,1;width=64,64,128,256,1280"
-#define B1 "depth=1,4,6,16,1;width=64,128,256,512,2048"
-#define B2 "depth=1,4,6,16,1;width=64,160,320,640,2560"
-#define B3 "depth=1,4,6,16,1;width=64,192,384,768,2560"
-#define L1 "depth=1,8,14,24,1;width=64,128,256,512,2048"
-#define L2 "depth=1,8,14,24,1;width=64,160,320,640,2560"
-
-/* RepVGGplus: L2 with its third stage in two halves, so that an auxiliary head stands between. */
-#define PLUS_L2                                                                                    \
-    "depth=1,8,14,12,12,1;width=64,160,320,640,640,2560;stride=2,2,2,2,1,2;aux=1,2,3;names="       \
-    "stage0,stage1.blocks,stage2.blocks,stage3_first.blocks,stage3_second.blocks,stage4.blocks"
-
-#define REPOPT(name, size)                                                                         \
-    {"RepOpt-VGG-" name "-target", size ";block=target"},                                          \
-        {"RepOpt-VGG-" name "-hs", size ";block=hs;classes=100"},                                  \
-        {"RepOpt-VGG-" name "-csla", size ";block=csla"},                                          \
-    {                                                                                              \
-        "RepOpt-VGG-" name "-repvgg", size ";block=repopt-repvgg"                                  \
-    }
-
-static const struct {
-    const char *name, *fields;
-} known[] = {
-    {"RepVGG-A0", A0},
-    {"RepVGG-A1", A1},
-    {"RepVGG-A2", A2},
-    {"RepVGG-B0", B0},
-    {"RepVGG-B1", B1},
-    {"RepVGG-B1g2", B1 ";groups=2"},
-    {"RepVGG-B1g4", B1 ";groups=4"},
-    {"RepVGG-B2", B2},
-    {"RepVGG-B2g2", B2 ";groups=2"},
-    {"RepVGG-B2g4", B2 ";groups=4"},
-    {"RepVGG-B3", B3},
-    {"RepVGG-B3g2", B3 ";groups=2"},
-    {"RepVGG-B3g4", B3 ";groups=4"},
-    {"RepVGG-D2se", L2 ";se=pre/16"},
-    {"RepVGGplus-L2pse", PLUS_L2 ";se=post/4"},
-    {"QARepVGG-A0", A0 ";block=qarepvgg"},
-    {"QARepVGG-A1", A1 ";block=qarepvgg"},
-    {"QARepVGG-A2", A2 ";block=qarepvgg"},
-    {"QARepVGG-B0", B0 ";block=qarepvgg"},
-    {"QARepVGG-B1", B1 ";block=qarepvgg"},
-    {"QARepVGG-B1g2", B1 ";block=qarepvgg;groups=2"},
-    {"QARepVGG-B1g4", B1 ";block=qarepvgg;groups=4"},
-    {"QARepVGG-B2", B2 ";block=qarepvgg"},
-    {"QARepVGG-B2g2", B2 ";block=qarepvgg;groups=2"},
-    {"QARepVGG-B2g4", B2 ";block=qarepvgg;groups=4"},
-    REPOPT("B1", B1),
-    REPOPT("B2", B2),
-    REPOPT("L1", L1),
-    REPOPT("L2", L2),
-};
-
-enum { N_KNOWN = sizeof known / sizeof known[0] };
-
-const char *rq_arch_name(int i)
-{
-    return i >= 0 && i < N_KNOWN ? known[i].name : NULL;
-}
-
-/* ---- texts of unknown length ---- */
-
+/* Text that grows piece by piece. */
 typedef struct writer {
     char *text;
-    size_t size_bytes, used; /* used may grow beyond size_bytes: the text is then cut */
+    size_t size_bytes, used; /* used may pass size_bytes: the text is then cut */
 } writer;
 
 static void put(writer *w, const char *format, ...) RQ_PRINTF(2, 3);
@@ -91,37 +23,7 @@ static void put(writer *w, const char *format, ...)
     w->used += n > 0 ? (size_t)n : 0;
 }
 
-/* Characters that both begin with, upper and lower case alike. */
-static size_t common_prefix(const char *a, const char *b)
-{
-    size_t n = 0;
-    while (a[n] && b[n] && strncasecmp(a + n, b + n, 1) == 0)
-        n++;
-    return n;
-}
-
-static rq_status fail_unknown(const char *text, rq_error *err)
-{
-    enum { MAX_LISTED = 240 };
-    char names[MAX_LISTED + 32];
-    writer w = {names, sizeof names, 0};
-    size_t longest = 0;
-    for (size_t i = 0; i < N_KNOWN; i++) {
-        const size_t n = common_prefix(text, known[i].name);
-        longest = n > longest ? n : longest;
-    }
-    for (size_t i = 0; i < N_KNOWN && w.used < MAX_LISTED; i++)
-        if (common_prefix(text, known[i].name) == longest)
-            put(&w, "%s%s", w.used ? ", " : "", known[i].name);
-    return rq_fail(err, RQ_ERR_USAGE,
-                   "unknown architecture '%.80s'; known: %s%s; or describe one: "
-                   "repvgg:depth=1,…;width=…",
-                   text, names, w.used < MAX_LISTED ? "" : ", …");
-}
-
 /* ---- descriptions ---- */
-
-static const char prefix[] = "repvgg:";
 
 static const char *const block_words[RQ_N_BLOCKS] = {
 #define X(code, function, word, activation) [RQ_BLOCK_##code] = (word),
@@ -154,7 +56,7 @@ typedef struct draft {
     int n_values[N_FIELDS];
 } draft;
 
-/* Reads value number i of a field at *at, which moves behind it. */
+/* Reads value number i of a field at *at and moves *at past it. */
 typedef rq_status value_reader(draft *out, field f, int i, const char **at, rq_error *err);
 
 static value_reader read_int, read_pool, read_block, read_se, read_aux, read_name;
@@ -178,7 +80,7 @@ static const struct {
     [CLASSES] = {"classes", read_int, 1, RQ_MAX_CHANNELS, offsetof(rq_arch, classes)},
 };
 
-/* A decimal number in min..max at *at, which moves behind it. */
+/* A decimal number in min..max at *at, which moves past it. */
 static rq_status read_number(const char **at, field f, int min, int *out, rq_error *err)
 {
     const int max = fields[f].max;
@@ -194,7 +96,7 @@ static rq_status read_number(const char **at, field f, int min, int *out, rq_err
     return RQ_OK;
 }
 
-/* Which of the words stands at *at, up to one of the characters in ends. */
+/* Which of the words is at *at, up to one of the characters in ends. */
 static rq_status read_word(const char **at, field f, const char *const *words, int n_words,
                            const char *ends, int *out, rq_error *err)
 {
@@ -223,18 +125,18 @@ static rq_status read_pool(draft *out, field f, int i, const char **at, rq_error
 {
     (void)i;
     int pool = 0;
-    const rq_status status = read_word(at, f, pool_words, 2, ",;", &pool, err);
+    RQ_TRY(read_word(at, f, pool_words, 2, ",;", &pool, err));
     out->arch.max_pool = pool == 1;
-    return status;
+    return RQ_OK;
 }
 
 static rq_status read_block(draft *out, field f, int i, const char **at, rq_error *err)
 {
     (void)i;
     int block = 0;
-    const rq_status status = read_word(at, f, block_words, RQ_N_BLOCKS, ",;", &block, err);
+    RQ_TRY(read_word(at, f, block_words, RQ_N_BLOCKS, ",;", &block, err));
     out->arch.block = (rq_block)block;
-    return status;
+    return RQ_OK;
 }
 
 /* "none", "pre/16", "post/4" */
@@ -242,10 +144,10 @@ static rq_status read_se(draft *out, field f, int i, const char **at, rq_error *
 {
     (void)i;
     int place = RQ_SE_NONE;
-    const rq_status status = read_word(at, f, se_words, RQ_N_SE_PLACES, "/,;", &place, err);
+    RQ_TRY(read_word(at, f, se_words, RQ_N_SE_PLACES, "/,;", &place, err));
     out->arch.se = (rq_se_place)place;
-    if (status || place == RQ_SE_NONE)
-        return status;
+    if (place == RQ_SE_NONE)
+        return RQ_OK;
     if (**at != '/')
         return rq_fail(err, RQ_ERR_USAGE, "se: '/' and a number must follow %s", se_words[place]);
     ++*at;
@@ -256,11 +158,11 @@ static rq_status read_aux(draft *out, field f, int i, const char **at, rq_error 
 {
     (void)i;
     int stage = 0;
-    const rq_status status = read_number(at, f, 0, &stage, err);
-    if (!status && out->arch.aux[stage])
+    RQ_TRY(read_number(at, f, 0, &stage, err));
+    if (out->arch.aux[stage])
         return rq_fail(err, RQ_ERR_USAGE, "aux: stage %d stands twice", stage);
     out->arch.aux[stage] = true;
-    return status;
+    return RQ_OK;
 }
 
 /* A module path: letters, digits and '_', in parts between dots. */
@@ -302,13 +204,11 @@ static rq_status find_field(const char *at, field *out, rq_error *err)
     return rq_fail(err, RQ_ERR_USAGE, "'%.40s' does not begin with %s", at, list);
 }
 
-/* "name=1,2,3" at *at, which moves to the ';' or the end behind it. */
+/* "name=1,2,3" at *at, which moves to the ';' or the end after it. */
 static rq_status read_field(const char **at, draft *out, rq_error *err)
 {
     field f = DEPTH;
-    rq_status status = find_field(*at, &f, err);
-    if (status)
-        return status;
+    RQ_TRY(find_field(*at, &f, err));
     if (out->n_values[f] > 0)
         return rq_fail(err, RQ_ERR_USAGE, "%s stands twice", fields[f].name);
     *at += strlen(fields[f].name);
@@ -317,9 +217,7 @@ static rq_status read_field(const char **at, draft *out, rq_error *err)
         if (out->n_values[f] == fields[f].max_values)
             return rq_fail(err, RQ_ERR_USAGE, "%s has more than %d values", fields[f].name,
                            fields[f].max_values);
-        status = fields[f].read(out, f, out->n_values[f], at, err);
-        if (status)
-            return status;
+        RQ_TRY(fields[f].read(out, f, out->n_values[f], at, err));
         out->n_values[f]++;
     } while (**at == ',');
     if (**at && **at != ';')
@@ -327,7 +225,7 @@ static rq_status read_field(const char **at, draft *out, rq_error *err)
     return RQ_OK;
 }
 
-/* ---- what a description must be besides readable ---- */
+/* ---- rules for what has been read ---- */
 
 static rq_status check_counts(const draft *d, rq_error *err)
 {
@@ -429,39 +327,22 @@ static rq_status check_names(const rq_arch *arch, rq_error *err)
     return RQ_OK;
 }
 
-static rq_status parse_fields(rq_arch *out, const char *at, rq_error *err)
+rq_status rq_arch_parse_fields(rq_arch *out, const char *at, rq_error *err)
 {
     draft d = {.n_values = {0}};
-    rq_status status = read_field(&at, &d, err);
-    while (!status && *at) {
+    RQ_TRY(read_field(&at, &d, err));
+    while (*at) {
         at++;
-        status = read_field(&at, &d, err);
+        RQ_TRY(read_field(&at, &d, err));
     }
-    if (!status)
-        status = check_counts(&d, err);
-    if (status)
-        return status;
+    RQ_TRY(check_counts(&d, err));
     set_defaults(&d);
-    static rq_status (*const checks[])(const rq_arch *arch, rq_error *err) = {
-        check_depth, check_groups, check_additions, check_names};
-    for (size_t i = 0; i < sizeof checks / sizeof checks[0] && !status; i++)
-        status = checks[i](&d.arch, err);
-    if (!status)
-        *out = d.arch;
-    return status;
-}
-
-rq_status rq_arch_parse(rq_arch *out, const char *text, rq_error *err)
-{
-    for (size_t i = 0; i < N_KNOWN; i++)
-        if (strcmp(text, known[i].name) == 0)
-            return parse_fields(out, known[i].fields, err);
-    if (strncmp(text, prefix, strlen(prefix)) != 0)
-        return fail_unknown(text, err);
-    const rq_status status = parse_fields(out, text + strlen(prefix), err);
-    if (status)
-        rq_error_prefix(err, "architecture '%.120s'", text);
-    return status;
+    RQ_TRY(check_depth(&d.arch, err));
+    RQ_TRY(check_groups(&d.arch, err));
+    RQ_TRY(check_additions(&d.arch, err));
+    RQ_TRY(check_names(&d.arch, err));
+    *out = d.arch;
+    return RQ_OK;
 }
 
 /* ---- from structs ---- */
@@ -506,7 +387,7 @@ static bool has_default_strides(const rq_arch *arch)
 void rq_arch_describe(const rq_arch *arch, char text[RQ_ARCH_TEXT_BYTES])
 {
     writer w = {text, RQ_ARCH_TEXT_BYTES, 0};
-    put(&w, "%s", prefix);
+    put(&w, "%s", RQ_ARCH_PREFIX);
     put_ints(&w, "depth=", arch->depth, arch->n_stages);
     put_ints(&w, ";width=", arch->width, arch->n_stages);
     if (!has_default_strides(arch))

@@ -1,22 +1,23 @@
 /* Architectures: functions that build graphs, in training form and in deploy form.
  *
- * A network has a name ("RepVGG-A0"; all of them: arch.c) or a description:
+ * A network has a name ("RepVGG-A0"; all of them: arch_names.c) or a description:
  *
  *     repvgg:depth=1,2,4,14,1;width=48,48,96,192,1280
  *
- * A name is short for a description. Fields stand in any order, each at most once; those with one
+ * A name is short for a description. Fields come in any order, each at most once; those with one
  * value per stage begin with stage0, and there are 1 to 8 stages:
  *
  *   depth    blocks of each stage; depth[0] is 1
  *   width    channels of each stage
  *   stride   of the first block of each stage; 2 everywhere when not given
  *   pool     how a first block with a stride gets smaller: conv, its convolutions stride, or max,
- *            they do not, and behind the block stands a max_pool (module pool); conv
+ *            they do not, and a max_pool follows the block (module pool);
+ *            conv
  *   groups   G: the layers 2, 4, 6, … (counted over the whole network from 0) use G groups, as the
  *            g2 and g4 models do; 1
  *   block    the kind of all blocks, a word of RQ_BLOCK_LIST; repvgg
  *   se       squeeze-and-excitation in every block: pre/R before its ReLU (module se), post/R
- *            behind it (module post_se), with width / R hidden channels; none
+ *            after it (module post_se), with width / R hidden channels; none
  *   aux      numbers of the stages whose output feeds an auxiliary head too; none
  *   names    module path of each stage; stage0,stage1,… The first stage's block has the stage's
  *            path, the others' add a number: stage1.0, stage1.1, …
@@ -37,9 +38,8 @@ enum {
 };
 
 /* Kinds of blocks: code, name of the function that builds it, word in descriptions, name of the
- * activation's module. All are one linear
- * part, which merging turns into a 3x3 convolution, and a ReLU; the identity branch exists where
- * the channels stay the same and the stride is 1.
+ * activation's module. All are one linear part, which merging turns into a 3x3 convolution, and a
+ * ReLU; the identity branch exists where the channels stay the same and the stride is 1.
  *
  *   repvgg         bn(conv3x3(x)) + bn(conv1x1(x)) + bn(x)
  *   qarepvgg       bn(bn(conv3x3(x)) + conv1x1(x) + x)
@@ -82,10 +82,14 @@ typedef struct rq_arch {
  * lists those that begin alike. */
 RQ_NODISCARD rq_status rq_arch_parse(rq_arch *out, const char *text, rq_error *err);
 
+/* The same for the fields alone, what follows the prefix in a description. */
+#define RQ_ARCH_PREFIX "repvgg:"
+RQ_NODISCARD rq_status rq_arch_parse_fields(rq_arch *out, const char *fields, rq_error *err);
+
 /* The description of arch, in the form above, without the fields that are at their default. */
 void rq_arch_describe(const rq_arch *arch, char text[RQ_ARCH_TEXT_BYTES]);
 
-/* Do both build the same graph, but for the number of classes? */
+/* Do both build the same graph, except for the number of classes? */
 bool rq_arch_is_same(const rq_arch *a, const rq_arch *b);
 
 /* Groups of a layer, counted over the whole network from 0. */
@@ -94,12 +98,12 @@ int rq_arch_layer_groups(const rq_arch *arch, int layer);
 /* Module path of a stage's auxiliary head: "stage3_first.blocks" -> "stage3_first_aux". */
 void rq_arch_aux_path(const rq_arch *arch, int stage, char path[RQ_STAGE_NAME_BYTES + 4]);
 
-/* The known name number i, from 0; NULL behind the last. */
+/* The known name number i, from 0; NULL after the last. */
 const char *rq_arch_name(int i);
 
-/* Build the training form: parameters zeroed but BN weight and variance (1) and the scales of hs
- * and csla, which are where the hyper-search begins: 1, and sqrt(2 / i) for s and t of block i > 0
- * of a stage.
+/* Build the training form. Parameters are zero, except BN weight and variance (1) and the scales of
+ * hs and csla, which have the values where the hyper-search begins: 1, and sqrt(2 / i) for s and t
+ * of block i > 0 of a stage; in csla the nodes of s and t are constant (rq_node).
  *
  * text becomes model->arch. n_classes_override: 0 = as text says. Errors: RQ_ERR_USAGE,
  * RQ_ERR_NOMEM. */

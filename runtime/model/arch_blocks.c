@@ -15,7 +15,7 @@ typedef struct builder {
     rq_error *err;
 } builder;
 
-/* A block, or another module with nodes of its own: where it stands and what it is to be. */
+/* A block, or another module with nodes of its own: its place and its sizes. */
 typedef struct module {
     char path[PATH_BYTES]; /* "": the network */
     int ic, oc, stride, groups;
@@ -78,11 +78,14 @@ static int add_conv(builder *b, const module *m, const char *name, int x, int ke
     return node;
 }
 
-static int add_scale(builder *b, const module *m, const char *name, int x, double value)
+static int add_scale(builder *b, const module *m, const char *name, int x, double value,
+                     bool constant)
 {
     const int64_t dims[1] = {m->oc};
     const int node = add_unary(b, RQ_OP_SCALE, m, name, x);
     add_param(b, node, RQ_SLOT_WEIGHT, RQ_F32, 1, dims, (float)value);
+    if (!b->status)
+        b->graph->nodes[node].constant = constant;
     return node;
 }
 
@@ -144,18 +147,29 @@ static int build_target(builder *b, const module *m, int x)
     return add_conv_bn(b, m, "conv", "bn", x, 3);
 }
 
-/* The deeper a block stands in its stage, the less its convolutions weigh against its identity
+/* The deeper a block is in its stage, the less its convolutions weigh against its identity
  * (RepOptimizer, appendix B). */
-static int build_hs(builder *b, const module *m, int x)
+static int build_scaled(builder *b, const module *m, int x, bool constant)
 {
     const double init = m->index > 0 ? sqrt(2.0 / m->index) : 1.0;
-    const int dense = add_scale(b, m, "scale_conv", add_conv(b, m, "conv", x, 3), init);
-    const int point = add_scale(b, m, "scale_1x1", add_conv(b, m, "conv_1x1", x, 1), init);
-    const int identity = has_identity(m) ? add_scale(b, m, "scale_identity", x, 1.0) : NO_NODE;
+    int dense = add_conv(b, m, "conv", x, 3);
+    dense = add_scale(b, m, "scale_conv", dense, init, constant);
+    int point = add_conv(b, m, "conv_1x1", x, 1);
+    point = add_scale(b, m, "scale_1x1", point, init, constant);
+    const int identity =
+        has_identity(m) ? add_scale(b, m, "scale_identity", x, 1.0, false) : NO_NODE;
     return add_batch_norm(b, m, "bn", add_sum(b, m, dense, point, identity));
 }
 
-#define build_csla build_hs
+static int build_hs(builder *b, const module *m, int x)
+{
+    return build_scaled(b, m, x, false);
+}
+
+static int build_csla(builder *b, const module *m, int x)
+{
+    return build_scaled(b, m, x, true);
+}
 
 static const struct {
     int (*build)(builder *b, const module *m, int x); /* gives the last node */
@@ -166,7 +180,7 @@ static const struct {
 #undef X
 };
 
-/* ---- what stands around them ---- */
+/* ---- what is around them ---- */
 
 static int add_conv_bias(builder *b, const module *m, const char *name, int x, int kernel)
 {
@@ -194,9 +208,9 @@ static int add_se(builder *b, const module *block, const char *name, int x, int 
     return add_node(b, RQ_OP_MUL, block, name, 2, (const int[]){x, gate});
 }
 
-/* With se=pre the gate follows the whole linear part, behind qarepvgg's last batch norm too: that
+/* With se=pre the gate follows the whole linear part, after qarepvgg's last batch norm too: that
  * is what a merged block can compute. (The original puts it before that batch norm in training and
- * behind it in deployment, which are two functions.) */
+ * after it in deployment, which are two functions.) */
 static int add_block(builder *b, const rq_arch *arch, const module *m, int x)
 {
     int value = b->form == RQ_FORM_DEPLOY ? add_conv_bias(b, m, "rbr_reparam", x, 3)
@@ -269,9 +283,7 @@ static rq_status build_model(rq_model *out, const char *text, int n_classes_over
 {
     *out = (rq_model)RQ_MODEL_INIT;
     rq_arch arch;
-    rq_status status = rq_arch_parse(&arch, text, err);
-    if (status)
-        return status;
+    RQ_TRY(rq_arch_parse(&arch, text, err));
     if (n_classes_override < 0 || n_classes_override > RQ_MAX_CHANNELS)
         return rq_fail(err, RQ_ERR_USAGE, "%d classes, the limit is %d", n_classes_override,
                        RQ_MAX_CHANNELS);
@@ -280,8 +292,8 @@ static rq_status build_model(rq_model *out, const char *text, int n_classes_over
     out->form = form;
     out->n_classes = arch.classes;
     out->arch = rq_arena_strdup(&out->graph.arena, text);
-    status = out->arch ? build_graph(&out->graph, &arch, form, err)
-                       : rq_fail(err, RQ_ERR_NOMEM, "out of memory");
+    const rq_status status =
+        out->arch ? build_graph(&out->graph, &arch, form, err) : rq_no_memory(err);
     if (status)
         rq_model_deinit(out);
     return status;

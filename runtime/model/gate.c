@@ -1,9 +1,7 @@
 /* The thresholds of the quantized sigmoid, and the search in them. */
 #include "runtime/model/gate.h"
 
-#include <math.h>
-
-#include "runtime/model/quant.h"
+#include <assert.h>
 
 /* thresholds[k - 1] is the smallest f32 that is not below log(p / (1 - p)) with p = (k - 1/2) /
  * 255: from there on 255 * sigmoid(x) rounds to k or more. Computed with 50 digits; k = 128 is 0,
@@ -84,12 +82,13 @@ uint8_t rq_gate_level(float x)
 
 bool rq_is_gate(const rq_graph *graph, int node)
 {
-    const rq_node *n = &graph->nodes[node];
-    return n->op == RQ_OP_FAKE_QUANT && graph->nodes[n->input[0]].op == RQ_OP_SIGMOID;
+    return graph->nodes[node].op == RQ_OP_FAKE_QUANT &&
+           rq_graph_producer(graph, node, 0)->op == RQ_OP_SIGMOID;
 }
 
 rq_status rq_gate_check(const rq_graph *graph, int node, rq_error *err)
 {
+    assert(rq_is_gate(graph, node));
     const float scale = *rq_tensor_f32(rq_graph_tensor(graph, node, RQ_SLOT_SCALE));
     if (scale == RQ_GATE_SCALE)
         return RQ_OK;
@@ -99,8 +98,8 @@ rq_status rq_gate_check(const rq_graph *graph, int node, rq_error *err)
                    graph->nodes[node].name, (double)scale);
 }
 
-/* The pooled value that the gate of a mul is computed from, -1 when it is not such a chain; *found
- * is set when the chain contains the node. */
+/* The pooled value that the gate of a mul is computed from, -1 when it is no such chain; *found is
+ * set when the chain contains the node. */
 static int follow_gate(const rq_graph *graph, int mul, int node, bool *found)
 {
     int i = graph->nodes[mul].input[1];

@@ -1,6 +1,7 @@
 /* Building, searching and copying graphs. What operators mean is in ops.c. */
 #include "runtime/model/graph.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "runtime/base/size.h"
@@ -23,22 +24,19 @@ void rq_graph_deinit(rq_graph *graph)
     *graph = (rq_graph)RQ_GRAPH_INIT;
 }
 
-/* Make room for one more element; the old array stays in the arena until the graph goes. */
-static rq_status grow(rq_arena *arena, void **items, int *cap, int n, size_t elem_size,
-                      rq_error *err)
+/* items with room for one more than n: the same, or a larger copy, NULL without memory. The old
+ * array stays in the arena until the graph goes. */
+static void *grow(rq_arena *arena, void *items, int *cap, int n, size_t elem_size)
 {
     if (n < *cap)
-        return RQ_OK;
+        return items;
     const int new_cap = *cap ? 2 * *cap : 32;
-    void *grown;
-    const rq_status status = rq_arena_array_old(arena, &grown, (size_t)new_cap, elem_size, err);
-    if (status)
-        return status;
-    if (n > 0)
-        memcpy(grown, *items, (size_t)n * elem_size);
-    *items = grown;
-    *cap = new_cap;
-    return RQ_OK;
+    void *grown = rq_arena_alloc(arena, (size_t)new_cap * elem_size);
+    if (grown && n > 0)
+        memcpy(grown, items, (size_t)n * elem_size);
+    if (grown)
+        *cap = new_cap;
+    return grown;
 }
 
 static rq_status check_new_node(const rq_graph *graph, const char *name, int n_inputs,
@@ -63,19 +61,17 @@ static rq_status check_new_node(const rq_graph *graph, const char *name, int n_i
 rq_status rq_graph_add_node(rq_graph *graph, rq_op op, const char *name, int n_inputs,
                             const int *inputs, int *out, rq_error *err)
 {
-    rq_status status = check_new_node(graph, name, n_inputs, inputs, err);
-    if (status)
-        return status;
-    void *nodes = graph->nodes;
-    status = grow(&graph->arena, &nodes, &graph->cap_nodes, graph->n_nodes, sizeof(rq_node), err);
-    if (status)
-        return status;
+    RQ_TRY(check_new_node(graph, name, n_inputs, inputs, err));
+    rq_node *nodes =
+        grow(&graph->arena, graph->nodes, &graph->cap_nodes, graph->n_nodes, sizeof *nodes);
+    if (!nodes)
+        return rq_no_memory(err);
     graph->nodes = nodes;
     rq_node *node = &graph->nodes[graph->n_nodes];
     *node = (rq_node){.op = op, .n_inputs = n_inputs};
     node->name = rq_arena_strdup(&graph->arena, name);
     if (!node->name)
-        return rq_fail(err, RQ_ERR_NOMEM, "%s: out of memory", name);
+        return rq_no_memory(err);
     for (int i = 0; i < n_inputs; i++)
         node->input[i] = inputs[i];
     for (int slot = 0; slot < RQ_N_SLOTS; slot++)
@@ -109,16 +105,14 @@ static rq_status append_param(rq_graph *graph, int node, rq_slot slot, const cha
         name ? rq_arena_strdup(&graph->arena, name)
              : rq_arena_printf(&graph->arena, "%s.%s", graph->nodes[node].name, rq_slot_name(slot));
     if (!copied_name)
-        return rq_fail(err, RQ_ERR_NOMEM, "%s: out of memory", graph->nodes[node].name);
+        return rq_no_memory(err);
     if (graph->nodes[node].slot[slot] >= 0 || rq_graph_find_param(graph, copied_name) >= 0)
         return rq_fail(err, RQ_ERR_MODEL, "%s: this parameter exists already", copied_name);
     if (graph->n_params >= RQ_MAX_PARAMS)
         return rq_fail(err, RQ_ERR_MODEL, "%s: more than %d parameters", copied_name,
                        RQ_MAX_PARAMS);
     size_t size_bytes = 0;
-    rq_status status = tensor_bytes(copied_name, &tensor, &size_bytes, err);
-    if (status)
-        return status;
+    RQ_TRY(tensor_bytes(copied_name, &tensor, &size_bytes, err));
     if (!is_view)
         tensor.data = rq_arena_alloc(&graph->arena, size_bytes);
     if (!tensor.data)
@@ -126,11 +120,10 @@ static rq_status append_param(rq_graph *graph, int node, rq_slot slot, const cha
     if (!is_view && shape->data && size_bytes > 0)
         memcpy(tensor.data, shape->data, size_bytes);
 
-    void *params = graph->params;
-    status =
-        grow(&graph->arena, &params, &graph->cap_params, graph->n_params, sizeof(rq_param), err);
-    if (status)
-        return status;
+    rq_param *params =
+        grow(&graph->arena, graph->params, &graph->cap_params, graph->n_params, sizeof *params);
+    if (!params)
+        return rq_no_memory(err);
     graph->params = params;
     graph->params[graph->n_params] = (rq_param){copied_name, tensor};
     graph->nodes[node].slot[slot] = graph->n_params++;
@@ -141,7 +134,7 @@ rq_status rq_graph_add_param(rq_graph *graph, int node, rq_slot slot, rq_dtype d
                              const int64_t *dims, rq_error *err)
 {
     rq_tensor shape = {.dtype = dtype, .rank = rank};
-    for (int i = 0; i < rank && i < RQ_MAX_RANK; i++)
+    for (int i = 0; i < rank && i < RQ_MAX_RANK; i++) /* append_param refuses more */
         shape.dim[i] = dims[i];
     return append_param(graph, node, slot, NULL, &shape, false, err);
 }
@@ -163,7 +156,7 @@ rq_status rq_graph_own(rq_graph *graph, void *object, void (*close)(void *object
 {
     rq_owned *owned = rq_arena_alloc(&graph->arena, sizeof *owned);
     if (!owned)
-        return rq_fail(err, RQ_ERR_NOMEM, "out of memory");
+        return rq_no_memory(err);
     *owned = (rq_owned){graph->owned, object, close, *mapping};
     graph->owned = owned;
     return RQ_OK;
@@ -208,6 +201,7 @@ void rq_graph_release_node(const rq_graph *graph, int node)
 
 rq_tensor *rq_graph_tensor(const rq_graph *graph, int node, rq_slot slot)
 {
+    assert(node >= 0 && node < graph->n_nodes);
     const int param = graph->nodes[node].slot[slot];
     return param < 0 ? NULL : &graph->params[param].tensor;
 }
@@ -228,15 +222,24 @@ int rq_graph_find_param(const rq_graph *graph, const char *name)
     return -1;
 }
 
-void rq_graph_count_users(const rq_graph *graph, int *users)
+int rq_graph_only_reader(const rq_graph *graph, int node)
 {
-    for (int i = 0; i < graph->n_nodes; i++)
-        users[i] = 0;
-    for (int i = 0; i < graph->n_nodes; i++)
-        for (int k = 0; k < graph->nodes[i].n_inputs; k++)
-            users[graph->nodes[i].input[k]]++;
-    if (graph->n_nodes > 0)
-        users[graph->n_nodes - 1]++;
+    int reader = -1;
+    for (int i = node + 1; i < graph->n_nodes; i++)
+        for (int k = 0; k < graph->nodes[i].n_inputs; k++) {
+            if (graph->nodes[i].input[k] != node)
+                continue;
+            if (reader >= 0)
+                return -1;
+            reader = i;
+        }
+    return reader;
+}
+
+int rq_graph_next(const rq_graph *graph, int node, rq_op op)
+{
+    const int reader = rq_graph_only_reader(graph, node);
+    return reader >= 0 && graph->nodes[reader].op == op ? reader : -1;
 }
 
 bool rq_graph_is_output(const rq_graph *graph, int node)
@@ -257,26 +260,35 @@ void rq_graph_find_needed(const rq_graph *graph, bool *needed)
             needed[graph->nodes[i].input[k]] = true;
 }
 
+rq_conv_shape rq_graph_conv_shape(const rq_graph *graph, const rq_shape *shapes, int node)
+{
+    const rq_node *n = &graph->nodes[node];
+    const bool is_linear = n->op == RQ_OP_LINEAR || n->op == RQ_OP_QLINEAR;
+    assert(is_linear || rq_op_has_window(n->op));
+    const rq_shape *in = &shapes[n->input[0]], *out = &shapes[node];
+    const rq_conv_attr one_pixel = {{1, 1}, {1, 1}, {0, 0}, {1, 1}, 1};
+    return (rq_conv_shape){in->n,  in->h,  in->w,  in->c,
+                           out->h, out->w, out->c, is_linear ? one_pixel : n->conv};
+}
+
 rq_status rq_graph_copy_node(rq_graph *graph, const rq_graph *source, int i, const int *inputs,
                              int *out, rq_error *err)
 {
     const rq_node *node = &source->nodes[i];
     int copy = 0;
-    rq_status status =
-        rq_graph_add_node(graph, node->op, node->name, node->n_inputs, inputs, &copy, err);
-    if (status)
-        return status;
+    RQ_TRY(rq_graph_add_node(graph, node->op, node->name, node->n_inputs, inputs, &copy, err));
     graph->nodes[copy].conv = node->conv;
     graph->nodes[copy].eps = node->eps;
-    for (int slot = 0; slot < RQ_N_SLOTS && !status; slot++)
+    graph->nodes[copy].constant = node->constant;
+    for (int slot = 0; slot < RQ_N_SLOTS; slot++)
         if (node->slot[slot] >= 0) {
             const rq_param *param = &source->params[node->slot[slot]];
-            status =
-                rq_graph_copy_param(graph, copy, (rq_slot)slot, param->name, &param->tensor, err);
+            RQ_TRY(
+                rq_graph_copy_param(graph, copy, (rq_slot)slot, param->name, &param->tensor, err));
         }
-    if (!status && out)
+    if (out)
         *out = copy;
-    return status;
+    return RQ_OK;
 }
 
 rq_status rq_graph_clone(rq_graph *out, const rq_graph *source, rq_error *err)

@@ -1,16 +1,21 @@
 /* The graph: few explicit operators over named parameters.
  *
- * Nodes stand in topological order; node i produces value i, and node 0 is the input (the image). A
+ * Nodes are in topological order; node i produces value i, and node 0 is the input (the image). A
  * node names its parameters through slots. Node names are PyTorch module paths
  * ("stage1.0.rbr_dense.conv"), parameter names are PyTorch state_dict keys
  * ("stage1.0.rbr_dense.conv.weight"). The last node is the model's output, [N, classes]; any other
  * node without a reader is an auxiliary output, [N, classes] too: form train may have some, for the
  * loss alone, and every other form is made without them.
  *
- * Activations are [N, H, W, C]. One operator is one row: the list below names all of them, and each
- * room has one table with a row per operator (shape rule: model/ops.c; kernels: session/; gradient:
- * qat/; integer lowering: export/). A table is built from the same list, so an operator without a
- * row does not compile.
+ * Activations are [N, H, W, C]. One operator is one row. The list below names all operators, and
+ * these rooms have one table each, built from the list, so that an operator without a row does not
+ * compile:
+ *
+ *   shape rule        runtime/model/ops.c
+ *   steps of a run    runtime/session/rows.c, over the kernels of runtime/dnn
+ *   scalar truth      runtime/reference/integer.c
+ *   gradient          qat/step/build.c
+ *   integer lowering  export/lower.c
  *
  * The graph owns everything that it points to: in its arena, or as views of files that it closes
  * (rq_graph_own). Values that are views are read-only. */
@@ -46,11 +51,11 @@
  *                     as for conv
  *   fake_quant        SCALE, MIN, MAX f32 [1], optional ZERO_POINT u8 [1] (z; without it 0, and
  *                     MIN is not observed): y = scale * (clamp(rne(x / scale) + z, 0, 255) - z);
- *                     form qat only. Behind relu there is no zero point; behind sigmoid neither,
- *                     and SCALE is 1 / 255 (model/gate.h)
+ *                     form qat only. After relu and sigmoid there is no zero point; after
+ *                     sigmoid SCALE is 1 / 255 (runtime/model/gate.h)
  *
  * Integer (form int8; u8 values are real = scale * (q - z); the rule is written in
- * reference/integer.h). ZERO_POINT is optional but for qconv, 0 where it is missing:
+ * runtime/reference/integer.h). ZERO_POINT is optional, 0 where it is missing; for qconv see below:
  *   quantize          f32 -> u8 by SCALE [1], ZERO_POINT u8 [1]
  *   dequantize        u8 -> f32 by SCALE [1], ZERO_POINT u8 [1]
  *   qconv             u8 -> u8; WEIGHT s8, BIAS s32 [OC], MULTIPLIER f32 [OC], ACC_MAX s64 [OC, 2].
@@ -98,8 +103,8 @@ const char *rq_op_name(rq_op op);
 /* Does it slide a window over its input: a convolution, or pooling by windows? */
 bool rq_op_has_window(rq_op op);
 
-/* Parameter slots: code, name in files. WEIGHT and BIAS are what training changes; the rest are
- * buffers. */
+/* Parameter slots: code, name in files. WEIGHT and BIAS are what training changes, except where the
+ * node is constant; the rest are buffers. */
 #define RQ_SLOT_LIST(X)                                                                            \
     X(WEIGHT, weight)                                                                              \
     X(BIAS, bias)                                                                                  \
@@ -152,6 +157,7 @@ typedef struct rq_node {
     int slot[RQ_N_SLOTS];     /* indices into params, -1 = absent */
     rq_conv_attr conv;        /* rq_op_has_window; of pools, dilation and groups are 1 */
     float eps;                /* batch_norm */
+    bool constant;            /* training leaves its WEIGHT and BIAS as they are */
 } rq_node;
 
 /* What parameters may be views of. */
@@ -214,8 +220,7 @@ RQ_NODISCARD rq_status rq_graph_copy_param(rq_graph *graph, int node, rq_slot sl
 RQ_NODISCARD rq_status rq_graph_own(rq_graph *graph, void *object, void (*close)(void *object),
                                     const rq_mapping *mapping, rq_error *err);
 
-/* As rq_graph_copy_param, but the values stay where source has them, in memory of an owned object.
- */
+/* As rq_graph_copy_param, but the values stay where source has them: in an owned object. */
 RQ_NODISCARD rq_status rq_graph_view_param(rq_graph *graph, int node, rq_slot slot,
                                            const char *name, const rq_tensor *source,
                                            rq_error *err);
@@ -242,9 +247,18 @@ rq_tensor *rq_graph_tensor(const rq_graph *graph, int node, rq_slot slot);
 int rq_graph_find_node(const rq_graph *graph, const char *name);
 int rq_graph_find_param(const rq_graph *graph, const char *name);
 
-/* How many nodes read value i (users[i]); users has n_nodes entries. The output counts as read
- * once, an auxiliary output as not read. */
-void rq_graph_count_users(const rq_graph *graph, int *users);
+/* The node that computes input k of a node. */
+static inline const rq_node *rq_graph_producer(const rq_graph *graph, int node, int k)
+{
+    return &graph->nodes[graph->nodes[node].input[k]];
+}
+
+/* The only node that reads this one, -1 when none or several read it or one reads it twice. */
+int rq_graph_only_reader(const rq_graph *graph, int node);
+
+/* The same where it is of this operator, else -1: what may be merged into the node, as the batch
+ * norm after a convolution. */
+int rq_graph_next(const rq_graph *graph, int node, rq_op op);
 
 /* Does no node read this one? Then it is the model's output (the last node) or an auxiliary one. */
 bool rq_graph_is_output(const rq_graph *graph, int node);
@@ -259,6 +273,10 @@ void rq_graph_find_needed(const rq_graph *graph, bool *needed);
  * node's name and the rule broken. */
 RQ_NODISCARD rq_status rq_graph_shapes(const rq_graph *graph, int64_t n, int64_t h, int64_t w,
                                        rq_shape *shapes, rq_error *err);
+
+/* A node with a window (rq_op_has_window), or a linear layer as a convolution of one pixel, at the
+ * sizes that rq_graph_shapes gave. */
+rq_conv_shape rq_graph_conv_shape(const rq_graph *graph, const rq_shape *shapes, int node);
 
 /* A deep copy. */
 RQ_NODISCARD rq_status rq_graph_clone(rq_graph *out, const rq_graph *source, rq_error *err);

@@ -1,5 +1,4 @@
-/* Models apart from their files: names of forms, copies of what a model says about itself, checks.
- */
+/* Models without their files: forms, copies of what a model says about itself, checks. */
 #include "runtime/model/model.h"
 
 #include <math.h>
@@ -19,6 +18,15 @@ const char *rq_form_name(rq_form form)
     return names[form];
 }
 
+void rq_preprocess_normalization(const rq_preprocess *preprocess, float factor[3], float offset[3])
+{
+    for (int c = 0; c < 3; c++) {
+        const double mean = (double)preprocess->mean[c], std = (double)preprocess->std[c];
+        factor[c] = (float)(1.0 / (255.0 * std));
+        offset[c] = (float)(-mean / std);
+    }
+}
+
 void rq_model_deinit(rq_model *model)
 {
     rq_graph_deinit(&model->graph);
@@ -29,7 +37,7 @@ void rq_model_deinit(rq_model *model)
 static rq_status copy_text(rq_arena *arena, const char **out, const char *text, rq_error *err)
 {
     *out = text ? rq_arena_strdup(arena, text) : NULL;
-    return text && !*out ? rq_fail(err, RQ_ERR_NOMEM, "out of memory") : RQ_OK;
+    return text && !*out ? rq_no_memory(err) : RQ_OK;
 }
 
 rq_status rq_model_copy_info(rq_model *out, const rq_model *source, rq_error *err)
@@ -39,28 +47,23 @@ rq_status rq_model_copy_info(rq_model *out, const rq_model *source, rq_error *er
     out->n_classes = source->n_classes;
     out->preprocess = source->preprocess;
     out->seed = source->seed;
-    rq_status status = copy_text(arena, &out->arch, source->arch, err);
-    if (!status)
-        status = copy_text(arena, &out->parent, source->parent, err);
-    if (status || !source->class_names)
-        return status;
-    void *names;
-    status = rq_arena_array_old(arena, &names, (size_t)source->n_classes, sizeof(char *), err);
-    if (status)
-        return status;
-    out->class_names = names;
-    for (int i = 0; i < source->n_classes && !status; i++)
-        status = copy_text(arena, &out->class_names[i], source->class_names[i], err);
-    return status;
+    RQ_TRY(copy_text(arena, &out->arch, source->arch, err));
+    RQ_TRY(copy_text(arena, &out->parent, source->parent, err));
+    if (!source->class_names)
+        return RQ_OK;
+    out->class_names = rq_arena_array(arena, const char *, source->n_classes);
+    if (!out->class_names)
+        return rq_no_memory(err);
+    for (int i = 0; i < source->n_classes; i++)
+        RQ_TRY(copy_text(arena, &out->class_names[i], source->class_names[i], err));
+    return RQ_OK;
 }
 
 static rq_status set_parent(rq_model *model, const char *path, rq_error *err)
 {
     rq_mapping mapping = {NULL, 0};
     char id[RQ_FILE_ID_SIZE];
-    const rq_status status = rq_mapping_open(&mapping, path, err);
-    if (status)
-        return status;
+    RQ_TRY(rq_mapping_open(&mapping, path, err));
     rq_file_id(&mapping, id);
     rq_mapping_close(&mapping);
     return copy_text(&model->graph.arena, &model->parent, id, err);
@@ -70,13 +73,12 @@ rq_status rq_model_set_origin(rq_model *model, const char *parent_path, int argc
                               rq_error *err)
 {
     char *line = rq_command_line(argc, argv);
-    rq_status status = line ? copy_text(&model->graph.arena, &model->command, line, err)
-                            : rq_fail(err, RQ_ERR_NOMEM, "out of memory");
+    if (!line)
+        return rq_no_memory(err);
+    const rq_status status = copy_text(&model->graph.arena, &model->command, line, err);
     rq_free(line);
     model->parent = NULL;
-    if (!status && parent_path)
-        status = set_parent(model, parent_path, err);
-    return status;
+    return status || !parent_path ? status : set_parent(model, parent_path, err);
 }
 
 /* Which command makes a model of this form. */

@@ -4,7 +4,7 @@
 
 #include "runtime/model/graph.h"
 
-/* The pipeline's stations: code, name in files. */
+/* The steps of the pipeline: code, name in files. */
 #define RQ_FORM_LIST(X)                                                                            \
     X(TRAIN, train)                                                                                \
     X(DEPLOY, deploy)                                                                              \
@@ -36,6 +36,10 @@ typedef struct rq_preprocess {
         }                                                                                          \
     }
 
+/* Normalisation per channel: x = factor * pixel + offset, factor = 1 / (255 * std) and offset =
+ * -mean / std, each computed in double and rounded once. */
+void rq_preprocess_normalization(const rq_preprocess *preprocess, float factor[3], float offset[3]);
+
 typedef struct rq_model {
     rq_graph graph;
     rq_form form;
@@ -47,7 +51,7 @@ typedef struct rq_model {
     uint64_t seed;
     const char *parent; /* rq_file_id of the file it was made from, or NULL */
     bool isa_proof;     /* form int8: no pair of u8*s8 products can saturate 16 bits (see
-                           reference/integer.h) */
+                           runtime/reference/integer.h) */
 } rq_model;
 
 /* All strings and arrays live in the graph's arena; values as graph.h says. */
@@ -71,7 +75,7 @@ RQ_NODISCARD rq_status rq_model_set_origin(rq_model *model, const char *parent_p
 RQ_NODISCARD rq_status rq_model_require_form(const rq_model *model, const char *path,
                                              unsigned allowed, rq_error *err);
 
-/* Loaded parameters are f32 and finite? Names the first that is not. */
+/* Are all f32 parameters finite? Errors: RQ_ERR_MODEL with the first value that is not. */
 RQ_NODISCARD rq_status rq_model_check_finite(const rq_model *model, rq_error *err);
 
 #endif

@@ -19,20 +19,16 @@ typedef struct op_context {
 typedef rq_status shape_function(const op_context *context, rq_shape *out);
 
 typedef struct slot_rule {
-    rq_slot slot;
-    bool required;
+    bool allowed, required;
     rq_dtype dtype;
     int rank;
 } slot_rule;
 
-enum { MAX_SLOT_RULES = 6 };
-
 typedef struct op_rule {
     int min_inputs, max_inputs;
     rq_dtype in, out;
-    int n_slots;
-    slot_rule slots[MAX_SLOT_RULES];
     shape_function *shape; /* NULL: the shape of the first input */
+    slot_rule slots[RQ_N_SLOTS];
 } op_rule;
 
 /* ---- pieces of rules ---- */
@@ -52,10 +48,9 @@ static rq_status check_dim(const op_context *context, rq_slot slot, int i, int64
 static rq_status check_vectors(const op_context *context, const rq_slot *slots, size_t n_slots,
                                int64_t n)
 {
-    rq_status status = RQ_OK;
-    for (size_t i = 0; i < n_slots && !status; i++)
-        status = check_dim(context, slots[i], 0, n);
-    return status;
+    for (size_t i = 0; i < n_slots; i++)
+        RQ_TRY(check_dim(context, slots[i], 0, n));
+    return RQ_OK;
 }
 
 #define CHECK_VECTORS(context, n, ...)                                                             \
@@ -73,17 +68,13 @@ static rq_status check_attribute(const op_context *context, const char *what, in
 static rq_status check_geometry(const op_context *context)
 {
     const rq_conv_attr *conv = &context->node->conv;
-    rq_status status = RQ_OK;
-    for (int i = 0; i < 2 && !status; i++) {
-        status = check_attribute(context, "kernel", conv->kernel[i], 1);
-        if (!status)
-            status = check_attribute(context, "stride", conv->stride[i], 1);
-        if (!status)
-            status = check_attribute(context, "padding", conv->pad[i], 0);
-        if (!status)
-            status = check_attribute(context, "dilation", conv->dilation[i], 1);
+    for (int i = 0; i < 2; i++) {
+        RQ_TRY(check_attribute(context, "kernel", conv->kernel[i], 1));
+        RQ_TRY(check_attribute(context, "stride", conv->stride[i], 1));
+        RQ_TRY(check_attribute(context, "padding", conv->pad[i], 0));
+        RQ_TRY(check_attribute(context, "dilation", conv->dilation[i], 1));
     }
-    return status;
+    return RQ_OK;
 }
 
 /* ---- shape functions ---- */
@@ -107,10 +98,10 @@ static rq_status check_conv_channels(const op_context *context, int64_t ic, int6
         return rq_fail(context->err, RQ_ERR_MODEL,
                        "%s: %d groups do not divide %lld input and %lld output channels",
                        node->name, groups, (long long)ic, (long long)*oc);
-    rq_status status = check_dim(context, RQ_SLOT_WEIGHT, 1, ic / groups);
-    for (int i = 0; i < 2 && !status; i++)
-        status = check_dim(context, RQ_SLOT_WEIGHT, 2 + i, node->conv.kernel[i]);
-    return status;
+    RQ_TRY(check_dim(context, RQ_SLOT_WEIGHT, 1, ic / groups));
+    for (int i = 0; i < 2; i++)
+        RQ_TRY(check_dim(context, RQ_SLOT_WEIGHT, 2 + i, node->conv.kernel[i]));
+    return RQ_OK;
 }
 
 /* The sides that a window of the node's geometry gives. */
@@ -133,16 +124,13 @@ static rq_status slide_window(const op_context *context, rq_shape *out)
 static rq_status shape_conv(const op_context *context, rq_shape *out)
 {
     int64_t oc = 0;
-    rq_status status = check_geometry(context);
-    if (!status)
-        status = check_conv_channels(context, out->c, &oc);
-    if (!status)
-        status = CHECK_VECTORS(context, oc, RQ_SLOT_BIAS, RQ_SLOT_WEIGHT_SCALE, RQ_SLOT_MULTIPLIER,
-                               RQ_SLOT_ACC_MAX);
-    if (!status)
-        status = slide_window(context, out);
+    RQ_TRY(check_geometry(context));
+    RQ_TRY(check_conv_channels(context, out->c, &oc));
+    RQ_TRY(CHECK_VECTORS(context, oc, RQ_SLOT_BIAS, RQ_SLOT_WEIGHT_SCALE, RQ_SLOT_MULTIPLIER,
+                         RQ_SLOT_ACC_MAX));
+    RQ_TRY(slide_window(context, out));
     out->c = oc;
-    return status;
+    return RQ_OK;
 }
 
 static rq_status shape_qconv(const op_context *context, rq_shape *out)
@@ -153,10 +141,9 @@ static rq_status shape_qconv(const op_context *context, rq_shape *out)
         return rq_fail(context->err, RQ_ERR_MODEL,
                        "%s: zero_point belongs to a qconv that reads the input, and only there",
                        context->node->name);
-    rq_status status = check_dim(context, RQ_SLOT_ZERO_POINT, 0, out->c);
-    if (!status)
-        status = check_dim(context, RQ_SLOT_ACC_MAX, 1, 2);
-    return status ? status : shape_conv(context, out);
+    RQ_TRY(check_dim(context, RQ_SLOT_ZERO_POINT, 0, out->c));
+    RQ_TRY(check_dim(context, RQ_SLOT_ACC_MAX, 1, 2));
+    return shape_conv(context, out);
 }
 
 static rq_status shape_batch_norm(const op_context *context, rq_shape *out)
@@ -190,9 +177,7 @@ static rq_status shape_scale(const op_context *context, rq_shape *out)
 static rq_status shape_window_pool(const op_context *context, rq_shape *out)
 {
     const rq_conv_attr *conv = &context->node->conv;
-    const rq_status status = check_geometry(context);
-    if (status)
-        return status;
+    RQ_TRY(check_geometry(context));
     if (conv->groups != 1 || conv->dilation[0] != 1 || conv->dilation[1] != 1 ||
         conv->pad[0] >= conv->kernel[0] || conv->pad[1] >= conv->kernel[1])
         return rq_fail(context->err, RQ_ERR_MODEL,
@@ -223,14 +208,14 @@ static rq_status shape_pool(const op_context *context, rq_shape *out)
 /* Scales and zero points of the input and of the output. */
 static rq_status shape_qpool(const op_context *context, rq_shape *out)
 {
-    const rq_status status = CHECK_VECTORS(context, 2, RQ_SLOT_SCALE, RQ_SLOT_ZERO_POINT);
-    return status ? status : shape_pool(context, out);
+    RQ_TRY(CHECK_VECTORS(context, 2, RQ_SLOT_SCALE, RQ_SLOT_ZERO_POINT));
+    return shape_pool(context, out);
 }
 
 static rq_status shape_qmul(const op_context *context, rq_shape *out)
 {
-    const rq_status status = CHECK_VECTORS(context, 2, RQ_SLOT_SCALE, RQ_SLOT_ZERO_POINT);
-    return status ? status : shape_mul(context, out);
+    RQ_TRY(CHECK_VECTORS(context, 2, RQ_SLOT_SCALE, RQ_SLOT_ZERO_POINT));
+    return shape_mul(context, out);
 }
 
 static rq_status shape_linear(const op_context *context, rq_shape *out)
@@ -241,11 +226,10 @@ static rq_status shape_linear(const op_context *context, rq_shape *out)
                        context->node->name, (long long)out->h, (long long)out->w);
     const int64_t ic = out->c;
     out->c = rq_graph_tensor(context->graph, context->index, RQ_SLOT_WEIGHT)->dim[0];
-    rq_status status = check_dim(context, RQ_SLOT_WEIGHT, 1, ic);
-    if (!status)
-        status = CHECK_VECTORS(context, out->c, RQ_SLOT_BIAS, RQ_SLOT_WEIGHT_SCALE,
-                               RQ_SLOT_MULTIPLIER, RQ_SLOT_ACC_MAX);
-    return status ? status : check_dim(context, RQ_SLOT_ACC_MAX, 1, 2);
+    RQ_TRY(check_dim(context, RQ_SLOT_WEIGHT, 1, ic));
+    RQ_TRY(CHECK_VECTORS(context, out->c, RQ_SLOT_BIAS, RQ_SLOT_WEIGHT_SCALE, RQ_SLOT_MULTIPLIER,
+                         RQ_SLOT_ACC_MAX));
+    return check_dim(context, RQ_SLOT_ACC_MAX, 1, 2);
 }
 
 static rq_status shape_one_scale(const op_context *context, rq_shape *out)
@@ -256,7 +240,7 @@ static rq_status shape_one_scale(const op_context *context, rq_shape *out)
 
 static rq_status shape_fake_quant(const op_context *context, rq_shape *out)
 {
-    const rq_op input = context->graph->nodes[context->node->input[0]].op;
+    const rq_op input = rq_graph_producer(context->graph, context->index, 0)->op;
     if (context->node->slot[RQ_SLOT_ZERO_POINT] >= 0 &&
         (input == RQ_OP_RELU || input == RQ_OP_SIGMOID))
         return rq_fail(context->err, RQ_ERR_MODEL,
@@ -267,99 +251,54 @@ static rq_status shape_fake_quant(const op_context *context, rq_shape *out)
 
 /* ---- the rows ---- */
 
-#define REQUIRED(slot, dtype, rank)                                                                \
+#define REQUIRED(slot, dtype, rank) [RQ_SLOT_##slot] = {true, true, (dtype), (rank)}
+#define OPTIONAL(slot, dtype, rank) [RQ_SLOT_##slot] = {true, false, (dtype), (rank)}
+#define NO_PARAMS                                                                                  \
     {                                                                                              \
-        RQ_SLOT_##slot, true, (dtype), (rank)                                                      \
-    }
-#define OPTIONAL(slot, dtype, rank)                                                                \
-    {                                                                                              \
-        RQ_SLOT_##slot, false, (dtype), (rank)                                                     \
+        false, false, RQ_F32, 0                                                                    \
     }
 
-static const op_rule rule_input = {0, 0, RQ_F32, RQ_F32, 0, {{0}}, shape_input};
-static const op_rule rule_conv = {
-    1,
-    1,
-    RQ_F32,
-    RQ_F32,
-    3,
-    {REQUIRED(WEIGHT, RQ_F32, 4), OPTIONAL(BIAS, RQ_F32, 1), OPTIONAL(WEIGHT_SCALE, RQ_F32, 1)},
-    shape_conv};
-static const op_rule rule_batch_norm = {1,
-                                        1,
-                                        RQ_F32,
-                                        RQ_F32,
-                                        5,
-                                        {REQUIRED(WEIGHT, RQ_F32, 1), REQUIRED(BIAS, RQ_F32, 1),
-                                         REQUIRED(MEAN, RQ_F32, 1), REQUIRED(VAR, RQ_F32, 1),
-                                         OPTIONAL(TRACKED, RQ_S64, 0)},
-                                        shape_batch_norm};
-static const op_rule rule_add = {2, RQ_MAX_INPUTS, RQ_F32, RQ_F32, 0, {{0}}, shape_add};
-static const op_rule rule_relu = {1, 1, RQ_F32, RQ_F32, 0, {{0}}, NULL};
-static const op_rule rule_scale = {1,          1, RQ_F32, RQ_F32, 1, {REQUIRED(WEIGHT, RQ_F32, 1)},
-                                   shape_scale};
-static const op_rule rule_avg_pool = {1, 1, RQ_F32, RQ_F32, 0, {{0}}, shape_window_pool};
-static const op_rule rule_max_pool = {1, 1, RQ_F32, RQ_F32, 0, {{0}}, shape_window_pool};
-static const op_rule rule_sigmoid = {1, 1, RQ_F32, RQ_F32, 0, {{0}}, NULL};
-static const op_rule rule_mul = {2, 2, RQ_F32, RQ_F32, 0, {{0}}, shape_mul};
-static const op_rule rule_global_avg_pool = {1, 1, RQ_F32, RQ_F32, 0, {{0}}, shape_pool};
-static const op_rule rule_linear = {
-    1,
-    1,
-    RQ_F32,
-    RQ_F32,
-    3,
-    {REQUIRED(WEIGHT, RQ_F32, 2), REQUIRED(BIAS, RQ_F32, 1), OPTIONAL(WEIGHT_SCALE, RQ_F32, 1)},
-    shape_linear};
-static const op_rule rule_fake_quant = {1,
-                                        1,
-                                        RQ_F32,
-                                        RQ_F32,
-                                        4,
-                                        {REQUIRED(SCALE, RQ_F32, 1), REQUIRED(MIN, RQ_F32, 1),
-                                         REQUIRED(MAX, RQ_F32, 1), OPTIONAL(ZERO_POINT, RQ_U8, 1)},
-                                        shape_fake_quant};
-static const op_rule rule_quantize = {1,
-                                      1,
-                                      RQ_F32,
-                                      RQ_U8,
-                                      2,
-                                      {REQUIRED(SCALE, RQ_F32, 1), OPTIONAL(ZERO_POINT, RQ_U8, 1)},
-                                      shape_one_scale};
-static const op_rule rule_dequantize = {
-    1,
-    1,
-    RQ_U8,
-    RQ_F32,
-    2,
-    {REQUIRED(SCALE, RQ_F32, 1), OPTIONAL(ZERO_POINT, RQ_U8, 1)},
-    shape_one_scale};
-static const op_rule rule_qconv = {1,
-                                   1,
-                                   RQ_U8,
-                                   RQ_U8,
-                                   5,
-                                   {REQUIRED(WEIGHT, RQ_S8, 4), REQUIRED(BIAS, RQ_S32, 1),
-                                    REQUIRED(MULTIPLIER, RQ_F32, 1), REQUIRED(ACC_MAX, RQ_S64, 2),
-                                    OPTIONAL(ZERO_POINT, RQ_U8, 1)},
-                                   shape_qconv};
-static const op_rule rule_qmax_pool = {1, 1, RQ_U8, RQ_U8, 0, {{0}}, shape_window_pool};
-static const op_rule rule_qglobal_avg_pool = {
-    1,          1, RQ_U8, RQ_U8, 2, {REQUIRED(SCALE, RQ_F32, 1), OPTIONAL(ZERO_POINT, RQ_U8, 1)},
-    shape_qpool};
-static const op_rule rule_qsigmoid = {1, 1, RQ_F32, RQ_U8, 0, {{0}}, NULL};
-static const op_rule rule_qmul = {
-    2,         2, RQ_U8, RQ_U8, 2, {REQUIRED(SCALE, RQ_F32, 1), OPTIONAL(ZERO_POINT, RQ_U8, 1)},
-    shape_qmul};
-static const op_rule rule_qlinear = {1,
-                                     1,
-                                     RQ_U8,
-                                     RQ_F32,
-                                     4,
-                                     {REQUIRED(WEIGHT, RQ_S8, 2), REQUIRED(BIAS, RQ_S32, 1),
-                                      REQUIRED(MULTIPLIER, RQ_F32, 1),
-                                      REQUIRED(ACC_MAX, RQ_S64, 2)},
-                                     shape_linear};
+/* operator, fewest and most inputs, their type and the value's, shape, parameters */
+#define RULE(name, fewest, most, takes, gives, function, ...)                                      \
+    static const op_rule rule_##name = {.min_inputs = (fewest),                                    \
+                                        .max_inputs = (most),                                      \
+                                        .in = (takes),                                             \
+                                        .out = (gives),                                            \
+                                        .shape = (function),                                       \
+                                        .slots = {__VA_ARGS__}}
+
+RULE(input, 0, 0, RQ_F32, RQ_F32, shape_input, NO_PARAMS);
+RULE(conv, 1, 1, RQ_F32, RQ_F32, shape_conv, REQUIRED(WEIGHT, RQ_F32, 4), OPTIONAL(BIAS, RQ_F32, 1),
+     OPTIONAL(WEIGHT_SCALE, RQ_F32, 1));
+RULE(batch_norm, 1, 1, RQ_F32, RQ_F32, shape_batch_norm, REQUIRED(WEIGHT, RQ_F32, 1),
+     REQUIRED(BIAS, RQ_F32, 1), REQUIRED(MEAN, RQ_F32, 1), REQUIRED(VAR, RQ_F32, 1),
+     OPTIONAL(TRACKED, RQ_S64, 0));
+RULE(add, 2, RQ_MAX_INPUTS, RQ_F32, RQ_F32, shape_add, NO_PARAMS);
+RULE(relu, 1, 1, RQ_F32, RQ_F32, NULL, NO_PARAMS);
+RULE(scale, 1, 1, RQ_F32, RQ_F32, shape_scale, REQUIRED(WEIGHT, RQ_F32, 1));
+RULE(avg_pool, 1, 1, RQ_F32, RQ_F32, shape_window_pool, NO_PARAMS);
+RULE(max_pool, 1, 1, RQ_F32, RQ_F32, shape_window_pool, NO_PARAMS);
+RULE(sigmoid, 1, 1, RQ_F32, RQ_F32, NULL, NO_PARAMS);
+RULE(mul, 2, 2, RQ_F32, RQ_F32, shape_mul, NO_PARAMS);
+RULE(global_avg_pool, 1, 1, RQ_F32, RQ_F32, shape_pool, NO_PARAMS);
+RULE(linear, 1, 1, RQ_F32, RQ_F32, shape_linear, REQUIRED(WEIGHT, RQ_F32, 2),
+     REQUIRED(BIAS, RQ_F32, 1), OPTIONAL(WEIGHT_SCALE, RQ_F32, 1));
+RULE(fake_quant, 1, 1, RQ_F32, RQ_F32, shape_fake_quant, REQUIRED(SCALE, RQ_F32, 1),
+     REQUIRED(MIN, RQ_F32, 1), REQUIRED(MAX, RQ_F32, 1), OPTIONAL(ZERO_POINT, RQ_U8, 1));
+RULE(quantize, 1, 1, RQ_F32, RQ_U8, shape_one_scale, REQUIRED(SCALE, RQ_F32, 1),
+     OPTIONAL(ZERO_POINT, RQ_U8, 1));
+RULE(dequantize, 1, 1, RQ_U8, RQ_F32, shape_one_scale, REQUIRED(SCALE, RQ_F32, 1),
+     OPTIONAL(ZERO_POINT, RQ_U8, 1));
+RULE(qconv, 1, 1, RQ_U8, RQ_U8, shape_qconv, REQUIRED(WEIGHT, RQ_S8, 4), REQUIRED(BIAS, RQ_S32, 1),
+     REQUIRED(MULTIPLIER, RQ_F32, 1), REQUIRED(ACC_MAX, RQ_S64, 2), OPTIONAL(ZERO_POINT, RQ_U8, 1));
+RULE(qmax_pool, 1, 1, RQ_U8, RQ_U8, shape_window_pool, NO_PARAMS);
+RULE(qglobal_avg_pool, 1, 1, RQ_U8, RQ_U8, shape_qpool, REQUIRED(SCALE, RQ_F32, 1),
+     OPTIONAL(ZERO_POINT, RQ_U8, 1));
+RULE(qsigmoid, 1, 1, RQ_F32, RQ_U8, NULL, NO_PARAMS);
+RULE(qmul, 2, 2, RQ_U8, RQ_U8, shape_qmul, REQUIRED(SCALE, RQ_F32, 1),
+     OPTIONAL(ZERO_POINT, RQ_U8, 1));
+RULE(qlinear, 1, 1, RQ_U8, RQ_F32, shape_linear, REQUIRED(WEIGHT, RQ_S8, 2),
+     REQUIRED(BIAS, RQ_S32, 1), REQUIRED(MULTIPLIER, RQ_F32, 1), REQUIRED(ACC_MAX, RQ_S64, 2));
 
 static const struct {
     const char *name;
@@ -400,30 +339,22 @@ static rq_status check_inputs(const op_context *context, const op_rule *rule,
         if (have != rule->in && !pixels)
             return rq_fail(context->err, RQ_ERR_MODEL, "%s: %s takes %s, %s gives %s", node->name,
                            rq_op_name(node->op), rq_dtype_name(rule->in),
-                           context->graph->nodes[node->input[i]].name, rq_dtype_name(have));
+                           rq_graph_producer(context->graph, context->index, i)->name,
+                           rq_dtype_name(have));
     }
     return RQ_OK;
-}
-
-static const slot_rule *find_slot_rule(const op_rule *rule, rq_slot slot)
-{
-    for (int i = 0; i < rule->n_slots; i++)
-        if (rule->slots[i].slot == slot)
-            return &rule->slots[i];
-    return NULL;
 }
 
 static rq_status check_slot(const op_context *context, const op_rule *rule, rq_slot slot)
 {
     const rq_node *node = context->node;
-    const slot_rule *expected = find_slot_rule(rule, slot);
+    const slot_rule *expected = &rule->slots[slot];
     const int param = node->slot[slot];
     if (param < 0)
-        return expected && expected->required
-                   ? rq_fail(context->err, RQ_ERR_MODEL, "%s: %s is missing", node->name,
-                             rq_slot_name(slot))
-                   : RQ_OK;
-    if (!expected)
+        return expected->required ? rq_fail(context->err, RQ_ERR_MODEL, "%s: %s is missing",
+                                            node->name, rq_slot_name(slot))
+                                  : RQ_OK;
+    if (!expected->allowed)
         return rq_fail(context->err, RQ_ERR_MODEL, "%s: %s has no %s", node->name,
                        rq_op_name(node->op), rq_slot_name(slot));
     if (param >= context->graph->n_params)
@@ -458,11 +389,9 @@ static rq_status check_limits(const op_context *context, const rq_shape *shape)
 static rq_status node_shape(const op_context *context, const rq_shape *shapes, rq_shape *out)
 {
     const op_rule *rule = op_table[context->node->op].rule;
-    rq_status status = check_inputs(context, rule, shapes);
-    for (int slot = 0; slot < RQ_N_SLOTS && !status; slot++)
-        status = check_slot(context, rule, (rq_slot)slot);
-    if (status)
-        return status;
+    RQ_TRY(check_inputs(context, rule, shapes));
+    for (int slot = 0; slot < RQ_N_SLOTS; slot++)
+        RQ_TRY(check_slot(context, rule, (rq_slot)slot));
     op_context with_inputs = *context;
     for (int i = 0; i < context->node->n_inputs; i++)
         with_inputs.inputs[i] = &shapes[context->node->input[i]];
@@ -470,8 +399,8 @@ static rq_status node_shape(const op_context *context, const rq_shape *shapes, r
         *out = *with_inputs.inputs[0];
     out->dtype = rule->out;
     if (rule->shape)
-        status = rule->shape(&with_inputs, out);
-    return status ? status : check_limits(context, out);
+        RQ_TRY(rule->shape(&with_inputs, out));
+    return check_limits(context, out);
 }
 
 rq_status rq_graph_shapes(const rq_graph *graph, int64_t n, int64_t h, int64_t w, rq_shape *shapes,
@@ -484,9 +413,7 @@ rq_status rq_graph_shapes(const rq_graph *graph, int64_t n, int64_t h, int64_t w
         assert(graph->nodes[i].op < RQ_N_OPS);
         const op_context context = {
             .graph = graph, .node = &graph->nodes[i], .index = i, .err = err};
-        const rq_status status = node_shape(&context, shapes, &shapes[i]);
-        if (status)
-            return status;
+        RQ_TRY(node_shape(&context, shapes, &shapes[i]));
     }
     return RQ_OK;
 }

@@ -1,6 +1,7 @@
 /* One pass over each channel's weights gives all bounds of proofs.h. */
 #include "runtime/model/proofs.h"
 
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
@@ -13,10 +14,11 @@ typedef struct acc_range {
 
 enum { CHUNK = 1 << 20 }; /* taps whose sum stays in 32 bits */
 
-/* Sums of the negative and of the positive weights. n <= CHUNK. */
+/* Sums of the negative and of the positive weights. */
 RQ_SIMD static void sum_signs(const int8_t *restrict weights, size_t n, int32_t *negative,
                               int32_t *positive)
 {
+    assert(n <= CHUNK);
     int32_t low = 0, high = 0;
     for (size_t i = 0; i < n; i++) {
         low += weights[i] < 0 ? weights[i] : 0;
@@ -60,6 +62,7 @@ int64_t rq_acc_bias_bound(const int8_t *weights, size_t n_taps, int32_t bias)
 /* Sum of the two largest magnitudes among the weights of this sign (1 or -1). */
 RQ_SIMD static int largest_pair(const int8_t *restrict weights, size_t n, int sign)
 {
+    assert(sign == 1 || sign == -1);
     int largest = 0, second = 0, n_largest = 0;
     for (size_t i = 0; i < n; i++) {
         const int w = sign * weights[i];
@@ -132,15 +135,14 @@ static rq_status check_scales(const rq_graph *graph, int node, rq_error *err)
 rq_status rq_integer_check(const rq_model *model, rq_error *err)
 {
     const rq_graph *graph = &model->graph;
-    rq_status status = RQ_OK;
-    for (int node = 0; node < graph->n_nodes && !status; node++) {
+    for (int node = 0; node < graph->n_nodes; node++) {
         const rq_op op = graph->nodes[node].op;
-        status = check_scales(graph, node, err);
+        RQ_TRY(check_scales(graph, node, err));
         if (op != RQ_OP_QCONV && op != RQ_OP_QLINEAR)
             continue;
         const int64_t n_channels = rq_graph_tensor(graph, node, RQ_SLOT_WEIGHT)->dim[0];
-        for (int64_t oc = 0; oc < n_channels && !status; oc++)
-            status = check_channel(model, node, oc, err);
+        for (int64_t oc = 0; oc < n_channels; oc++)
+            RQ_TRY(check_channel(model, node, oc, err));
     }
-    return status;
+    return RQ_OK;
 }

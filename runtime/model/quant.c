@@ -3,6 +3,7 @@
  * 1712.05877), section 3.2. */
 #include "runtime/model/quant.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "runtime/model/gate.h"
@@ -10,9 +11,7 @@
 
 #define INTEGER_BIAS_MAX 0x1p30
 
-enum {
-    PARALLEL_ELEMS = 1 << 16
-}; /* fewer weights than this are done before threads have woken up */
+enum { PARALLEL_ELEMS = 1 << 16 }; /* fewer weights are done before threads have woken up */
 
 rq_status rq_integer_bias(double bias, float s_x, float s_w, int32_t *out, rq_error *err)
 {
@@ -34,6 +33,7 @@ static rq_status check_multiplier(float m, rq_error *err)
 
 rq_status rq_pool_rule(rq_rule *out, rq_qparams x, rq_qparams y, int64_t n_pixels, rq_error *err)
 {
+    assert(n_pixels > 0);
     const double n = (double)n_pixels;
     const double b = rint((double)y.zero_point * (double)y.scale * n / (double)x.scale) -
                      (double)x.zero_point * n;
@@ -47,14 +47,15 @@ rq_status rq_pool_rule(rq_rule *out, rq_qparams x, rq_qparams y, int64_t n_pixel
 
 rq_status rq_gate_rule(rq_rule *out, rq_qparams x, rq_qparams y, rq_error *err)
 {
-    const rq_status status = rq_integer_bias((double)y.zero_point * (double)y.scale, x.scale,
-                                             RQ_GATE_SCALE, &out->bias, err);
+    RQ_TRY(rq_integer_bias((double)y.zero_point * (double)y.scale, x.scale, RQ_GATE_SCALE,
+                           &out->bias, err));
     out->multiplier = rq_multiplier(x.scale, RQ_GATE_SCALE, y.scale);
-    return status == RQ_OK ? check_multiplier(out->multiplier, err) : status;
+    return check_multiplier(out->multiplier, err);
 }
 
 int64_t rq_rule_bound(const rq_rule *rule, int64_t low, int64_t high)
 {
+    assert(low <= high);
     const int64_t sums[] = {low, high, low + rule->bias, high + rule->bias};
     int64_t largest = 0;
     for (size_t i = 0; i < sizeof sums / sizeof sums[0]; i++) {
@@ -64,38 +65,17 @@ int64_t rq_rule_bound(const rq_rule *rule, int64_t low, int64_t high)
     return largest;
 }
 
-/* The only reader of a node when it has one and that is of this kind; else -1. */
-static int only_reader(const rq_graph *graph, int node, rq_op op)
-{
-    int found = -1, n_readers = 0;
-    for (int i = node + 1; i < graph->n_nodes; i++)
-        for (int k = 0; k < graph->nodes[i].n_inputs; k++)
-            if (graph->nodes[i].input[k] == node) {
-                found = i;
-                n_readers++;
-            }
-    return n_readers == 1 && graph->nodes[found].op == op ? found : -1;
-}
-
-/* The batch norm that is the only reader of a node; -1 when none reads it. */
+/* The batch norm that reads a layer; -1 when none does. */
 static rq_status find_batch_norm(const rq_graph *graph, int node, int *out, rq_error *err)
 {
-    int found = -1, n_readers = 0;
-    for (int i = node + 1; i < graph->n_nodes; i++) {
+    *out = rq_graph_next(graph, node, RQ_OP_BATCH_NORM);
+    for (int i = node + 1; *out < 0 && i < graph->n_nodes; i++) {
         const rq_node *reader = &graph->nodes[i];
-        for (int j = 0; j < reader->n_inputs; j++) {
-            if (reader->input[j] != node)
-                continue;
-            n_readers++;
-            if (reader->op == RQ_OP_BATCH_NORM)
-                found = i;
-        }
+        if (reader->op == RQ_OP_BATCH_NORM && reader->input[0] == node)
+            return rq_fail(err, RQ_ERR_MODEL,
+                           "%s: other nodes read it too, batch norm %s must be the only one",
+                           graph->nodes[node].name, reader->name);
     }
-    if (found >= 0 && n_readers > 1)
-        return rq_fail(err, RQ_ERR_MODEL,
-                       "%s: %d nodes read it, batch norm %s must be the only one",
-                       graph->nodes[node].name, n_readers, graph->nodes[found].name);
-    *out = found;
     return RQ_OK;
 }
 
@@ -123,12 +103,8 @@ static rq_status check_view(const rq_layer_view *layer, rq_error *err)
         {layer->mean, oc, "batch norm mean"},
         {layer->var, oc, "batch norm variance"},
     };
-    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
-        const rq_status status =
-            check_finite(layer->name, parts[i].values, parts[i].n, parts[i].what, err);
-        if (status)
-            return status;
-    }
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
+        RQ_TRY(check_finite(layer->name, parts[i].values, parts[i].n, parts[i].what, err));
     for (size_t i = 0; layer->var && i < oc; i++)
         if (layer->var[i] < 0.0f || !(layer->eps > 0.0f))
             return rq_fail(err, RQ_ERR_MODEL, "%s: batch norm variance %zu is %g, eps %g",
@@ -164,16 +140,16 @@ static const uint8_t *zero_point_of(const rq_graph *graph, int node)
 static void find_zero_points(rq_layer_view *view, const rq_model *model, int node, int last)
 {
     const rq_graph *graph = &model->graph;
-    const int input = graph->nodes[node].input[0];
-    const int quantizer = only_reader(graph, last, RQ_OP_FAKE_QUANT);
-    if (graph->nodes[input].op == RQ_OP_INPUT)
+    const int input = rq_quantizer_of(graph, graph->nodes[node].input[0]);
+    const int output = rq_graph_next(graph, last, RQ_OP_FAKE_QUANT);
+    if (rq_graph_producer(graph, node, 0)->op == RQ_OP_INPUT)
         view->std = model->preprocess.std;
-    else if (rq_quantizer_of(graph, input) >= 0)
-        view->in_zero_point = zero_point_of(graph, rq_quantizer_of(graph, input));
-    if (quantizer < 0)
+    else if (input >= 0)
+        view->in_zero_point = zero_point_of(graph, input);
+    if (output < 0)
         return;
-    view->out_zero_point = zero_point_of(graph, quantizer);
-    view->out_scale = slot_f32(graph, quantizer, RQ_SLOT_SCALE);
+    view->out_zero_point = zero_point_of(graph, output);
+    view->out_scale = slot_f32(graph, output, RQ_SLOT_SCALE);
 }
 
 rq_status rq_layer_view_init(rq_layer_view *out, const rq_model *model, int node, rq_error *err)
@@ -184,9 +160,7 @@ rq_status rq_layer_view_init(rq_layer_view *out, const rq_model *model, int node
         return rq_fail(err, RQ_ERR_MODEL, "%s: %s has no weights to quantize", layer->name,
                        rq_op_name(layer->op));
     int bn = -1;
-    rq_status status = find_batch_norm(graph, node, &bn, err);
-    if (status)
-        return status;
+    RQ_TRY(find_batch_norm(graph, node, &bn, err));
 
     const bool is_conv = layer->op == RQ_OP_CONV;
     const rq_tensor *weight = rq_graph_tensor(graph, node, RQ_SLOT_WEIGHT);
@@ -211,10 +185,8 @@ rq_status rq_layer_view_init(rq_layer_view *out, const rq_model *model, int node
     if (view.in_zero_point && is_conv && (layer->conv.pad[0] > 0 || layer->conv.pad[1] > 0))
         return rq_fail(err, RQ_ERR_MODEL,
                        "%s: pads %s, which has a zero point: the border would not be 0",
-                       layer->name, graph->nodes[layer->input[0]].name);
-    status = check_view(&view, err);
-    if (status)
-        return status;
+                       layer->name, rq_graph_producer(graph, node, 0)->name);
+    RQ_TRY(check_view(&view, err));
     *out = view;
     return RQ_OK;
 }
@@ -260,7 +232,7 @@ float rq_layer_factor(const rq_layer_view *layer, int64_t oc, int64_t ic)
     return (float)(t / (255.0 * (double)layer->std[input_channel(layer, oc, ic)]));
 }
 
-/* Weights that share one factor stand together: all of a channel, or for pixels one input channel's
+/* Weights that share one factor are together: all of a channel, or for pixels one input channel's
  * taps. */
 typedef struct weight_runs {
     int64_t n_runs, n_weights;

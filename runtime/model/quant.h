@@ -1,6 +1,6 @@
-/* Scales: how real numbers become the numbers of the integer contract. The one place where these
- * formulas stand; training, calibration, lowering and the fake-quant session all call them, so they
- * agree bit for bit.
+/* Scales: how real numbers become the numbers of the integer contract. The formulas are only here;
+ * training, calibration, lowering and the fake-quant session all call them, so they agree bit for
+ * bit.
  *
  *   activations  u8 per tensor, real = s_x * (q - z_x), q in 0..255; z_x is 0 where a value cannot
  *                be negative
@@ -9,7 +9,7 @@
  *                m = f32(s_x * s_w / s_y)
  *                b = rne((bias + z_y * s_y) / (s_x * s_w)) - z_x * sum of w, as s32: zero points
  *                cost no operation, and b is rounded once, by half a unit of the accumulator
- *   pixels       p in 0..255 stand for x = (p - z) / (255 * std[ic]), z the channel's integer zero
+ *   pixels       p in 0..255 means x = (p - z) / (255 * std[ic]), z the channel's integer zero
  *                point; 1 / (255 * std[ic]) is folded into the weights, so s_x = 1
  *
  * rne is round half to even. Every f32 operation rounds once (no fused multiply-add). */
@@ -50,7 +50,7 @@ static inline int8_t rq_round_s8(float x)
     return (int8_t)rq_round(x);
 }
 
-/* How a u8 value stands for real numbers: real = scale * (q - zero_point). */
+/* What a u8 value means: real = scale * (q - zero_point). */
 typedef struct rq_qparams {
     float scale;
     uint8_t zero_point;
@@ -76,9 +76,9 @@ static inline rq_qparams rq_activation_qparams(float min, float max)
 }
 
 /* s_w of one output channel whose folded weights have the largest magnitude max_abs: max_abs / 127.
- * Where the folded bias is so large beside the weights that it would leave f32's exact integers
- * (|bias / (s_x * s_w)| > 2^23), the scale is widened until it fits: such weights no longer matter
- * beside the bias. Pass bias 0 where there is none yet. NaN stays NaN. */
+ * A folded bias that would leave f32's exact integers (|bias / (s_x * s_w)| > 2^23) widens the
+ * scale until it fits: next to such a bias the weights no longer matter. Pass bias 0 where there is
+ * none yet. NaN stays NaN. */
 static inline float rq_weight_scale(float max_abs, double bias, double s_x)
 {
     double scale = (double)max_abs / 127.0;
@@ -123,7 +123,7 @@ static inline float rq_multiplier(float s_x, float s_w, float s_y)
 }
 
 /* Integer bias in accumulator units: rne(bias / (s_x * s_w)) in double. Errors: RQ_ERR_RANGE when
- * it is not finite, or over 2^30 and leaves no room for the accumulator beside it. */
+ * it is not finite, or over 2^30 and leaves no room for the accumulator. */
 RQ_NODISCARD rq_status rq_integer_bias(double bias, float s_x, float s_w, int32_t *out,
                                        rq_error *err);
 
@@ -133,13 +133,13 @@ typedef struct rq_rule {
     float multiplier;
 } rq_rule;
 
-/* Global average pooling over n_pixels: acc = sum of q_x, b = rne(z_y * s_y * n / s_x) - z_x * n, m
- * = f32(s_x / (s_y * n)). Errors: RQ_ERR_RANGE (acc or acc + b could leave s32). */
+/* Global average pooling over n = n_pixels. Errors: RQ_ERR_RANGE (acc or acc + b could leave s32).
+ *   acc = sum of q_x     b = rne(z_y * s_y * n / s_x) - z_x * n     m = f32(s_x / (s_y * n)) */
 RQ_NODISCARD rq_status rq_pool_rule(rq_rule *out, rq_qparams x, rq_qparams y, int64_t n_pixels,
                                     rq_error *err);
 
-/* A value times its gate g (u8, scale RQ_GATE_SCALE): acc = (q_x - z_x) * g, b = rne(z_y * s_y /
- * (s_x * s_g)), m = f32(s_x * s_g / s_y). Errors: RQ_ERR_RANGE. */
+/* A value times its gate g (u8, scale s_g = RQ_GATE_SCALE). Errors: RQ_ERR_RANGE.
+ *   acc = (q_x - z_x) * g     b = rne(z_y * s_y / (s_x * s_g))      m = f32(s_x * s_g / s_y) */
 RQ_NODISCARD rq_status rq_gate_rule(rq_rule *out, rq_qparams x, rq_qparams y, rq_error *err);
 
 /* The largest |acc| and |acc + b| of such a rule whose acc lies in low..high. */
@@ -187,9 +187,9 @@ int rq_quantizer_of(const rq_graph *graph, int node);
 
 /* Gather the layer at a conv or linear node with the batch norm that reads it, if one does. A layer
  * with WEIGHT_SCALE whose input is the image reads pixels; one without reads the normalised image.
- * Zero points are those of the fake_quants before a layer with WEIGHT_SCALE and behind it. The
- * graph must have passed rq_graph_shapes. Errors: RQ_ERR_MODEL (another operator, a batch norm that
- * is not the layer's only reader, var < 0, eps <= 0, std <= 0, a parameter that is not finite). */
+ * Zero points are those of the fake_quants before and after a layer with WEIGHT_SCALE. The graph
+ * must have passed rq_graph_shapes. Errors: RQ_ERR_MODEL (another operator, a batch norm that is
+ * not the layer's only reader, var < 0, eps <= 0, std <= 0, a parameter that is not finite). */
 RQ_NODISCARD rq_status rq_layer_view_init(rq_layer_view *out, const struct rq_model *model,
                                           int node, rq_error *err);
 

@@ -63,14 +63,17 @@ static rq_status read_attributes(const json_t *json, rq_node *node, size_t *n_me
     double eps = 0.0;
     if (rq_op_has_window(node->op)) {
         *n_members += 5;
-        return read_conv(json, &node->conv, err);
+        RQ_TRY(read_conv(json, &node->conv, err));
     }
-    if (node->op != RQ_OP_BATCH_NORM)
+    if (node->op == RQ_OP_BATCH_NORM) {
+        *n_members += 1;
+        RQ_TRY(rq_json_get_number(json, "eps", 0.0, (double)FLT_MAX, &eps, err));
+        node->eps = (float)eps;
+    }
+    if (!rq_json_has(json, "constant"))
         return RQ_OK;
     *n_members += 1;
-    RQ_TRY(rq_json_get_number(json, "eps", 0.0, (double)FLT_MAX, &eps, err));
-    node->eps = (float)eps;
-    return RQ_OK;
+    return rq_json_get_bool(json, "constant", &node->constant, err);
 }
 
 static bool find_slot(const char *name, rq_slot *out)
@@ -183,6 +186,8 @@ static json_t *pair(const int values[2])
 
 static bool put_attributes(json_t *json, const rq_node *node)
 {
+    if (node->constant && json_object_set_new(json, "constant", json_true()) != 0)
+        return false;
     if (rq_op_has_window(node->op))
         return json_object_set_new(json, "kernel", pair(node->conv.kernel)) == 0 &&
                json_object_set_new(json, "stride", pair(node->conv.stride)) == 0 &&

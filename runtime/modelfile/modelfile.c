@@ -10,6 +10,7 @@
 #include "runtime/base/json.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/options.h"
+#include "runtime/model/arch.h"
 
 static const char format_name[] = "repqat", format_version[] = "1";
 
@@ -186,6 +187,26 @@ static rq_status read_isa_proof(rq_model *model, const rq_tensorfile *file, rq_e
                : rq_fail(err, RQ_ERR_FILE, "metadata: isa_proof is '%.40s'", text);
 }
 
+static bool ends_with(const char *text, const char *tail)
+{
+    const size_t n = strlen(text), n_tail = strlen(tail);
+    return n >= n_tail && strcmp(text + n - n_tail, tail) == 0;
+}
+
+/* Old files do not say what is constant: in block csla the scales of convolutions are. */
+static void mark_constants(rq_model *model)
+{
+    rq_arch arch;
+    if (rq_arch_parse(&arch, model->arch, NULL) || arch.block != RQ_BLOCK_CSLA)
+        return;
+    for (int i = 0; i < model->graph.n_nodes; i++) {
+        rq_node *node = &model->graph.nodes[i];
+        if (node->op == RQ_OP_SCALE &&
+            (ends_with(node->name, ".scale_conv") || ends_with(node->name, ".scale_1x1")))
+            node->constant = true;
+    }
+}
+
 /* Integer and fake-quantized operators belong to their forms. */
 static rq_status check_form(const rq_model *model, rq_error *err)
 {
@@ -258,7 +279,9 @@ static rq_status read_model(rq_model *model, rq_tensorfile *file, bool as_views,
     RQ_TRY(get_text(file, "graph", &text, err));
     RQ_TRY(rq_graph_read_json(&model->graph, text, file, as_views, err));
     RQ_TRY(check_all_used(model, file, err));
-    return check_graph(model, err);
+    RQ_TRY(check_graph(model, err));
+    mark_constants(model);
+    return RQ_OK;
 }
 
 static rq_status read_file(rq_model *out, rq_tensorfile *file, bool as_views, const char *path,

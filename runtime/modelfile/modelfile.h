@@ -26,6 +26,8 @@
  *   params  slot name -> tensor name; absent when there are none
  *   kernel, stride, pad, dilation ([height, width] each) and groups, where rq_op_has_window
  *   eps     of batch_norm
+ *   constant  true: training leaves weight and bias as they are; absent: false. Files of block csla
+ *             (arch.h) from before this member lack it; the loader sets it there
  *
  * Other members are an error. All of it is checked on loading, rq_graph_shapes at the crop
  * included; the output must be [N, classes] f32. Every file that we write is little-endian. */

@@ -23,11 +23,10 @@ static float conv_f32(const rq_conv_shape *shape, const float *src, const float 
 
 rq_status ref_input(const ref_node *self)
 {
-    const rq_preprocess *preprocess = &self->run->model->preprocess;
-    float *dst = self->dst;
+    float factor[3], offset[3], *dst = self->dst;
+    rq_preprocess_normalization(&self->run->model->preprocess, factor, offset);
     for (size_t i = 0; i < rq_shape_elems(self->out); i++)
-        dst[i] = ((float)self->run->pixels[i] / 255.0f - preprocess->mean[i % 3]) /
-                 preprocess->std[i % 3];
+        dst[i] = factor[i % 3] * (float)self->run->pixels[i] + offset[i % 3];
     return RQ_OK;
 }
 

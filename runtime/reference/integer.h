@@ -30,7 +30,8 @@
  *
  * Layers that were left in float stand in the same graph as float operators:
  *
- *   input             x = (p / 255 - mean) / std in f32; a float conv pads it with 0
+ *   input             x = factor * p + offset in f32 (runtime/model/model.h); a float conv pads it
+ *                     with 0
  *   conv, batch_norm, add, relu, scale, avg_pool, max_pool, global_avg_pool, sigmoid, mul,
  *   linear
  *                     sums in double, rounded to f32 once per value

@@ -33,8 +33,7 @@ static inline const void *ref_slot(const ref_node *self, rq_slot slot)
 
 static inline rq_conv_shape ref_conv_shape(const ref_node *self)
 {
-    const rq_shape *in = self->in, *out = self->out;
-    return (rq_conv_shape){in->n, in->h, in->w, in->c, out->h, out->w, out->c, self->node->conv};
+    return rq_graph_conv_shape(&self->run->model->graph, self->run->shapes, self->index);
 }
 
 /* Where a convolution reads for one output pixel and one kernel position: the index of the input's

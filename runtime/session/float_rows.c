@@ -37,11 +37,7 @@ static rq_status add_normalize(rq_session *s, int *buffer, rq_error *err)
     step->offset = rq_arena_alloc(&s->arena, 3 * sizeof(float));
     if (!step->factor || !step->offset)
         return rq_fail(err, RQ_ERR_NOMEM, "out of memory");
-    const rq_preprocess *p = &s->model->preprocess;
-    for (int c = 0; c < 3; c++) {
-        step->factor[c] = (float)(1.0 / (255.0 * (double)p->std[c]));
-        step->offset[c] = (float)(-(double)p->mean[c] / (double)p->std[c]);
-    }
+    rq_preprocess_normalization(&s->model->preprocess, step->factor, step->offset);
     rq_plan_set_value(s, 0, RQ_REPR_REAL, *buffer);
     return RQ_OK;
 }
@@ -369,7 +365,7 @@ rq_status rq_row_relu(rq_session *s, int node, rq_error *err)
     const int source = rq_plan_node(s, node)->input[0];
     const rq_value *value = &s->values[source];
     rq_step *step;
-    if (value->repr != RQ_REPR_REAL || s->users[source] != 1)
+    if (value->repr != RQ_REPR_REAL || rq_graph_only_reader(&s->model->graph, source) < 0)
         return rq_plan_real_step(s, node, "relu", run_relu, err);
     const rq_status status = rq_plan_step(s, node, "relu", &value->buffer, 1, &step, err);
     if (status != RQ_OK)

@@ -60,7 +60,6 @@ struct rq_session {
     const rq_model *model; /* during creation only */
     rq_session_options options;
     int batch, height, width, n_classes;
-    int *users;   /* [n_nodes] readers of each value; creation only */
     bool *done;   /* [n_nodes] nodes merged into an earlier step; creation only */
     bool *needed; /* [n_nodes] nodes that the output is made from; creation only */
     rq_shape *shapes;

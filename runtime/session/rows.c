@@ -8,12 +8,7 @@
 
 rq_conv_shape rq_plan_conv_shape(const rq_session *s, int node)
 {
-    const rq_node *n = rq_plan_node(s, node);
-    const rq_shape *in = &s->shapes[n->input[0]], *out = &s->shapes[node];
-    rq_conv_shape shape = {in->n, in->h, in->w, in->c, out->h, out->w, out->c, n->conv};
-    if (n->op == RQ_OP_LINEAR || n->op == RQ_OP_QLINEAR)
-        shape.conv = (rq_conv_attr){{1, 1}, {1, 1}, {0, 0}, {1, 1}, 1};
-    return shape;
+    return rq_graph_conv_shape(&s->model->graph, s->shapes, node);
 }
 
 double rq_plan_macs(const rq_conv_shape *shape)

@@ -70,14 +70,7 @@ rq_status rq_plan_step(rq_session *session, int node, const char *kind, const in
 
 int rq_plan_next(const rq_session *session, int node, rq_op op)
 {
-    const rq_graph *graph = &session->model->graph;
-    if (session->users[node] != 1)
-        return -1;
-    for (int i = node + 1; i < graph->n_nodes; i++)
-        for (int k = 0; k < graph->nodes[i].n_inputs; k++)
-            if (graph->nodes[i].input[k] == node)
-                return graph->nodes[i].op == op ? i : -1;
-    return -1;
+    return rq_graph_next(&session->model->graph, node, op);
 }
 
 /* Place buffers one after another in order of size, each at the lowest offset where nothing alive
@@ -159,7 +152,6 @@ static rq_status allocate(rq_session *session, const rq_model *model, rq_error *
     } arrays[] = {
         {(void **)&session->shapes, sizeof *session->shapes},
         {(void **)&session->values, sizeof *session->values},
-        {(void **)&session->users, sizeof *session->users},
         {(void **)&session->done, sizeof *session->done},
         {(void **)&session->needed, sizeof *session->needed},
     };
@@ -207,7 +199,6 @@ static rq_status plan_steps(rq_session *session, const rq_model *model, rq_error
     if (status == RQ_OK) {
         if (!session->options.weights_of)
             rq_dnn_expect_weights(session->dnn, packed_weight_bytes(&model->graph));
-        rq_graph_count_users(&model->graph, session->users);
         rq_graph_find_needed(&model->graph, session->needed);
         status = add_steps(session, model, err);
     }

@@ -1,5 +1,5 @@
 /* A graph's float operators by plain loops in double: what merging is compared with. Shares nothing
- * with the session or the pass, but reads a merged kernel (conv_f64.h) too. */
+ * with the session or the pass, but reads a merged convolution (conv_f64.h) too. */
 #ifndef RQ_TESTS_FUSE_REFERENCE_H
 #define RQ_TESTS_FUSE_REFERENCE_H
 
@@ -68,7 +68,7 @@ static inline double reference_f32_weight(const void *weights, int64_t oc, int64
     return (double)rq_tensor_f32(p->weight)[((oc * dim[1] + ic) * dim[2] + u) * dim[3] + v];
 }
 
-static inline double reference_kernel_weight(const void *weights, int64_t oc, int64_t ic, int64_t u,
+static inline double reference_merged_weight(const void *weights, int64_t oc, int64_t ic, int64_t u,
                                              int64_t v)
 {
     const rq_conv_f64 *k = weights;

@@ -1,5 +1,5 @@
-/* Every kind of block against its one convolution: the kernel in float64, the merged graph, and
- * both graphs in a session; every pixel, borders and corners included. */
+/* Every kind of block against its one convolution: in float64, the merged graph, and both graphs in
+ * a session; every pixel, borders and corners included. */
 #include <string.h>
 
 #include "fuse/equivalent.h"
@@ -48,14 +48,14 @@ static void check_kernel(const block *b, int h, int w)
     assert_ok(rq_linear_part_init(&part, graph, want.shapes, node, base, &err), &err);
 
     const rq_linear_value *value = rq_linear_value_of(&part, node);
-    double *memory =
-        rq_alloc((value->n_elems + rq_linear_find_elems(value, value->kernel.oc)) * sizeof *memory);
-    rq_conv_f64 kernel = rq_conv_f64_at(&value->kernel, memory);
-    rq_equivalent_find(&part, node, &kernel, memory + value->n_elems);
+    double *memory = rq_alloc((value->n_elems + rq_linear_find_elems(value, value->equivalent.oc)) *
+                              sizeof *memory);
+    rq_conv_f64 whole = rq_conv_f64_at(&value->equivalent, memory);
+    rq_equivalent_find(&part, node, &whole, memory + value->n_elems);
     const size_t n_values = rq_shape_elems(&want.shapes[node]);
     double *got = rq_alloc(n_values * sizeof *got);
-    reference_window(&kernel.conv, &want.shapes[base], &want.shapes[node], want.values[base], got,
-                     reference_kernel_weight, &kernel, false);
+    reference_window(&whole.conv, &want.shapes[base], &want.shapes[node], want.values[base], got,
+                     reference_merged_weight, &whole, false);
     compare_values(b, got, want.values[node], terms.values[node], n_values);
     rq_free(got);
     rq_free(memory);

@@ -1,5 +1,5 @@
-/* Gradients of the equivalent kernel against finite differences in double, for every kind of block
- * and every parameter. */
+/* Gradients of the equivalent convolution against finite differences in double, for every kind of
+ * block and every parameter. */
 #include "fuse/equivalent_gradient.h"
 
 #include <string.h>
@@ -17,8 +17,8 @@ typedef struct problem {
     rq_linear_part part;
     size_t n_weights, n_elems;
     float *dweight, *dbias; /* PyTorch's layout */
-    rq_conv_f64 loss;       /* the same in the kernel's layout */
-    double *kernel, *workspace, *backward_workspace;
+    rq_conv_f64 loss;       /* the same in the layout of rq_conv_f64 */
+    double *whole, *workspace, *backward_workspace;
     float **gradients; /* by parameter; NULL for statistics */
 } problem;
 
@@ -41,15 +41,15 @@ static void begin(problem *p, const block *b)
     assert_ok(rq_linear_part_init(&p->part, graph, shapes, node, base, &err), &err);
     const rq_linear_value *value = rq_linear_value_of(&p->part, node);
     p->n_elems = value->n_elems;
-    p->n_weights = p->n_elems - (size_t)value->kernel.oc;
+    p->n_weights = p->n_elems - (size_t)value->equivalent.oc;
     p->dweight = get(p->n_elems, sizeof(float));
     p->dbias = p->dweight + p->n_weights;
     for (size_t i = 0; i < p->n_elems; i++)
         p->dweight[i] = (float)rq_random_normal(&p->n.random);
-    p->loss = rq_conv_f64_at(&value->kernel, get(p->n_elems, sizeof(double)));
+    p->loss = rq_conv_f64_at(&value->equivalent, get(p->n_elems, sizeof(double)));
     rq_conv_f64_assign(&p->loss, p->dweight, p->dbias);
-    p->kernel = get(p->n_elems, sizeof(double));
-    p->workspace = get(rq_linear_find_elems(value, value->kernel.oc), sizeof(double));
+    p->whole = get(p->n_elems, sizeof(double));
+    p->workspace = get(rq_linear_find_elems(value, value->equivalent.oc), sizeof(double));
     p->backward_workspace = get(rq_equivalent_backward_workspace(&p->part), sizeof(double));
     p->gradients = get((size_t)graph->n_params, sizeof(float *));
     for (int i = base + 1; i <= node; i++)
@@ -68,7 +68,7 @@ static void end(problem *p)
     rq_free(p->gradients);
     rq_free(p->dweight);
     rq_free(p->loss.weight);
-    rq_free(p->kernel);
+    rq_free(p->whole);
     rq_free(p->workspace);
     rq_free(p->backward_workspace);
     rq_linear_part_deinit(&p->part);
@@ -78,13 +78,13 @@ static void end(problem *p)
 /* The loss; *terms: the sum of its terms' magnitudes. */
 static double loss(problem *p, double *terms)
 {
-    rq_conv_f64 kernel = rq_conv_f64_at(&p->loss, p->kernel);
+    rq_conv_f64 whole = rq_conv_f64_at(&p->loss, p->whole);
     double sum = 0.0;
-    rq_equivalent_find(&p->part, p->part.node, &kernel, p->workspace);
+    rq_equivalent_find(&p->part, p->part.node, &whole, p->workspace);
     *terms = 0.0;
     for (size_t i = 0; i < p->n_elems; i++) {
-        sum += p->loss.weight[i] * p->kernel[i];
-        *terms += fabs(p->loss.weight[i] * p->kernel[i]);
+        sum += p->loss.weight[i] * p->whole[i];
+        *terms += fabs(p->loss.weight[i] * p->whole[i]);
     }
     return sum;
 }
@@ -194,19 +194,19 @@ static void test_calls__stay_within_their_workspace(void **state)
 static void expect_evaluated(problem *p)
 {
     double terms;
-    const rq_conv_f64 kernel = rq_conv_f64_at(&p->loss, p->kernel);
-    const size_t n_taps = (size_t)kernel.conv.kernel[0] * (size_t)kernel.conv.kernel[1];
-    const size_t icg = (size_t)(kernel.ic / kernel.conv.groups);
+    const rq_conv_f64 whole = rq_conv_f64_at(&p->loss, p->whole);
+    const size_t n_taps = (size_t)whole.conv.kernel[0] * (size_t)whole.conv.kernel[1];
+    const size_t icg = (size_t)(whole.ic / whole.conv.groups);
     float *values = get(p->n_elems, sizeof *values);
     double *workspace = get(rq_equivalent_workspace(&p->part), sizeof *workspace);
     rq_equivalent_evaluate(&p->part, workspace, values, values + p->n_weights);
-    (void)loss(p, &terms); /* finds the kernel */
-    for (size_t oc = 0; oc < (size_t)kernel.oc; oc++) {
-        assert_true(values[p->n_weights + oc] == (float)kernel.bias[oc]);
+    (void)loss(p, &terms); /* finds the whole */
+    for (size_t oc = 0; oc < (size_t)whole.oc; oc++) {
+        assert_true(values[p->n_weights + oc] == (float)whole.bias[oc]);
         for (size_t ic = 0; ic < icg; ic++)
             for (size_t tap = 0; tap < n_taps; tap++)
                 assert_true(values[(oc * icg + ic) * n_taps + tap] ==
-                            (float)kernel.weight[(oc * n_taps + tap) * icg + ic]);
+                            (float)whole.weight[(oc * n_taps + tap) * icg + ic]);
     }
     rq_free(workspace);
     rq_free(values);
@@ -256,7 +256,7 @@ static void test_calls__same_bits_at_any_number_of_threads(void **state)
                                (float *const *)p[k].gradients);
     }
     omp_set_num_threads(n_threads);
-    assert_memory_equal(p[0].kernel, p[1].kernel, p[0].n_elems * sizeof(double));
+    assert_memory_equal(p[0].whole, p[1].whole, p[0].n_elems * sizeof(double));
     for (int i = 0; i < p[0].n.model.graph.n_params; i++)
         if (p[0].gradients[i])
             assert_memory_equal(p[0].gradients[i], p[1].gradients[i],

@@ -389,7 +389,7 @@ static void test_fuse__doubles(void **state)
     expect_merged(&n, "b7.rbr_reparam", 3 + 8, H, W);
 }
 
-/* A narrow sequence whose merged kernel no machine holds. */
+/* A narrow sequence whose merged convolution no machine holds. */
 static void test_fuse__rejects_kernels_without_end(void **state)
 {
     (void)state;

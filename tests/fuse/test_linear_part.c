@@ -71,27 +71,27 @@ static void fill(double *x, int size)
         x[i] = rq_random_normal(&n.random);
 }
 
-/* The number of values at which kernel over base is not node. */
-static int count_wrong(const rq_conv_f64 *kernel, int base, int node, const reference *want,
+/* The number of values at which whole over base is not node. */
+static int count_wrong(const rq_conv_f64 *whole, int base, int node, const reference *want,
                        const reference *terms)
 {
     const size_t size = rq_shape_elems(&want->shapes[node]);
     double *got = rq_alloc(size * sizeof *got);
     int n_wrong = 0;
-    reference_window(&kernel->conv, &want->shapes[base], &want->shapes[node], want->values[base],
-                     got, reference_kernel_weight, kernel, false);
+    reference_window(&whole->conv, &want->shapes[base], &want->shapes[node], want->values[base],
+                     got, reference_merged_weight, whole, false);
     for (size_t i = 0; i < size; i++)
         n_wrong += !(fabs(got[i] - want->values[node][i]) <= 0x1p-46 * terms->values[node][i]);
     rq_free(got);
     return n_wrong;
 }
 
-/* Sizes that kernel gives are those of the graph. */
-static void check_sizes(const rq_conv_f64 *kernel, const rq_shape *in, const rq_shape *out)
+/* Sizes that whole gives are those of the graph. */
+static void check_sizes(const rq_conv_f64 *whole, const rq_shape *in, const rq_shape *out)
 {
     const int64_t sides[2][2] = {{in->h, out->h}, {in->w, out->w}};
     for (int axis = 0; axis < 2; axis++) {
-        const rq_conv_attr *conv = &kernel->conv;
+        const rq_conv_attr *conv = &whole->conv;
         const int64_t reach = (int64_t)(conv->kernel[axis] - 1) * conv->dilation[axis] + 1;
         const int64_t room = sides[axis][0] + 2 * conv->pad[axis] - reach;
         assert_true(room >= 0);
@@ -102,12 +102,12 @@ static void check_sizes(const rq_conv_f64 *kernel, const rq_shape *in, const rq_
 static void check_part(const rq_linear_part *part, const reference *want, const reference *terms)
 {
     const rq_linear_value *value = rq_linear_value_of(part, part->node);
-    double *memory =
-        rq_alloc((value->n_elems + rq_linear_find_elems(value, value->kernel.oc)) * sizeof *memory);
-    rq_conv_f64 kernel = rq_conv_f64_at(&value->kernel, memory);
-    rq_equivalent_find(part, part->node, &kernel, memory + value->n_elems);
-    check_sizes(&kernel, &want->shapes[part->base], &want->shapes[part->node]);
-    assert_int_equal(count_wrong(&kernel, part->base, part->node, want, terms), 0);
+    double *memory = rq_alloc((value->n_elems + rq_linear_find_elems(value, value->equivalent.oc)) *
+                              sizeof *memory);
+    rq_conv_f64 whole = rq_conv_f64_at(&value->equivalent, memory);
+    rq_equivalent_find(part, part->node, &whole, memory + value->n_elems);
+    check_sizes(&whole, &want->shapes[part->base], &want->shapes[part->node]);
+    assert_int_equal(count_wrong(&whole, part->base, part->node, want, terms), 0);
     rq_free(memory);
 }
 
@@ -180,9 +180,9 @@ static bool is_wrong_somewhere(int base, int inner, int outer)
 {
     enum { LARGEST = 24 };
     double x[LARGEST * LARGEST * 3], *memory[3];
-    rq_conv_f64 kernel;
+    rq_conv_f64 whole;
     bool wrong = false;
-    compose_anyway(&kernel, inner, outer, memory);
+    compose_anyway(&whole, inner, outer, memory);
     for (int side = 6; side <= LARGEST && !wrong; side++) {
         rq_shape shapes[16];
         if (rq_graph_shapes(&n.model.graph, 1, side, side, shapes, &err))
@@ -190,7 +190,7 @@ static bool is_wrong_somewhere(int base, int inner, int outer)
         fill(x, side * side * 3);
         reference want = reference_run(&n.model.graph, side, side, x, false);
         reference terms = reference_run(&n.model.graph, side, side, x, true);
-        wrong = count_wrong(&kernel, base, outer, &want, &terms) > 0;
+        wrong = count_wrong(&whole, base, outer, &want, &terms) > 0;
         reference_deinit(&want);
         reference_deinit(&terms);
     }

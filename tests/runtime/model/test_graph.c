@@ -106,20 +106,43 @@ static void test_graph_add_param__rejects(void **state)
     rq_graph_deinit(&graph);
 }
 
-static void test_graph_count_users__branches(void **state)
+static void test_graph_only_reader__and_next(void **state)
 {
     (void)state;
     rq_graph graph = RQ_GRAPH_INIT;
     make_chain(&graph);
-    const int both[2] = {2, 1};
+    const int both[2] = {2, 1}, twice[2] = {3, 3};
+    assert_int_equal(rq_graph_only_reader(&graph, 1), 2);
+    assert_int_equal(rq_graph_next(&graph, 1, RQ_OP_RELU), 2);
+    assert_int_equal(rq_graph_next(&graph, 1, RQ_OP_BATCH_NORM), -1);
+    assert_int_equal(rq_graph_only_reader(&graph, 2), -1);
     assert_ok(rq_graph_add_node(&graph, RQ_OP_ADD, "add", 2, both, NULL, &err), &err);
-    int users[4];
-    rq_graph_count_users(&graph, users);
-    assert_int_equal(users[0], 1);
-    assert_int_equal(users[1], 2);
-    assert_int_equal(users[2], 1);
-    assert_int_equal(users[3], 1);
+    assert_ok(rq_graph_add_node(&graph, RQ_OP_ADD, "double", 2, twice, NULL, &err), &err);
+    assert_int_equal(rq_graph_only_reader(&graph, 0), 1);
+    assert_int_equal(rq_graph_only_reader(&graph, 1), -1);
+    assert_int_equal(rq_graph_next(&graph, 2, RQ_OP_ADD), 3);
+    assert_int_equal(rq_graph_only_reader(&graph, 3), -1);
+    assert_ptr_equal(rq_graph_producer(&graph, 3, 0), &graph.nodes[2]);
+    assert_ptr_equal(rq_graph_producer(&graph, 3, 1), &graph.nodes[1]);
     rq_graph_deinit(&graph);
+}
+
+static void test_graph_conv_shape__conv_and_linear(void **state)
+{
+    (void)state;
+    const rq_conv_attr wide = {{3, 2}, {2, 1}, {1, 0}, {1, 1}, 1};
+    const rq_conv_attr one_pixel = {{1, 1}, {1, 1}, {0, 0}, {1, 1}, 1};
+    rq_node nodes[3] = {{.op = RQ_OP_INPUT},
+                        {.op = RQ_OP_CONV, .n_inputs = 1, .input = {0}, .conv = wide},
+                        {.op = RQ_OP_LINEAR, .n_inputs = 1, .input = {1}}};
+    const rq_graph graph = {.nodes = nodes, .n_nodes = 3};
+    const rq_shape shapes[3] = {{2, 5, 4, 3, RQ_F32}, {2, 3, 3, 7, RQ_F32}, {2, 3, 3, 9, RQ_F32}};
+    rq_conv_shape shape = rq_graph_conv_shape(&graph, shapes, 1);
+    assert_memory_equal(&shape, ((int64_t[]){2, 5, 4, 3, 3, 3, 7}), 7 * sizeof(int64_t));
+    assert_memory_equal(&shape.conv, &wide, sizeof wide);
+    shape = rq_graph_conv_shape(&graph, shapes, 2);
+    assert_memory_equal(&shape, ((int64_t[]){2, 3, 3, 7, 3, 3, 9}), 7 * sizeof(int64_t));
+    assert_memory_equal(&shape.conv, &one_pixel, sizeof one_pixel);
 }
 
 /* a.relu is the output; b.relu, made from a.conv through b.scale, an auxiliary one. */
@@ -143,10 +166,8 @@ static void test_graph_outputs__and_what_they_need(void **state)
         assert_int_equal(rq_graph_is_output(&graph, i), is_output[i]);
         assert_int_equal(needed[i], is_needed[i]);
     }
-    int users[8];
-    rq_graph_count_users(&graph, users);
-    assert_int_equal(users[b], 0);
-    assert_int_equal(users[last], 1);
+    assert_int_equal(rq_graph_only_reader(&graph, b), -1);
+    assert_int_equal(rq_graph_only_reader(&graph, last), -1);
     rq_graph_deinit(&graph);
 }
 
@@ -234,7 +255,8 @@ int main(void)
         cmocka_unit_test(test_graph_build__many_nodes),
         cmocka_unit_test(test_graph_add_node__rejects),
         cmocka_unit_test(test_graph_add_param__rejects),
-        cmocka_unit_test(test_graph_count_users__branches),
+        cmocka_unit_test(test_graph_only_reader__and_next),
+        cmocka_unit_test(test_graph_conv_shape__conv_and_linear),
         cmocka_unit_test(test_graph_outputs__and_what_they_need),
         cmocka_unit_test(test_graph_clone__is_deep),
         cmocka_unit_test(test_graph_clone__no_memory),

@@ -63,6 +63,7 @@ static void assert_same_graph(const rq_graph *a, const rq_graph *b)
         assert_memory_equal(x->input, y->input, sizeof x->input);
         assert_memory_equal(&x->conv, &y->conv, sizeof x->conv);
         assert_memory_equal(&x->eps, &y->eps, sizeof x->eps);
+        assert_int_equal(x->constant, y->constant);
         for (int slot = 0; slot < RQ_N_SLOTS; slot++) {
             assert_int_equal(x->slot[slot] < 0, y->slot[slot] < 0);
             if (x->slot[slot] < 0)
@@ -287,6 +288,38 @@ static void rewrite(const char *from, const char *to, const char *key, const cha
     }
     assert_ok(rq_tensorfile_write(to, tensors, n_tensors - n_dropped, pairs, n, &err), &err);
     rq_tensorfile_close(file);
+}
+
+static bool is_constant(const rq_model *model, const char *node)
+{
+    return model->graph.nodes[rq_graph_find_node(&model->graph, node)].constant;
+}
+
+static void test_model_load__constant_scales(void **state)
+{
+    (void)state;
+    const char *paths[4];
+    for (int i = 0; i < 4; i++)
+        paths[i] = rq_test_path("%s/csla%d.bin", dir, i);
+    rq_model model, loaded;
+    make_model(&model, "repvgg:depth=1;width=3;stride=1;block=csla");
+    assert_ok(rq_model_save(&model, paths[0], &err), &err);
+    rewrite(paths[0], paths[1], "graph", ",\"constant\":true", "", 0);
+    rewrite(paths[1], paths[2], "graph", ",\"constant\":true", "", 0); /* as in old files */
+    rewrite(paths[0], paths[3], "arch", "csla", "hs", 0);
+    for (int i = 0; i < 4; i++) {
+        assert_ok(rq_model_load(&loaded, paths[i], &err), &err);
+        assert_same_graph(&model.graph, &loaded.graph);
+        assert_true(is_constant(&loaded, "stage0.scale_conv"));
+        assert_true(is_constant(&loaded, "stage0.scale_1x1"));
+        assert_false(is_constant(&loaded, "stage0.scale_identity"));
+        assert_false(is_constant(&loaded, "stage0.conv"));
+        rq_model_deinit(&loaded);
+    }
+    rewrite(paths[0], paths[1], "graph", "\"constant\":true", "\"constant\":1", 0);
+    expect_refused(paths[1], "a number as constant", 0);
+    assert_says(&err, "constant");
+    rq_model_deinit(&model);
 }
 
 static void test_model_load__rejects_metadata(void **state)
@@ -575,6 +608,7 @@ int main(void)
         TEST(test_model_copy_info__is_deep),
         TEST(test_model_require_form__says_what_to_do),
         TEST(test_model_load__every_flipped_byte_and_every_cut),
+        TEST(test_model_load__constant_scales),
         TEST(test_model_load__rejects_metadata),
         TEST(test_model_load__rejects_graphs),
         TEST(test_model_load__rejects_what_does_not_fit_together),
