@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "qat/run/run.h"
-#include "qat/step/not_finite.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/file.h"
 #include "runtime/base/interrupt.h"
@@ -63,11 +62,8 @@ static bool is_frozen(const rq_run *run, int eighths)
 
 static rq_status fail_at_step(const rq_run *run, rq_status status, rq_error *err)
 {
-    const rq_loop_options *o = run->options;
     if (status == RQ_ERR_RANGE) {
-        const char *layer =
-            rq_first_not_finite(run->trainer, run->model, (int)rq_rank_rows(o->data.batch),
-                                o->data.resolution, o->data.resolution);
+        const char *layer = rq_trainer_first_not_finite(run->trainer);
         char text[sizeof err->text];
         (void)snprintf(text, sizeof text, "%s", err ? err->text : "");
         (void)rq_fail(err, status, "%.200s%s%.80s%s%.160s%s", text,
