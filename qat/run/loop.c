@@ -323,7 +323,7 @@ static rq_status create_trainer(rq_run *run, rq_error *err)
         status = rq_custom_l2_create(&run->custom_l2, run->trainer, run->model,
                                      optimizer.weight_decay, err);
     if (run->custom_l2)
-        optimizer.rules.custom_l2 = rq_custom_l2_kernels(run->custom_l2);
+        optimizer.rules.custom_l2 = rq_custom_l2_weights(run->custom_l2);
     if (status == RQ_OK)
         status = rq_optimizer_create(&run->optimizer, run->trainer, run->model, &optimizer, err);
     if (status == RQ_OK && o->ema > 0.0)
