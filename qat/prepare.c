@@ -1,4 +1,4 @@
-/* One walk over the graph: copy each node, and put quantizers where the choice of layers wants them. */
+/* One walk over the graph: copy each node, put quantizers where the choice of layers wants them. */
 #include "qat/prepare.h"
 
 #include <string.h>
@@ -40,16 +40,11 @@ static int block_of(const rq_graph *graph, int layer)
 static bool quantizes(const prepare *p, int layer)
 {
     const int block = block_of(p->in, layer);
-    const bool is_linear = p->in->nodes[layer].op == RQ_OP_LINEAR;
-    switch (p->layers) {
-    case RQ_QUANT_ALL:
+    if (p->layers == RQ_QUANT_ALL)
         return true;
-    case RQ_QUANT_BUT_FIRST_AND_LINEAR:
-        return block != p->first_conv && !is_linear;
-    case RQ_QUANT_BUT_FIRST_AND_LAST:
-        return block != p->first_conv && block != p->last_conv && !is_linear;
-    }
-    return true;
+    if (block == p->first_conv || p->in->nodes[layer].op == RQ_OP_LINEAR)
+        return false;
+    return p->layers == RQ_QUANT_BUT_FIRST_AND_LINEAR || block != p->last_conv;
 }
 
 /* Is a product with a gate computed with integers? As the convolution whose value it gates. */
@@ -136,14 +131,6 @@ static bool takes_quantizer(const prepare *p, int node)
 
 /* ---- the new graph ---- */
 
-static rq_status copy_node(const prepare *p, int node, rq_error *err)
-{
-    int inputs[RQ_MAX_INPUTS];
-    for (int k = 0; k < p->in->nodes[node].n_inputs; k++)
-        inputs[k] = p->map[p->in->nodes[node].input[k]];
-    return rq_graph_copy_node(p->out, p->in, node, inputs, &p->map[node], err);
-}
-
 /* "stage0.nonlinearity" is quantized by "stage0.quant", other values by "NAME.quant". */
 static const char *quantizer_name(const prepare *p, int node)
 {
@@ -154,13 +141,6 @@ static const char *quantizer_name(const prepare *p, int node)
     if (length > tail && strcmp(name + length - tail, relu) == 0)
         length -= tail;
     return rq_arena_printf(&p->out->arena, "%.*s.quant", (int)length, name);
-}
-
-/* A gate's scale is fixed; other ranges are still to be observed. */
-static void set_gate_range(const rq_graph *graph, int quantizer)
-{
-    *rq_tensor_f32(rq_graph_tensor(graph, quantizer, RQ_SLOT_SCALE)) = RQ_GATE_SCALE;
-    *rq_tensor_f32(rq_graph_tensor(graph, quantizer, RQ_SLOT_MAX)) = 1.0f;
 }
 
 static rq_status add_quantizer(const prepare *p, int node, rq_error *err)
@@ -176,8 +156,10 @@ static rq_status add_quantizer(const prepare *p, int node, rq_error *err)
         RQ_TRY(rq_graph_add_param(p->out, quantizer, slots[i], RQ_F32, 1, &one, err));
     if (is_signed(p->in, node))
         RQ_TRY(rq_graph_add_param(p->out, quantizer, RQ_SLOT_ZERO_POINT, RQ_U8, 1, &one, err));
-    if (p->in->nodes[node].op == RQ_OP_SIGMOID)
-        set_gate_range(p->out, quantizer);
+    if (p->in->nodes[node].op == RQ_OP_SIGMOID) { /* fixed; other ranges are still to be observed */
+        *rq_tensor_f32(rq_graph_tensor(p->out, quantizer, RQ_SLOT_SCALE)) = RQ_GATE_SCALE;
+        *rq_tensor_f32(rq_graph_tensor(p->out, quantizer, RQ_SLOT_MAX)) = 1.0f;
+    }
     p->map[node] = quantizer;
     return RQ_OK;
 }
@@ -242,7 +224,10 @@ static rq_status prepare_node(const prepare *p, int node, rq_error *err)
 {
     const rq_node *from = &p->in->nodes[node];
     const bool is_layer = from->op == RQ_OP_CONV || from->op == RQ_OP_LINEAR;
-    RQ_TRY(copy_node(p, node, err));
+    int inputs[RQ_MAX_INPUTS];
+    for (int k = 0; k < from->n_inputs; k++)
+        inputs[k] = p->map[from->input[k]];
+    RQ_TRY(rq_graph_copy_node(p->out, p->in, node, inputs, &p->map[node], err));
     if (is_layer && quantizes(p, node))
         RQ_TRY(add_weight_scale(p, node, err));
     if (from->op == RQ_OP_RELU && source_conv(p->in, node) < 0)

@@ -1,4 +1,4 @@
-/* One walk over the graph: which elementwise operators merge into which, then each operator's unit. */
+/* One walk over the graph: which elementwise operators merge, and the unit of each operator. */
 #include "qat/step/build.h"
 
 #include "qat/step/convolution.h"
@@ -58,24 +58,13 @@ static bool is_absorbed(const rq_trainer *trainer, int node)
 
 /* ---- units and their sources ---- */
 
-static rq_status new_value(rq_trainer *trainer, int node, tr_value **out, rq_error *err)
+/* A unit for a node, with a new value for its result. */
+static rq_status new_unit(tr_unit **out, rq_trainer *trainer, int node, tr_value **dst,
+                          rq_error *err)
 {
-    *out = tr_value_create(trainer, node);
-    return *out ? RQ_OK : rq_no_memory(err);
-}
-
-static tr_unit *new_unit(rq_trainer *trainer, int node, tr_value *dst)
-{
-    tr_unit *unit = &trainer->units[trainer->n_units++];
-    *unit = (tr_unit){.node = node, .dst = dst};
-    return unit;
-}
-
-/* A unit for a node with a value of its own. */
-static rq_status new_node_unit(rq_trainer *trainer, int node, tr_unit **out, rq_error *err)
-{
-    RQ_TRY(new_value(trainer, node, &trainer->values[node], err));
-    *out = new_unit(trainer, node, trainer->values[node]);
+    RQ_TRY(tr_value_create(dst, trainer, node, err));
+    *out = &trainer->units[trainer->n_units++];
+    **out = (tr_unit){.node = node, .dst = *dst};
     return RQ_OK;
 }
 
@@ -234,7 +223,7 @@ static rq_status add_elementwise(rq_trainer *trainer, int root, tr_value **raw, 
     if (rq_is_gate(graph, root) && !c.own)
         return rq_fail(err, RQ_ERR_UNSUPPORTED, "%s is read by others than its fake_quant",
                        graph->nodes[c.core].name);
-    RQ_TRY(new_node_unit(trainer, root, &unit, err));
+    RQ_TRY(new_unit(&unit, trainer, root, &trainer->values[root], err));
     unit->dst->quantized = c.act.quantize;
     unit->dst->is_u8 = c.act.quantize && !c.act.zero_point && core != RQ_OP_SIGMOID;
     if (c.own && core == RQ_OP_MUL)
@@ -249,8 +238,8 @@ static rq_status add_elementwise(rq_trainer *trainer, int root, tr_value **raw, 
 /* The raw sums of a convolution, before any bias. */
 static rq_status add_convolution(rq_trainer *trainer, int node, tr_value **raw, rq_error *err)
 {
-    RQ_TRY(new_value(trainer, node, raw, err));
-    tr_unit *unit = new_unit(trainer, node, *raw);
+    tr_unit *unit;
+    RQ_TRY(new_unit(&unit, trainer, node, raw, err));
     unit->conv = rq_arena_array(&trainer->arena, tr_conv, 1);
     if (!unit->conv)
         return rq_no_memory(err);
@@ -275,7 +264,7 @@ static rq_status row_input(rq_trainer *trainer, int node, tr_value **raw, rq_err
         return rq_fail(err, RQ_ERR_UNSUPPORTED,
                        "the image is read by a quantized and by a float operator");
     tr_input_init(trainer, quantized);
-    RQ_TRY(new_value(trainer, node, &trainer->values[node], err));
+    RQ_TRY(tr_value_create(&trainer->values[node], trainer, node, err));
     trainer->values[node]->needs_gradient = false;
     return RQ_OK;
 }
@@ -297,7 +286,7 @@ static rq_status row_pool(rq_trainer *trainer, int node, tr_value **raw, rq_erro
 {
     (void)raw;
     tr_unit *unit;
-    RQ_TRY(new_node_unit(trainer, node, &unit, err));
+    RQ_TRY(new_unit(&unit, trainer, node, &trainer->values[node], err));
     RQ_TRY(add_scaled_source(unit, input_value(trainer, node, 0), err));
     tr_pool_init(unit, trainer->model->graph.nodes[node].op);
     return RQ_OK;

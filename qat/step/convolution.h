@@ -27,8 +27,8 @@ typedef struct tr_conv {
 } tr_conv;
 
 /* Make the unit's convolution; its src and dst are set, unit->conv is zeroed. Errors:
- * RQ_ERR_UNSUPPORTED (weights are quantized but the source is not; quantized with a bias and a batch
- * norm), those of train_conv.h, RQ_ERR_NOMEM. */
+ * RQ_ERR_UNSUPPORTED (weights are quantized but the source is not; quantized with a bias and a
+ * batch norm), those of train_conv.h, RQ_ERR_NOMEM. */
 RQ_NODISCARD rq_status tr_conv_create(rq_trainer *trainer, tr_unit *unit, int node, rq_error *err);
 
 /* Write a quantized layer's WEIGHT_SCALE for the current weights and source. */

@@ -49,44 +49,28 @@ static tr_pass_args args_of(const tr_unit *unit, size_t begin, size_t end)
     return args;
 }
 
-/* z = a u + c is monotone in u, in f32 too: each channel's extremes of u give those of z. */
-static void range_of_extremes(const tr_unit *unit, float *lo, float *hi)
-{
-    tr_pass_args args = args_of(unit, 0, 2);
-    args.u[0] = unit->eltwise->extremes;
-    tr_pass_range(&args, lo, hi);
-}
-
-static void range_of_pixels(const tr_unit *unit, float *low, float *high)
-{
-    const tr_eltwise *eltwise = unit->eltwise;
-    float lo = INFINITY, hi = -INFINITY;
-#pragma omp parallel reduction(min : lo) reduction(max : hi)
-    {
-        const tr_share mine = tr_my_pixels(eltwise->pixels);
-        if (mine.begin < mine.end) {
-            const tr_pass_args args = args_of(unit, mine.begin, mine.end);
-            tr_pass_range(&args, &lo, &hi);
-        }
-    }
-    *low = lo;
-    *high = hi;
-}
-
+/* Of all pixels, or of each channel's extremes of u: z = a u + c is monotone in u, in f32 too. */
 static void observe_range(tr_unit *unit)
 {
     tr_eltwise *eltwise = unit->eltwise;
     float lo = INFINITY, hi = -INFINITY;
     eltwise->by_rule = false;
-    if (eltwise->extremes)
-        range_of_extremes(unit, &lo, &hi);
-    else
-        range_of_pixels(unit, &lo, &hi);
+    if (eltwise->extremes) {
+        tr_pass_args args = args_of(unit, 0, 2);
+        args.u[0] = eltwise->extremes;
+        tr_pass_range(&args, &lo, &hi);
+    } else {
+#pragma omp parallel reduction(min : lo) reduction(max : hi)
+        {
+            const tr_share mine = tr_my_pixels(eltwise->pixels);
+            const tr_pass_args args = args_of(unit, mine.begin, mine.end);
+            tr_pass_range(&args, &lo, &hi);
+        }
+    }
     tr_act_observe(&eltwise->act, lo, hi);
 }
 
-/* Are this step's numbers exact sums, with nothing but constants between them and the
- * result? */
+/* Are this step's numbers exact sums, with nothing but constants between them and the result? */
 static bool has_rule(const rq_trainer *trainer, const tr_unit *unit)
 {
     const tr_term *term = &unit->eltwise->terms[0];
@@ -121,8 +105,7 @@ static rq_status fill_rule(const tr_unit *unit, rq_error *err)
 }
 
 /* While ranges move, a zero point may not fit yet into the bias of a channel whose weights are
- * nearly 0: their scale makes room for it in the next step. This one is computed in real numbers.
- */
+ * nearly 0: their scale makes room for it in the next step. This one uses real numbers. */
 static rq_status plan_rule(const rq_trainer *trainer, tr_unit *unit, rq_error *err)
 {
     tr_eltwise *eltwise = unit->eltwise;
@@ -147,10 +130,8 @@ static rq_status forward(rq_trainer *trainer, tr_unit *unit, rq_error *err)
 #pragma omp parallel
     {
         const tr_share mine = tr_my_pixels(eltwise->pixels);
-        if (mine.begin < mine.end) {
-            const tr_pass_args args = args_of(unit, mine.begin, mine.end);
-            tr_act_apply(&args, unit->dst, mine.begin * eltwise->channels);
-        }
+        const tr_pass_args args = args_of(unit, mine.begin, mine.end);
+        tr_act_apply(&args, unit->dst, mine.begin * eltwise->channels);
     }
     trainer->profile.forward_pass += rq_clock() - start;
     return RQ_OK;
@@ -256,11 +237,12 @@ rq_status tr_eltwise_create(rq_trainer *trainer, tr_unit *unit, rq_error *err)
     assert(eltwise->n_terms >= 1 && eltwise->n_terms <= TR_MAX_TERMS);
     eltwise->channels = channels;
     eltwise->pixels = rq_shape_elems(&unit->dst->shape) / channels;
-    float **const arrays[] = {&eltwise->c, &eltwise->one, &eltwise->rule_bias,
-                              &eltwise->rule_multiplier};
-    for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++)
-        if (!(*arrays[i] = rq_arena_array(&trainer->arena, float, channels)))
-            return rq_no_memory(err);
+    rq_arena *arena = &trainer->arena;
+    if (!(eltwise->c = rq_arena_array(arena, float, channels)) ||
+        !(eltwise->one = rq_arena_array(arena, float, channels)) ||
+        !(eltwise->rule_bias = rq_arena_array(arena, float, channels)) ||
+        !(eltwise->rule_multiplier = rq_arena_array(arena, float, channels)))
+        return rq_no_memory(err);
     for (int k = 0; k < eltwise->n_terms; k++)
         RQ_TRY(tr_term_allocate(trainer, &eltwise->terms[k], channels, err));
     for (size_t c = 0; c < channels; c++)

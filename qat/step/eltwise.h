@@ -1,6 +1,6 @@
-/* The eltwise unit: y = act(sum over k of term_k(u_k)), in as few passes over the activations as the
- * mathematics allows: forward one for batch statistics and one to apply, backward one to reduce and
- * one to write the gradients. */
+/* The eltwise unit: y = act(sum over k of term_k(u_k)), in as few passes over the activations as
+ * the mathematics allows: forward one for batch statistics and one to apply, backward one to reduce
+ * and one to write the gradients. */
 #ifndef RQ_QAT_STEP_ELTWISE_H
 #define RQ_QAT_STEP_ELTWISE_H
 

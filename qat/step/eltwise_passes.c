@@ -1,5 +1,5 @@
-/* Each function is one loop nest, written once with the number of terms and the kind of activation as
- * constants of an inlined body, so that the compiler makes a straight vector loop of every case. */
+/* Each function is one loop nest, written once with the number of terms and the kind of activation
+ * as constants of an inlined body, so that the compiler makes a vector loop of every case. */
 #include "qat/step/eltwise_passes.h"
 
 #include <assert.h>
@@ -133,29 +133,20 @@ INLINE void apply_body(const tr_pass_args *args, int n_terms, enum act act, tr_n
         else                                                                                       \
             call(4, act);                                                                          \
     } while (0)
+#define CASE(call, act, for_terms)                                                                 \
+    case act:                                                                                      \
+        for_terms(call, act);                                                                      \
+        break
+#define BY_RULE(call, act) call(1, act)
 #define FOR_EACH_CASE(call)                                                                        \
     switch (act_of(args)) {                                                                        \
-    case ACT_NONE:                                                                                 \
-        FOR_TERMS(call, ACT_NONE);                                                                 \
-        break;                                                                                     \
-    case ACT_RELU:                                                                                 \
-        FOR_TERMS(call, ACT_RELU);                                                                 \
-        break;                                                                                     \
-    case ACT_QUANTIZE:                                                                             \
-        FOR_TERMS(call, ACT_QUANTIZE);                                                             \
-        break;                                                                                     \
-    case ACT_RELU_QUANTIZE:                                                                        \
-        FOR_TERMS(call, ACT_RELU_QUANTIZE);                                                        \
-        break;                                                                                     \
-    case ACT_RULE:                                                                                 \
-        call(1, ACT_RULE);                                                                         \
-        break;                                                                                     \
-    case ACT_RULE_RELU:                                                                            \
-        call(1, ACT_RULE_RELU);                                                                    \
-        break;                                                                                     \
-    case ACT_RULE_QUANTIZE:                                                                        \
-        call(1, ACT_RULE_QUANTIZE);                                                                \
-        break;                                                                                     \
+        CASE(call, ACT_NONE, FOR_TERMS);                                                           \
+        CASE(call, ACT_RELU, FOR_TERMS);                                                           \
+        CASE(call, ACT_QUANTIZE, FOR_TERMS);                                                       \
+        CASE(call, ACT_RELU_QUANTIZE, FOR_TERMS);                                                  \
+        CASE(call, ACT_RULE, BY_RULE);                                                             \
+        CASE(call, ACT_RULE_RELU, BY_RULE);                                                        \
+        CASE(call, ACT_RULE_QUANTIZE, BY_RULE);                                                    \
     }
 
 RQ_SIMD static void apply_f32(const tr_pass_args *args, float *y){

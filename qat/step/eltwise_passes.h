@@ -51,8 +51,7 @@ typedef struct tr_pass_gradients {
 } tr_pass_gradients;
 
 /* g = g[0] + … + g[n_g - 1] where act passes the gradient, else 0, written over g[0]. Per channel,
- * for dz = factor g: sum_dz += dz; sum_dzu[k] += dz * (u[k] - pivot[k]) where pivot[k] is not NULL.
- */
+ * for dz = factor g: sum_dz += dz; sum_dzu[k] += dz * (u[k] - pivot[k]) unless pivot[k] is NULL. */
 void tr_pass_reduce(const tr_pass_args *args, const tr_pass_gradients *gradients, float factor,
                     const float *const *pivot, float *sum_dz, float *const *sum_dzu);
 

@@ -13,14 +13,15 @@
 
 rq_status tr_term_allocate(rq_trainer *trainer, tr_term *term, size_t channels, rq_error *err)
 {
-    double **const doubles[] = {&term->mu, &term->sigma};
-    float **const floats[] = {&term->a, &term->pivot, &term->da, &term->db, &term->dc};
-    for (size_t i = 0; i < sizeof doubles / sizeof doubles[0]; i++)
-        if (!(*doubles[i] = rq_arena_array(&trainer->arena, double, channels)))
-            return rq_no_memory(err);
-    for (size_t i = 0; i < sizeof floats / sizeof floats[0]; i++)
-        if (!(*floats[i] = rq_arena_array(&trainer->arena, float, channels)))
-            return rq_no_memory(err);
+    rq_arena *arena = &trainer->arena;
+    if (!(term->mu = rq_arena_array(arena, double, channels)) ||
+        !(term->sigma = rq_arena_array(arena, double, channels)) ||
+        !(term->a = rq_arena_array(arena, float, channels)) ||
+        !(term->pivot = rq_arena_array(arena, float, channels)) ||
+        !(term->da = rq_arena_array(arena, float, channels)) ||
+        !(term->db = rq_arena_array(arena, float, channels)) ||
+        !(term->dc = rq_arena_array(arena, float, channels)))
+        return rq_no_memory(err);
     return RQ_OK;
 }
 

@@ -37,8 +37,8 @@ bool tr_term_is_live(const rq_trainer *trainer, const tr_term *term);
 bool tr_term_has_weight(const tr_term *term);
 
 /* Forward: find a, and add the offset to c [C]. A live batch norm takes its statistics, and running
- * ones follow; where extremes are wanted too, it returns those of u [2, C], in scratch memory. NULL:
- * not wanted, or not live. */
+ * ones follow; where extremes are wanted too, it returns those of u [2, C], in scratch memory.
+ * NULL: not wanted, or not live. */
 const float *tr_term_fold(rq_trainer *trainer, tr_term *term, const tr_value *src, float *c,
                           bool with_extremes);
 

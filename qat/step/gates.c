@@ -1,5 +1,5 @@
-/* The product, image by image an eltwise of one term whose factor is the gate, so the passes are the
- * same; and the sigmoid of a few numbers per image, for which plain loops do. */
+/* The product, image by image an eltwise of one term whose factor is the gate, so the passes are
+ * the same; and the sigmoid of a few numbers per image, for which plain loops do. */
 #include "qat/step/gates.h"
 
 #include <math.h>
@@ -200,18 +200,12 @@ rq_status tr_product_create(rq_trainer *trainer, tr_unit *unit, rq_error *err)
     product->images = (size_t)shape->n;
     product->pixels = (size_t)(shape->h * shape->w);
     product->channels = (size_t)shape->c;
-    const struct {
-        float **array;
-        size_t n;
-    } arrays[] = {
-        {&product->a, product->images * product->channels},
-        {&product->zero, product->channels},
-        {&product->rule_bias, product->channels},
-        {&product->rule_multiplier, product->channels},
-    };
-    for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++)
-        if (!(*arrays[i].array = rq_arena_array(&trainer->arena, float, arrays[i].n)))
-            return rq_no_memory(err);
+    rq_arena *arena = &trainer->arena;
+    if (!(product->a = rq_arena_array(arena, float, product->images * product->channels)) ||
+        !(product->zero = rq_arena_array(arena, float, product->channels)) ||
+        !(product->rule_bias = rq_arena_array(arena, float, product->channels)) ||
+        !(product->rule_multiplier = rq_arena_array(arena, float, product->channels)))
+        return rq_no_memory(err);
     unit->forward = product_forward;
     unit->backward = product_backward;
     unit->in_place = true;

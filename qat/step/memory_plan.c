@@ -98,8 +98,8 @@ static bool reads_bf16(const tr_unit *unit)
     return unit->conv && unit->conv->precision == RQ_PRECISION_BF16;
 }
 
-/* Is the gradient of src[k] left as bf16: by a convolution that was made to, or by an eltwise that is
- * alone in reading what a convolution in bf16 made? */
+/* Is the gradient of src[k] left as bf16: by a convolution that was made to, or by an eltwise that
+ * is alone in reading what a convolution in bf16 made? */
 static bool leaves_bf16(const rq_trainer *trainer, const tr_unit *unit, int k)
 {
     if (unit->conv)
@@ -140,8 +140,7 @@ static rq_status plan_source(rq_trainer *trainer, buffer_pool *pool, tr_unit *un
     return RQ_OK;
 }
 
-/* Each reader's gradient gets a buffer when the reader runs, and loses it when the producer has run.
- */
+/* Each reader's gradient gets a buffer when the reader runs, and loses it after the producer. */
 static rq_status plan_unit(rq_trainer *trainer, buffer_pool *pool, tr_unit *unit, rq_error *err)
 {
     tr_value *dst = unit->dst;

@@ -1,5 +1,5 @@
-/* Memory for what a step computes: numbers in the types that are read, and gradients in buffers that
- * units of backward use one after another. */
+/* Memory for what a step computes: numbers in the types that are read, and gradients in buffers
+ * that units of backward use one after another. */
 #ifndef RQ_QAT_STEP_MEMORY_PLAN_H
 #define RQ_QAT_STEP_MEMORY_PLAN_H
 

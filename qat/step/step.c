@@ -70,25 +70,15 @@ void tr_input_forward(const rq_trainer *trainer, const uint8_t *pixels, const rq
 
 /* ---- units ---- */
 
-static rq_status run_forward(rq_trainer *trainer, tr_unit *unit, rq_error *err)
+static rq_status run(rq_trainer *trainer, tr_unit *unit, bool forward, rq_error *err)
 {
     const double start = rq_clock();
-    const rq_status status = unit->forward(trainer, unit, err);
+    const rq_status status = (forward ? unit->forward : unit->backward)(trainer, unit, err);
     if (status)
         rq_error_prefix(err, "%s", trainer->model->graph.nodes[unit->node].name);
-    else if (!tr_writes_all_types(unit))
+    else if (forward && !tr_writes_all_types(unit))
         round_value(unit->dst);
-    unit->forward_s += rq_clock() - start;
-    return status;
-}
-
-static rq_status run_backward(rq_trainer *trainer, tr_unit *unit, rq_error *err)
-{
-    const double start = rq_clock();
-    const rq_status status = unit->backward(trainer, unit, err);
-    if (status)
-        rq_error_prefix(err, "%s", trainer->model->graph.nodes[unit->node].name);
-    unit->backward_s += rq_clock() - start;
+    *(forward ? &unit->forward_s : &unit->backward_s) += rq_clock() - start;
     return status;
 }
 
@@ -96,7 +86,7 @@ rq_status tr_run_forward(rq_trainer *trainer, int first, rq_error *err)
 {
     assert(first >= 0);
     for (int i = first; i < trainer->n_units; i++)
-        RQ_TRY(run_forward(trainer, &trainer->units[i], err));
+        RQ_TRY(run(trainer, &trainer->units[i], true, err));
     return RQ_OK;
 }
 
@@ -104,11 +94,9 @@ rq_status tr_run_backward(rq_trainer *trainer, int first, rq_error *err)
 {
     assert(first >= 0);
     rq_status status = RQ_OK;
-    for (int i = trainer->n_units - 1; i >= first; i--) {
-        if ((status = run_backward(trainer, &trainer->units[i], err)))
-            break;
-        tr_gradients_sum(trainer, i);
-    }
+    for (int i = trainer->n_units - 1; i >= first && !status; i--)
+        if (!(status = run(trainer, &trainer->units[i], false, err)))
+            tr_gradients_sum(trainer, i);
     rq_ranks_await(); /* after an error too: sums are under way */
     return status;
 }

@@ -4,9 +4,9 @@
  *
  * The model's parameters are trained in place: the trainer writes gradients, an optimizer
  * (qat/update/optimizer.h) changes parameters, and the model can be saved between any two steps.
- * Batch norm follows PyTorch: batch statistics, running statistics with momentum 0.1 and the unbiased
- * variance. Auxiliary outputs of form train (graph.h) enter the loss with a weight of 0.1 each
- * (RepVGGplus). csla's constant scales (arch.h) have no gradient.
+ * Batch norm follows PyTorch: batch statistics, running statistics with momentum 0.1 and the
+ * unbiased variance. Auxiliary outputs of form train (graph.h) enter the loss with a weight of 0.1
+ * each (RepVGGplus). csla's constant scales (arch.h) have no gradient.
  *
  * Of several processes (ranks.h) each has a trainer for its rows of the batch, and a step is that
  * of the whole batch: statistics, ranges, loss and gradients are taken over all ranks.
@@ -20,10 +20,10 @@
  *   q   = quantize(y)          with the observed range
  *
  * Quantized values and weights are kept as integer-valued f32, scales outside. With frozen batch
- * norm the value is computed by the integer contract's output rule (model/quant.h), so training then
- * sees the deployed integers. Layers without batch norm, pooling, products with gates and quantized
- * sigmoids are computed by it always. A fake_quant with ZERO_POINT observes the smallest value too,
- * and its scale and zero point follow from both. */
+ * norm the value is computed by the integer contract's output rule (model/quant.h), so training
+ * then sees the deployed integers. Layers without batch norm, pooling, products with gates and
+ * quantized sigmoids are computed by it always. A fake_quant with ZERO_POINT observes the smallest
+ * value too, and its scale and zero point follow from both. */
 #ifndef RQ_QAT_STEP_TRAINER_H
 #define RQ_QAT_STEP_TRAINER_H
 
@@ -71,9 +71,9 @@ RQ_NODISCARD rq_status rq_trainer_settle(rq_trainer *trainer, rq_error *err);
 
 /* ---- for reports and tests ---- */
 
-/* A value of the graph after a step, in the numbers that are stored (where quantized q - zero point,
- * integer-valued), and the scale that makes them real; NULL where the node was merged into another,
- * or where bytes are stored and there is no memory for them as f32. */
+/* A value of the graph after a step, in the numbers that are stored (where quantized q - zero
+ * point, integer-valued), and the scale that makes them real; NULL where the node was merged into
+ * another, or where bytes are stored and there is no memory for them as f32. */
 const float *rq_trainer_value(rq_trainer *trainer, int node, float *scale);
 
 /* The name of the first node of the graph whose value in the last step is not finite, among those

@@ -5,12 +5,12 @@
 
 enum { CHUNK = 16384 }; /* elements that a thread takes at once */
 
-tr_value *tr_value_create(rq_trainer *trainer, int node)
+rq_status tr_value_create(tr_value **out, rq_trainer *trainer, int node, rq_error *err)
 {
-    tr_value *value = rq_arena_array(&trainer->arena, tr_value, 1);
-    if (value)
-        *value = (tr_value){.shape = trainer->shapes[node], .scale = 1.0f, .needs_gradient = true};
-    return value;
+    if (!(*out = rq_arena_array(&trainer->arena, tr_value, 1)))
+        return rq_no_memory(err);
+    **out = (tr_value){.shape = trainer->shapes[node], .scale = 1.0f, .needs_gradient = true};
+    return RQ_OK;
 }
 
 const tr_unit *tr_producer(const rq_trainer *trainer, const tr_value *value)

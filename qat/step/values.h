@@ -4,8 +4,8 @@
  * where the numbers are the sums of a quantized convolution. The numbers of quantized values are
  * integers, q - zero_point. Gradients are with respect to the numbers. Each reader writes its
  * gradient into a buffer of its own, and the producer adds them up as it reads them. Numbers and
- * gradients that convolutions read as bf16 are stored as bf16 wherever one pass can write them so.
- */
+ * gradients that convolutions read as bf16 are stored as bf16 wherever one pass can write them
+ * so. */
 #ifndef RQ_QAT_STEP_VALUES_H
 #define RQ_QAT_STEP_VALUES_H
 
@@ -36,8 +36,9 @@ struct tr_value {
     uint16_t *gradient_bf16;
 };
 
-/* A value for a node, of the node's shape, without memory for numbers; NULL: out of memory. */
-tr_value *tr_value_create(rq_trainer *trainer, int node);
+/* A value of the node's shape, without memory for numbers. */
+RQ_NODISCARD rq_status tr_value_create(tr_value **out, rq_trainer *trainer, int node,
+                                       rq_error *err);
 
 /* The unit that writes the value; NULL for the image, or while that unit is not made yet. */
 const tr_unit *tr_producer(const rq_trainer *trainer, const tr_value *value);

@@ -1,6 +1,6 @@
 /* RepVGG's own weight decay: on a block's merged convolution where its branches meet, instead of on
- * each branch's weights. For every sum that reads bn(conv3x3(x)) and bn(conv1x1(x)), with t = gamma /
- * sqrt(running_var + eps) of the two, which count as constants:
+ * each branch's weights. For every sum that reads bn(conv3x3(x)) and bn(conv1x1(x)), with t = gamma
+ * / sqrt(running_var + eps) of the two, which count as constants:
  *
  *   value = sum over the 8 other taps of K3^2
  *         + sum of (t3 K3[centre] + t1 K1)^2 / (t3^2 + t1^2)      0 where both t are 0

@@ -38,8 +38,8 @@ typedef struct rq_repopt_options {
 typedef struct rq_repopt rq_repopt;
 
 /* Read the scales, give the model's 3x3 convolutions their start (fresh weights from model->seed,
- * those of a csla network of the same seed), and make the multipliers. The file must have exactly the
- * network's scales. Errors: RQ_ERR_USAGE (the model is no target network), RQ_ERR_MODEL (scales
+ * those of a csla network of the same seed), and make the multipliers. The file must have exactly
+ * the network's scales. Errors: RQ_ERR_USAGE (the model is no target network), RQ_ERR_MODEL (scales
  * that are missing, of another length, not finite, or of layers that the network does not have;
  * starts with the path), those of checkpoints, RQ_ERR_NOMEM. The model's weights are then
  * undefined. */

@@ -11,8 +11,8 @@
  *   cosine  RepVGG's WarmupCosine, and with w = 0 its first training script:
  *             t < w: lr * t / w      else: c((t - w) / (T - w))
  *           The first update has rate 0 when there is a warm-up.
- *   timm    RepVGG's later script over timm's CosineLRScheduler: the cosine counts from the start of
- *           training (warmup_prefix off), so the rate drops where the warm-up ends:
+ *   timm    RepVGG's later script over timm's CosineLRScheduler: the cosine counts from the start
+ *           of training (warmup_prefix off), so the rate drops where the warm-up ends:
  *             t < w: lr * t / w      else: c(t / T)
  *           and the scheduler moves after the update: update k has the rate of t = k - 1, the first
  *           two that of t = 0.

@@ -3,8 +3,8 @@
  *   d = gradient * multiplier + decay * p
  *   v = momentum * v + d
  *   p -= lr * (nesterov ? d + momentum * v : v)
- * The decay is not multiplied (RepOptimizer, arXiv 2205.15242, section 3). state[0] is v, 0 at first.
- */
+ * The decay is not multiplied (RepOptimizer, arXiv 2205.15242, section 3). state[0] is v, 0 at
+ * first. */
 #ifndef RQ_QAT_UPDATE_SGD_H
 #define RQ_QAT_UPDATE_SGD_H
 
