@@ -1,5 +1,4 @@
-/* One walk over the graph: copy each node, and put quantizers where the layers' choice wants them.
- */
+/* One walk over the graph: copy each node, put quantizers where the choice of layers wants them. */
 #include "qat/prepare.h"
 
 #include <string.h>
@@ -15,14 +14,14 @@ typedef struct prepare {
     const rq_graph *in;
     rq_quant_layers layers;
     int first_conv, last_conv; /* nodes of in: of blocks, not of their gates */
-    int *map;                  /* [in nodes]: the value in out that stands for it */
+    int *map;                  /* [in nodes]: its value in out */
 } prepare;
 
-/* ---- what stands where ---- */
+/* ---- what is where ---- */
 
 /* The convolution that a value comes from, through its batch norm, relu, gates and max_pools; -1
  * when it comes from something else. */
-static int conv_behind(const rq_graph *graph, int node)
+static int source_conv(const rq_graph *graph, int node)
 {
     while (graph->nodes[node].op == RQ_OP_RELU || graph->nodes[node].op == RQ_OP_BATCH_NORM ||
            graph->nodes[node].op == RQ_OP_MUL || graph->nodes[node].op == RQ_OP_MAX_POOL)
@@ -34,29 +33,24 @@ static int conv_behind(const rq_graph *graph, int node)
 static int block_of(const rq_graph *graph, int layer)
 {
     const int source = rq_gate_source(graph, layer);
-    const int conv = source < 0 ? -1 : conv_behind(graph, source);
+    const int conv = source < 0 ? -1 : source_conv(graph, source);
     return conv < 0 ? layer : conv;
 }
 
 static bool quantizes(const prepare *p, int layer)
 {
     const int block = block_of(p->in, layer);
-    const bool is_linear = p->in->nodes[layer].op == RQ_OP_LINEAR;
-    switch (p->layers) {
-    case RQ_QUANT_ALL:
+    if (p->layers == RQ_QUANT_ALL)
         return true;
-    case RQ_QUANT_BUT_FIRST_AND_LINEAR:
-        return block != p->first_conv && !is_linear;
-    case RQ_QUANT_BUT_FIRST_AND_LAST:
-        return block != p->first_conv && block != p->last_conv && !is_linear;
-    }
-    return true;
+    if (block == p->first_conv || p->in->nodes[layer].op == RQ_OP_LINEAR)
+        return false;
+    return p->layers == RQ_QUANT_BUT_FIRST_AND_LINEAR || block != p->last_conv;
 }
 
 /* Is a product with a gate computed with integers? As the convolution whose value it gates. */
 static bool quantizes_product(const prepare *p, int mul)
 {
-    const int conv = conv_behind(p->in, mul);
+    const int conv = source_conv(p->in, mul);
     return conv >= 0 && quantizes(p, conv);
 }
 
@@ -95,7 +89,7 @@ static bool is_signed(const rq_graph *graph, int node)
 }
 
 /* Does a node's value end a chain that one integer operator computes: is neither batch norm nor
- * relu merged behind it? */
+ * relu merged into it? */
 static bool ends_chain(const rq_graph *graph, int node)
 {
     return rq_graph_next(graph, node, RQ_OP_BATCH_NORM) < 0 &&
@@ -106,7 +100,7 @@ static bool ends_chain(const rq_graph *graph, int node)
  * goes into a sigmoid stays real. */
 static bool takes_quantizer(const prepare *p, int node)
 {
-    const int conv = conv_behind(p->in, node);
+    const int conv = source_conv(p->in, node);
     switch (p->in->nodes[node].op) {
     case RQ_OP_CONV:
     case RQ_OP_BATCH_NORM:
@@ -124,14 +118,6 @@ static bool takes_quantizer(const prepare *p, int node)
 
 /* ---- the new graph ---- */
 
-static rq_status copy_node(const prepare *p, int node, rq_error *err)
-{
-    int inputs[RQ_MAX_INPUTS];
-    for (int k = 0; k < p->in->nodes[node].n_inputs; k++)
-        inputs[k] = p->map[p->in->nodes[node].input[k]];
-    return rq_graph_copy_node(p->out, p->in, node, inputs, &p->map[node], err);
-}
-
 /* "stage0.nonlinearity" is quantized by "stage0.quant", other values by "NAME.quant". */
 static const char *quantizer_name(const prepare *p, int node)
 {
@@ -144,30 +130,23 @@ static const char *quantizer_name(const prepare *p, int node)
     return rq_arena_printf(&p->out->arena, "%.*s.quant", (int)length, name);
 }
 
-/* A gate's scale is fixed; other ranges are still to be observed. */
-static void set_gate_range(const rq_graph *graph, int quantizer)
-{
-    *rq_tensor_f32(rq_graph_tensor(graph, quantizer, RQ_SLOT_SCALE)) = RQ_GATE_SCALE;
-    *rq_tensor_f32(rq_graph_tensor(graph, quantizer, RQ_SLOT_MAX)) = 1.0f;
-}
-
 static rq_status add_quantizer(const prepare *p, int node, rq_error *err)
 {
     static const rq_slot slots[] = {RQ_SLOT_SCALE, RQ_SLOT_MIN, RQ_SLOT_MAX};
     const int64_t one = 1;
     const char *name = quantizer_name(p, node);
     int quantizer;
-    rq_status status =
-        name ? rq_graph_add_node(p->out, RQ_OP_FAKE_QUANT, name, 1, &p->map[node], &quantizer, err)
-             : rq_fail(err, RQ_ERR_NOMEM, "out of memory");
-    for (size_t i = 0; i < sizeof slots / sizeof slots[0] && status == RQ_OK; i++)
-        status = rq_graph_add_param(p->out, quantizer, slots[i], RQ_F32, 1, &one, err);
-    if (status == RQ_OK && is_signed(p->in, node))
-        status = rq_graph_add_param(p->out, quantizer, RQ_SLOT_ZERO_POINT, RQ_U8, 1, &one, err);
-    if (status != RQ_OK)
-        return status;
-    if (p->in->nodes[node].op == RQ_OP_SIGMOID)
-        set_gate_range(p->out, quantizer);
+    if (!name)
+        return rq_no_memory(err);
+    RQ_TRY(rq_graph_add_node(p->out, RQ_OP_FAKE_QUANT, name, 1, &p->map[node], &quantizer, err));
+    for (size_t i = 0; i < sizeof slots / sizeof slots[0]; i++)
+        RQ_TRY(rq_graph_add_param(p->out, quantizer, slots[i], RQ_F32, 1, &one, err));
+    if (is_signed(p->in, node))
+        RQ_TRY(rq_graph_add_param(p->out, quantizer, RQ_SLOT_ZERO_POINT, RQ_U8, 1, &one, err));
+    if (p->in->nodes[node].op == RQ_OP_SIGMOID) { /* fixed; other ranges are still to be observed */
+        *rq_tensor_f32(rq_graph_tensor(p->out, quantizer, RQ_SLOT_SCALE)) = RQ_GATE_SCALE;
+        *rq_tensor_f32(rq_graph_tensor(p->out, quantizer, RQ_SLOT_MAX)) = 1.0f;
+    }
     p->map[node] = quantizer;
     return RQ_OK;
 }
@@ -223,25 +202,25 @@ static rq_status check_chain(const prepare *p, int node, rq_error *err)
 static rq_status add_weight_scale(const prepare *p, int node, rq_error *err)
 {
     const int64_t oc = rq_graph_tensor(p->in, node, RQ_SLOT_WEIGHT)->dim[0];
-    rq_status status = check_input(p, node, err);
-    if (status == RQ_OK)
-        status = check_chain(p, node, err);
-    return status == RQ_OK
-               ? rq_graph_add_param(p->out, p->map[node], RQ_SLOT_WEIGHT_SCALE, RQ_F32, 1, &oc, err)
-               : status;
+    RQ_TRY(check_input(p, node, err));
+    RQ_TRY(check_chain(p, node, err));
+    return rq_graph_add_param(p->out, p->map[node], RQ_SLOT_WEIGHT_SCALE, RQ_F32, 1, &oc, err);
 }
 
 static rq_status prepare_node(const prepare *p, int node, rq_error *err)
 {
     const rq_node *from = &p->in->nodes[node];
     const bool is_layer = from->op == RQ_OP_CONV || from->op == RQ_OP_LINEAR;
-    rq_status status = copy_node(p, node, err);
-    if (status == RQ_OK && is_layer && quantizes(p, node))
-        status = add_weight_scale(p, node, err);
-    if (status == RQ_OK && from->op == RQ_OP_RELU && conv_behind(p->in, node) < 0)
-        status = rq_fail(err, RQ_ERR_MODEL, "%s: no convolution with batch_norm before this relu",
-                         from->name);
-    return status == RQ_OK && takes_quantizer(p, node) ? add_quantizer(p, node, err) : status;
+    int inputs[RQ_MAX_INPUTS];
+    for (int k = 0; k < from->n_inputs; k++)
+        inputs[k] = p->map[from->input[k]];
+    RQ_TRY(rq_graph_copy_node(p->out, p->in, node, inputs, &p->map[node], err));
+    if (is_layer && quantizes(p, node))
+        RQ_TRY(add_weight_scale(p, node, err));
+    if (from->op == RQ_OP_RELU && source_conv(p->in, node) < 0)
+        return rq_fail(err, RQ_ERR_MODEL, "%s: no convolution with batch_norm before this relu",
+                       from->name);
+    return takes_quantizer(p, node) ? add_quantizer(p, node, err) : RQ_OK;
 }
 
 /* x = (p / 255 - mean) / std becomes x' = (p - z) / (255 std), z = rne(255 mean): x = x' + (z / 255
@@ -283,30 +262,37 @@ static void round_mean(rq_model *model)
         model->preprocess.mean[c] = rq_pixel_mean(rq_pixel_zero_point(model->preprocess.mean[c]));
 }
 
+static rq_status prepare_nodes(prepare *p, rq_error *err)
+{
+    for (int i = 0; i < p->in->n_nodes; i++)
+        if (p->in->nodes[i].op == RQ_OP_CONV && block_of(p->in, i) == i) {
+            p->first_conv = p->first_conv < 0 ? i : p->first_conv;
+            p->last_conv = i;
+        }
+    for (int i = 0; i < p->in->n_nodes; i++)
+        RQ_TRY(prepare_node(p, i, err));
+    return RQ_OK;
+}
+
 rq_status rq_prepare_qat(rq_model *out, const rq_model *withbn, rq_quant_layers layers,
                          rq_error *err)
 {
     rq_model model = RQ_MODEL_INIT;
-    rq_arena scratch = RQ_ARENA_INIT;
-    const rq_graph *in = &withbn->graph;
-    prepare p = {.out = &model.graph, .in = in, .layers = layers, .first_conv = -1};
-    for (int i = 0; i < in->n_nodes; i++)
-        if (in->nodes[i].op == RQ_OP_CONV && block_of(in, i) == i) {
-            p.first_conv = p.first_conv < 0 ? i : p.first_conv;
-            p.last_conv = i;
-        }
-    p.map = rq_arena_alloc(&scratch, (size_t)in->n_nodes * sizeof *p.map);
-    rq_status status = p.map ? rq_model_copy_info(&model, withbn, err)
-                             : rq_fail(err, RQ_ERR_NOMEM, "out of memory");
-    for (int i = 0; i < in->n_nodes && status == RQ_OK; i++)
-        status = prepare_node(&p, i, err);
-    rq_arena_deinit(&scratch);
-    if (status != RQ_OK) {
-        rq_model_deinit(&model);
-        return status;
+    prepare p = {.out = &model.graph, .in = &withbn->graph, .layers = layers, .first_conv = -1};
+    rq_status status = RQ_OK;
+    p.map = rq_alloc_array(int, p.in->n_nodes);
+    if (!p.map) {
+        status = rq_no_memory(err);
+        goto out;
     }
+    if ((status = rq_model_copy_info(&model, withbn, err)) || (status = prepare_nodes(&p, err)))
+        goto out;
     round_mean(&model);
     model.form = RQ_FORM_QAT;
     *out = model;
-    return RQ_OK;
+out:
+    if (status)
+        rq_model_deinit(&model);
+    rq_free(p.map);
+    return status;
 }

@@ -1,4 +1,4 @@
-/* From a model with batch norm behind every convolution (form withbn) to the fake-quantized one
+/* From a model with batch norm after every convolution (form withbn) to the fake-quantized one
  * (form qat). */
 #ifndef RQ_QAT_PREPARE_H
 #define RQ_QAT_PREPARE_H
@@ -14,11 +14,10 @@ typedef enum rq_quant_layers {
                                       linear */
 } rq_quant_layers;
 
-extern const char
-    *const rq_quant_layers_names[]; /* in the order of the enumerators, NULL at the end */
+extern const char *const rq_quant_layers_names[]; /* as enumerated, NULL at the end */
 
 /* Add weight scales to the layers that are quantized, and a fake_quant ("NAME.quant"; for
- * "BLOCK.nonlinearity" "BLOCK.quant") behind each value that such a layer gives or reads, where its
+ * "BLOCK.nonlinearity" "BLOCK.quant") after each value that such a layer gives or reads, where its
  * chain of batch norm and relu ends:
  *
  *   block    conv, batch_norm, relu, QUANT; before a gate in front of the relu: conv, batch_norm,
@@ -32,8 +31,8 @@ extern const char
  * up the difference, so that the first convolution can read pixels (model/quant.h).
  *
  * Errors: RQ_ERR_MODEL (a layer to be quantized whose input is not, or that pads values with a zero
- * point; a block's convolution without batch norm behind it, or whose batch norm is read by an
- * operator without integers; a relu that is not behind a convolution), RQ_ERR_NOMEM. */
+ * point; a block's convolution without batch norm after it, or whose batch norm is read by an
+ * operator without integers; a relu that is not after a convolution), RQ_ERR_NOMEM. */
 RQ_NODISCARD rq_status rq_prepare_qat(rq_model *out, const rq_model *withbn, rq_quant_layers layers,
                                       rq_error *err);
 

@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "qat/run/run.h"
-#include "qat/step/not_finite.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/file.h"
 #include "runtime/base/interrupt.h"
@@ -63,11 +62,8 @@ static bool is_frozen(const rq_run *run, int eighths)
 
 static rq_status fail_at_step(const rq_run *run, rq_status status, rq_error *err)
 {
-    const rq_loop_options *o = run->options;
     if (status == RQ_ERR_RANGE) {
-        const char *layer =
-            rq_first_not_finite(run->trainer, run->model, (int)rq_rank_rows(o->data.batch),
-                                o->data.resolution, o->data.resolution);
+        const char *layer = rq_trainer_first_not_finite(run->trainer);
         char text[sizeof err->text];
         (void)snprintf(text, sizeof text, "%s", err ? err->text : "");
         (void)rq_fail(err, status, "%.200s%s%.80s%s%.160s%s", text,
@@ -327,7 +323,7 @@ static rq_status create_trainer(rq_run *run, rq_error *err)
         status = rq_custom_l2_create(&run->custom_l2, run->trainer, run->model,
                                      optimizer.weight_decay, err);
     if (run->custom_l2)
-        optimizer.rules.custom_l2 = rq_custom_l2_kernels(run->custom_l2);
+        optimizer.rules.custom_l2 = rq_custom_l2_weights(run->custom_l2);
     if (status == RQ_OK)
         status = rq_optimizer_create(&run->optimizer, run->trainer, run->model, &optimizer, err);
     if (status == RQ_OK && o->ema > 0.0)

@@ -1,6 +1,8 @@
-/* What ends a mix or a product: ReLU and fake quantization. */
-#include "qat/step/eltwise_passes.h"
-#include "qat/step/units.h"
+/* Ranges that follow the data, and the passes of an activation over a value. */
+#include "qat/step/act.h"
+
+#include <assert.h>
+
 #include "runtime/base/ranks.h"
 #include "runtime/model/quant.h"
 
@@ -19,6 +21,7 @@ void tr_act_quantize(tr_act *act, const rq_graph *graph, int node)
 /* NaN counts as 0: the step will fail at its loss. */
 void tr_act_observe(const tr_act *act, float lo, float hi)
 {
+    assert(act->quantize);
     double ends[2] = {-(double)lo, (double)hi};
     rq_ranks_max(ends, 2);
     lo = (float)-ends[0];
@@ -54,17 +57,7 @@ float tr_act_factor(const tr_act *act, const tr_value *value)
     return act->quantize ? 1.0f / value->scale : 1.0f;
 }
 
-eltwise_gradients tr_gradients_from(const tr_value *value, size_t first)
-{
-    if (value->gradient_bf16)
-        return (eltwise_gradients){{value->gradient_bf16 + first}, 1, ELTWISE_BF16};
-    eltwise_gradients gradients = {{NULL}, value->n_readers, ELTWISE_F32};
-    for (int k = 0; k < value->n_readers; k++)
-        gradients.g[k] = value->gradient[k] + first;
-    return gradients;
-}
-
-void tr_act_args(const tr_act *act, const tr_value *value, eltwise_args *args)
+void tr_act_args(const tr_act *act, const tr_value *value, tr_pass_args *args)
 {
     args->relu = act->relu;
     args->quantize = act->quantize;
@@ -73,20 +66,20 @@ void tr_act_args(const tr_act *act, const tr_value *value, eltwise_args *args)
     args->high = 255.0f - (float)value->zero_point;
 }
 
-void tr_act_apply(const eltwise_args *args, const tr_value *value, size_t first)
+void tr_act_apply(const tr_pass_args *args, const tr_value *value, size_t first)
 {
     enum { BLOCK = 64 }; /* pixels that a core's cache still holds at the second pass */
-    eltwise_args part = *args;
+    tr_pass_args part = *args;
     for (size_t p = 0; p < args->pixels; p += BLOCK) {
         const size_t at = first + p * args->channels;
         part.pixels = args->pixels - p < BLOCK ? args->pixels - p : BLOCK;
         for (int k = 0; k < args->n_terms; k++)
             part.u[k] = args->u[k] + p * args->channels;
         if (value->data)
-            eltwise_apply(&part, value->data + at, ELTWISE_F32);
+            tr_pass_apply(&part, value->data + at, TR_F32);
         if (value->bf16)
-            eltwise_apply(&part, value->bf16 + at, ELTWISE_BF16);
+            tr_pass_apply(&part, value->bf16 + at, TR_BF16);
         if (value->u8)
-            eltwise_apply(&part, value->u8 + at, ELTWISE_U8);
+            tr_pass_apply(&part, value->u8 + at, TR_U8);
     }
 }

@@ -1,5 +1,11 @@
-/* From a graph to units: which elementwise operators merge into which. */
-#include "qat/step/units.h"
+/* One walk over the graph: which elementwise operators merge, and the unit of each operator. */
+#include "qat/step/build.h"
+
+#include "qat/step/convolution.h"
+#include "qat/step/eltwise.h"
+#include "qat/step/gates.h"
+#include "qat/step/pooling.h"
+#include "qat/step/step.h"
 #include "runtime/model/gate.h"
 
 /* ---- merging: an elementwise node goes into its only reader when that can take it ---- */
@@ -10,8 +16,11 @@ static bool has_bias(const rq_graph *graph, int node)
     return (op == RQ_OP_CONV || op == RQ_OP_LINEAR) && graph->nodes[node].slot[RQ_SLOT_BIAS] >= 0;
 }
 
-/* fake_quant( relu( sum of batch norms, scales, biases, values ) ), each part optional; a product
- * in the sum's place, or for fake_quant a sigmoid. */
+/* What one unit may compute, each part optional:
+ *
+ *   fake_quant( relu( sum of batch norms, scales, biases, values ) )
+ *   fake_quant( relu( product ) )
+ *   fake_quant( sigmoid ) */
 static bool absorbs(const rq_graph *graph, int reader, int node)
 {
     const rq_op op = graph->nodes[node].op;
@@ -36,98 +45,23 @@ static bool is_absorbed(const rq_trainer *trainer, int node)
     return reader >= 0 && absorbs(graph, reader, node);
 }
 
-/* ---- values and units ---- */
+/* ---- units and their sources ---- */
 
-static rq_status new_value(rq_trainer *trainer, int node, tr_value **out, rq_error *err)
+/* A unit for a node, with a new value for its result. */
+static rq_status new_unit(tr_unit **out, rq_trainer *trainer, int node, tr_value **dst,
+                          rq_error *err)
 {
-    void *value = NULL;
-    const rq_shape *shape = &trainer->shapes[node];
-    const rq_status status = rq_arena_array_old(&trainer->arena, &value, 1, sizeof(tr_value), err);
-    if (status != RQ_OK)
-        return status;
-    *out = value;
-    **out = (tr_value){.shape = *shape, .scale = 1.0f, .needs_gradient = true};
+    RQ_TRY(tr_value_create(dst, trainer, node, err));
+    *out = &trainer->units[trainer->n_units++];
+    **out = (tr_unit){.node = node, .dst = *dst};
     return RQ_OK;
-}
-
-const tr_unit *tr_producer(const rq_trainer *trainer, const tr_value *value)
-{
-    for (int i = 0; i < trainer->n_units; i++)
-        if (trainer->units[i].dst == value)
-            return &trainer->units[i];
-    return NULL;
-}
-
-bool tr_writes_all_types(const tr_unit *unit)
-{
-    return unit->eltwise || unit->product;
-}
-
-static rq_status allocate(rq_trainer *trainer, const tr_value *value, size_t size, bool is_read,
-                          void **out, rq_error *err)
-{
-    return is_read
-               ? rq_arena_array_old(&trainer->arena, out, rq_shape_elems(&value->shape), size, err)
-               : RQ_OK;
-}
-
-/* Memory for a value's numbers, in each type that its readers take. */
-static rq_status allocate_numbers(rq_trainer *trainer, tr_value *value, rq_error *err)
-{
-    const tr_unit *producer = tr_producer(trainer, value);
-    bool f32 = value->n_readers == 0, bf16 = false, u8 = false;
-    for (int i = 0; i < trainer->n_units; i++)
-        for (int k = 0; k < trainer->units[i].n_src; k++) {
-            const conv_unit *conv = trainer->units[i].conv;
-            if (trainer->units[i].src[k] != value)
-                continue;
-            f32 |= !conv || rq_train_conv_reads_f32(conv->conv);
-            bf16 |= conv && rq_train_conv_reads_bf16(conv->conv);
-            u8 |= conv && rq_train_conv_reads_u8(conv->conv);
-        }
-    f32 |= !producer || !tr_writes_all_types(producer);
-    void *numbers[3] = {NULL};
-    rq_status status = allocate(trainer, value, sizeof(float), f32, &numbers[0], err);
-    if (status == RQ_OK)
-        status = allocate(trainer, value, sizeof(uint16_t), bf16, &numbers[1], err);
-    if (status == RQ_OK)
-        status = allocate(trainer, value, sizeof(uint8_t), u8, &numbers[2], err);
-    value->data = numbers[0];
-    value->bf16 = numbers[1];
-    value->u8 = numbers[2];
-    return status;
-}
-
-/* Once all readers are known. */
-static rq_status allocate_values(rq_trainer *trainer, rq_error *err)
-{
-    rq_status status = allocate_numbers(trainer, trainer->values[0], err);
-    for (int i = 0; i < trainer->n_units && status == RQ_OK; i++)
-        status = allocate_numbers(trainer, trainer->units[i].dst, err);
-    return status;
-}
-
-static tr_unit *new_unit(rq_trainer *trainer, int node, tr_value *dst)
-{
-    tr_unit *unit = &trainer->units[trainer->n_units++];
-    *unit = (tr_unit){.node = node, .dst = dst};
-    return unit;
-}
-
-/* A unit for a node with a value of its own. */
-static rq_status new_node_unit(rq_trainer *trainer, int node, tr_unit **out, rq_error *err)
-{
-    const rq_status status = new_value(trainer, node, &trainer->values[node], err);
-    if (status == RQ_OK)
-        *out = new_unit(trainer, node, trainer->values[node]);
-    return status;
 }
 
 static rq_status add_source(tr_unit *unit, tr_value *value, rq_error *err)
 {
-    if (value->n_readers == RQ_MAX_READERS)
+    if (value->n_readers == TR_MAX_READERS)
         return rq_fail(err, RQ_ERR_UNSUPPORTED, "a value is read by more than %d operators",
-                       RQ_MAX_READERS);
+                       TR_MAX_READERS);
     unit->src[unit->n_src++] = value;
     value->n_readers++;
     return RQ_OK;
@@ -146,22 +80,7 @@ static tr_value *input_value(const rq_trainer *trainer, int node, int k)
     return trainer->values[trainer->model->graph.nodes[node].input[k]];
 }
 
-/* The raw sums of a convolution, before any bias. */
-static rq_status add_convolution(rq_trainer *trainer, int node, tr_value **raw, rq_error *err)
-{
-    void *conv = NULL;
-    rq_status status = new_value(trainer, node, raw, err);
-    if (status == RQ_OK)
-        status = rq_arena_array_old(&trainer->arena, &conv, 1, sizeof(conv_unit), err);
-    if (status != RQ_OK)
-        return status;
-    tr_unit *unit = new_unit(trainer, node, *raw);
-    unit->conv = conv;
-    status = add_scaled_source(unit, input_value(trainer, node, 0), err);
-    return status == RQ_OK ? tr_conv_create(trainer, unit, node, err) : status;
-}
-
-/* ---- mixes and products: what ends them, what they are of ---- */
+/* ---- the terms of an eltwise ---- */
 
 static float *f32_slot(const rq_graph *graph, int node, rq_slot slot)
 {
@@ -174,13 +93,13 @@ static float *gradient_slot(const rq_trainer *trainer, int node, rq_slot slot)
     return trainer->gradients[trainer->model->graph.nodes[node].slot[slot]];
 }
 
-static rq_status add_bn_term(const rq_trainer *trainer, tr_unit *unit, eltwise_term *term, int node,
+static rq_status add_bn_term(const rq_trainer *trainer, tr_unit *unit, tr_term *term, int node,
                              rq_error *err)
 {
     const rq_graph *graph = &trainer->model->graph;
     const rq_tensor *tracked = rq_graph_tensor(graph, node, RQ_SLOT_TRACKED);
     tr_value *src = input_value(trainer, node, 0);
-    term->kind = TERM_BN;
+    term->kind = TR_TERM_BN;
     term->gamma = f32_slot(graph, node, RQ_SLOT_WEIGHT);
     term->beta = f32_slot(graph, node, RQ_SLOT_BIAS);
     term->mean = f32_slot(graph, node, RQ_SLOT_MEAN);
@@ -201,27 +120,29 @@ static rq_status add_term(rq_trainer *trainer, tr_unit *unit, int node, bool own
 {
     const rq_graph *graph = &trainer->model->graph;
     const rq_op op = graph->nodes[node].op;
-    eltwise_term *term = &unit->eltwise->terms[unit->eltwise->n_terms++];
+    tr_term *term = &unit->eltwise->terms[unit->eltwise->n_terms++];
     const bool merged = own || is_absorbed(trainer, node);
     if (merged && op == RQ_OP_BATCH_NORM)
         return add_bn_term(trainer, unit, term, node, err);
     if (merged && op == RQ_OP_SCALE) {
-        term->kind = TERM_SCALE;
+        term->kind = TR_TERM_SCALE;
         term->gamma = f32_slot(graph, node, RQ_SLOT_WEIGHT);
         term->dgamma = gradient_slot(trainer, node, RQ_SLOT_WEIGHT);
         return add_source(unit, input_value(trainer, node, 0), err);
     }
     if (merged && has_bias(graph, node)) {
-        term->kind = TERM_BIAS;
+        term->kind = TR_TERM_BIAS;
         term->beta = f32_slot(graph, node, RQ_SLOT_BIAS);
         term->dbeta = gradient_slot(trainer, node, RQ_SLOT_BIAS);
         return add_source(unit, raw[node], err);
     }
-    term->kind = TERM_PLAIN;
+    term->kind = TR_TERM_PLAIN;
     return add_source(unit, trainer->values[node], err);
 }
 
-/* An elementwise unit from its last node: act, and the node that act is of. */
+/* ---- elementwise units ---- */
+
+/* An elementwise unit from its last node back: act, and the node that act is of. */
 typedef struct chain {
     tr_act act;
     int core;
@@ -245,45 +166,40 @@ static chain follow_chain(const rq_trainer *trainer, int root)
     return c;
 }
 
-static rq_status add_mix(rq_trainer *trainer, const chain *c, tr_unit *unit, tr_value **raw,
-                         rq_error *err)
+static rq_status add_eltwise(rq_trainer *trainer, const chain *c, tr_unit *unit, tr_value **raw,
+                             rq_error *err)
 {
     const rq_node *core = &trainer->model->graph.nodes[c->core];
-    void *mix = NULL;
-    rq_status status = rq_arena_array_old(&trainer->arena, &mix, 1, sizeof(eltwise_unit), err);
-    if (status != RQ_OK)
-        return status;
-    unit->eltwise = mix;
+    unit->eltwise = rq_arena_array(&trainer->arena, tr_eltwise, 1);
+    if (!unit->eltwise)
+        return rq_no_memory(err);
     unit->eltwise->act = c->act;
     if (!c->own || core->op != RQ_OP_ADD)
-        status = add_term(trainer, unit, c->core, c->own, raw, err);
+        RQ_TRY(add_term(trainer, unit, c->core, c->own, raw, err));
     else
-        for (int k = 0; k < core->n_inputs && status == RQ_OK; k++)
-            status = add_term(trainer, unit, core->input[k], false, raw, err);
-    return status == RQ_OK ? tr_eltwise_create(trainer, unit, err) : status;
+        for (int k = 0; k < core->n_inputs; k++)
+            RQ_TRY(add_term(trainer, unit, core->input[k], false, raw, err));
+    return tr_eltwise_create(trainer, unit, err);
 }
 
 static rq_status add_product(rq_trainer *trainer, const chain *c, tr_unit *unit, rq_error *err)
 {
-    void *product = NULL;
-    rq_status status = rq_arena_array_old(&trainer->arena, &product, 1, sizeof(product_unit), err);
-    if (status != RQ_OK)
-        return status;
-    unit->product = product;
+    unit->product = rq_arena_array(&trainer->arena, tr_product, 1);
+    if (!unit->product)
+        return rq_no_memory(err);
     unit->product->act = c->act;
-    for (int k = 0; k < 2 && status == RQ_OK; k++)
-        status = add_scaled_source(unit, input_value(trainer, c->core, k), err);
-    return status == RQ_OK ? tr_product_create(trainer, unit, err) : status;
+    for (int k = 0; k < 2; k++)
+        RQ_TRY(add_scaled_source(unit, input_value(trainer, c->core, k), err));
+    return tr_product_create(trainer, unit, err);
 }
 
 static rq_status add_sigmoid(rq_trainer *trainer, const chain *c, tr_unit *unit, rq_error *err)
 {
-    rq_status status = add_scaled_source(unit, input_value(trainer, c->core, 0), err);
-    if (status == RQ_OK && c->act.quantize)
-        status = rq_gate_check(&trainer->model->graph, unit->node, err);
-    if (status == RQ_OK)
-        tr_sigmoid_init(unit, c->act.quantize);
-    return status;
+    RQ_TRY(add_scaled_source(unit, input_value(trainer, c->core, 0), err));
+    if (c->act.quantize)
+        RQ_TRY(rq_gate_check(&trainer->model->graph, unit->node, err));
+    tr_sigmoid_init(unit, c->act.quantize);
+    return RQ_OK;
 }
 
 /* The unit of an elementwise operator that no other absorbs. */
@@ -296,31 +212,37 @@ static rq_status add_elementwise(rq_trainer *trainer, int root, tr_value **raw, 
     if (rq_is_gate(graph, root) && !c.own)
         return rq_fail(err, RQ_ERR_UNSUPPORTED, "%s is read by others than its fake_quant",
                        graph->nodes[c.core].name);
-    const rq_status status = new_node_unit(trainer, root, &unit, err);
-    if (status != RQ_OK)
-        return status;
+    RQ_TRY(new_unit(&unit, trainer, root, &trainer->values[root], err));
     unit->dst->quantized = c.act.quantize;
     unit->dst->is_u8 = c.act.quantize && !c.act.zero_point && core != RQ_OP_SIGMOID;
     if (c.own && core == RQ_OP_MUL)
         return add_product(trainer, &c, unit, err);
     if (c.own && core == RQ_OP_SIGMOID)
         return add_sigmoid(trainer, &c, unit, err);
-    return add_mix(trainer, &c, unit, raw, err);
+    return add_eltwise(trainer, &c, unit, raw, err);
 }
 
-static rq_status add_pool(rq_trainer *trainer, int node, void (*init)(tr_unit *), rq_error *err)
+/* ---- convolutions ---- */
+
+/* The raw sums of a convolution, before any bias. */
+static rq_status add_convolution(rq_trainer *trainer, int node, tr_value **raw, rq_error *err)
 {
     tr_unit *unit;
-    rq_status status = new_node_unit(trainer, node, &unit, err);
-    if (status == RQ_OK)
-        status = add_scaled_source(unit, input_value(trainer, node, 0), err);
-    if (status == RQ_OK)
-        init(unit);
-    return status;
+    RQ_TRY(new_unit(&unit, trainer, node, raw, err));
+    unit->conv = rq_arena_array(&trainer->arena, tr_conv, 1);
+    if (!unit->conv)
+        return rq_no_memory(err);
+    RQ_TRY(add_scaled_source(unit, input_value(trainer, node, 0), err));
+    return tr_conv_create(trainer, unit, node, err);
 }
 
-static rq_status add_input(rq_trainer *trainer, int node, rq_error *err)
+/* ---- one row per operator ---- */
+
+typedef rq_status gradient_row(rq_trainer *trainer, int node, tr_value **raw, rq_error *err);
+
+static rq_status row_input(rq_trainer *trainer, int node, tr_value **raw, rq_error *err)
 {
+    (void)raw;
     const rq_graph *graph = &trainer->model->graph;
     bool quantized = false, real = false;
     for (int i = 0; i < graph->n_nodes; i++)
@@ -331,29 +253,17 @@ static rq_status add_input(rq_trainer *trainer, int node, rq_error *err)
         return rq_fail(err, RQ_ERR_UNSUPPORTED,
                        "the image is read by a quantized and by a float operator");
     tr_input_init(trainer, quantized);
-    const rq_status status = new_value(trainer, node, &trainer->values[node], err);
-    if (status == RQ_OK)
-        trainer->values[node]->needs_gradient = false;
-    return status;
-}
-
-/* ---- one row per operator ---- */
-
-typedef rq_status gradient_row(rq_trainer *trainer, int node, tr_value **raw, rq_error *err);
-
-static rq_status row_input(rq_trainer *trainer, int node, tr_value **raw, rq_error *err)
-{
-    (void)raw;
-    return add_input(trainer, node, err);
+    RQ_TRY(tr_value_create(&trainer->values[node], trainer, node, err));
+    trainer->values[node]->needs_gradient = false;
+    return RQ_OK;
 }
 
 static rq_status row_convolution(rq_trainer *trainer, int node, tr_value **raw, rq_error *err)
 {
     if (!has_bias(&trainer->model->graph, node))
         return add_convolution(trainer, node, &trainer->values[node], err);
-    const rq_status status = add_convolution(trainer, node, &raw[node], err);
-    return status == RQ_OK && !is_absorbed(trainer, node) ? add_elementwise(trainer, node, raw, err)
-                                                          : status;
+    RQ_TRY(add_convolution(trainer, node, &raw[node], err));
+    return is_absorbed(trainer, node) ? RQ_OK : add_elementwise(trainer, node, raw, err);
 }
 
 static rq_status row_elementwise(rq_trainer *trainer, int node, tr_value **raw, rq_error *err)
@@ -364,19 +274,11 @@ static rq_status row_elementwise(rq_trainer *trainer, int node, tr_value **raw, 
 static rq_status row_pool(rq_trainer *trainer, int node, tr_value **raw, rq_error *err)
 {
     (void)raw;
-    return add_pool(trainer, node, tr_pool_init, err);
-}
-
-static rq_status row_window_pool(rq_trainer *trainer, int node, tr_value **raw, rq_error *err)
-{
-    (void)raw;
-    return add_pool(trainer, node, tr_avg_pool_init, err);
-}
-
-static rq_status row_max_pool(rq_trainer *trainer, int node, tr_value **raw, rq_error *err)
-{
-    (void)raw;
-    return add_pool(trainer, node, tr_max_pool_init, err);
+    tr_unit *unit;
+    RQ_TRY(new_unit(&unit, trainer, node, &trainer->values[node], err));
+    RQ_TRY(add_scaled_source(unit, input_value(trainer, node, 0), err));
+    tr_pool_init(unit, trainer->model->graph.nodes[node].op);
+    return RQ_OK;
 }
 
 static rq_status row_none(rq_trainer *trainer, int node, tr_value **raw, rq_error *err)
@@ -394,8 +296,9 @@ static rq_status row_none(rq_trainer *trainer, int node, tr_value **raw, rq_erro
 #define row_relu             row_elementwise
 #define row_fake_quant       row_elementwise
 #define row_global_avg_pool  row_pool
+#define row_avg_pool         row_pool
+#define row_max_pool         row_pool
 #define row_scale            row_elementwise
-#define row_avg_pool         row_window_pool
 #define row_sigmoid          row_elementwise
 #define row_mul              row_elementwise
 #define row_quantize         row_none
@@ -438,38 +341,32 @@ static rq_status check_all_read(const rq_trainer *trainer, rq_error *err)
 }
 
 /* What the loss reads; the model's output is the last. */
-static rq_status find_outputs(rq_trainer *trainer, rq_error *err)
+static void find_outputs(rq_trainer *trainer)
 {
     const int n_nodes = trainer->model->graph.n_nodes;
-    void *outputs = NULL;
-    const rq_status status =
-        rq_arena_array_old(&trainer->arena, &outputs, (size_t)n_nodes, sizeof(tr_value *), err);
-    trainer->outputs = outputs;
-    for (int i = 0; i < n_nodes && status == RQ_OK; i++)
+    for (int i = 0; i < n_nodes; i++)
         if (rq_graph_is_output(&trainer->model->graph, i))
             trainer->outputs[trainer->n_outputs++] = trainer->values[i];
-    return status;
 }
 
 rq_status tr_build_units(rq_trainer *trainer, rq_error *err)
 {
     const rq_graph *graph = &trainer->model->graph;
     const rq_trainer_options *options = &trainer->options;
-    rq_status status = rq_graph_shapes(graph, options->batch, options->height, options->width,
-                                       trainer->shapes, err);
-    if (status != RQ_OK)
-        return status;
-    status = check_all_read(trainer, err);
-    void *raw = NULL; /* sums of convolutions with bias, by node */
-    if (status == RQ_OK)
-        status = rq_arena_array_old(&trainer->arena, &raw, (size_t)graph->n_nodes,
-                                    sizeof(tr_value *), err);
-    for (int i = 0; i < graph->n_nodes && status == RQ_OK; i++) {
-        status = gradient_rows[graph->nodes[i].op](trainer, i, raw, err);
-        if (status != RQ_OK)
+    RQ_TRY(rq_graph_shapes(graph, options->batch, options->height, options->width, trainer->shapes,
+                           err));
+    RQ_TRY(check_all_read(trainer, err));
+    /* sums of convolutions with bias, by node */
+    tr_value **raw = rq_arena_array(&trainer->arena, tr_value *, graph->n_nodes);
+    if (!raw)
+        return rq_no_memory(err);
+    for (int i = 0; i < graph->n_nodes; i++) {
+        const rq_status status = gradient_rows[graph->nodes[i].op](trainer, i, raw, err);
+        if (status) {
             rq_error_prefix(err, "%s", graph->nodes[i].name);
+            return status;
+        }
     }
-    if (status == RQ_OK)
-        status = allocate_values(trainer, err);
-    return status == RQ_OK ? find_outputs(trainer, err) : status;
+    find_outputs(trainer);
+    return RQ_OK;
 }

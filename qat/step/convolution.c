@@ -1,10 +1,9 @@
-/* The convolution unit: float, or quantized with the batch norm behind it folded into its weights.
- */
+/* Folding and quantizing weights before the convolution, and their gradients back through it. */
+#include "qat/step/convolution.h"
+
 #include <math.h>
 #include <string.h>
 
-#include "qat/step/eltwise_passes.h"
-#include "qat/step/units.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/simd.h"
 
@@ -12,29 +11,20 @@
  * beta anyway. */
 #define FACTOR_MIN 1e-12
 
-static rq_status quantized_buffers(rq_trainer *trainer, conv_unit *conv, size_t weights,
+static rq_status quantized_buffers(rq_trainer *trainer, tr_conv *conv, size_t weights,
                                    rq_error *err)
 {
+    rq_arena *arena = &trainer->arena;
     const size_t oc = (size_t)conv->shape.oc;
-    const struct {
-        void **array;
-        size_t n, size;
-    } arrays[] = {
-        {(void **)&conv->folded, weights, sizeof(float)},
-        {(void **)&conv->q, weights, sizeof(float)},
-        {(void **)&conv->dq, weights, sizeof(float)},
-        {(void **)&conv->s_w, oc, sizeof(float)},
-        {(void **)&conv->channel_scale, oc, sizeof(float)},
-        {(void **)&conv->factor, oc, sizeof(double)},
-        {(void **)&conv->sigma, oc, sizeof(double)},
-        {(void **)&conv->du_dot_u, oc, sizeof(double)},
-    };
-    for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++) {
-        const rq_status status =
-            rq_arena_array_old(&trainer->arena, arrays[i].array, arrays[i].n, arrays[i].size, err);
-        if (status != RQ_OK)
-            return status;
-    }
+    if (!(conv->folded = rq_arena_array(arena, float, weights)) ||
+        !(conv->q = rq_arena_array(arena, float, weights)) ||
+        !(conv->dq = rq_arena_array(arena, float, weights)) ||
+        !(conv->s_w = rq_arena_array(arena, float, oc)) ||
+        !(conv->channel_scale = rq_arena_array(arena, float, oc)) ||
+        !(conv->factor = rq_arena_array(arena, double, oc)) ||
+        !(conv->sigma = rq_arena_array(arena, double, oc)) ||
+        !(conv->du_dot_u = rq_arena_array(arena, double, oc)))
+        return rq_no_memory(err);
     return RQ_OK;
 }
 
@@ -45,7 +35,7 @@ static double away_from_zero(double factor)
 
 /* Fold, scale and quantize one output channel's weights; the channel's factor and scale of its sums
  * follow. */
-static void quantize_channel(conv_unit *conv, int64_t oc)
+static void quantize_channel(tr_conv *conv, int64_t oc)
 {
     const size_t taps = rq_layer_channel_size(&conv->layer), at = (size_t)oc * taps;
     rq_layer_fold(&conv->layer, oc, conv->folded + at);
@@ -65,14 +55,20 @@ static rq_train_source source_of(const tr_unit *unit)
     return (rq_train_source){.f32 = src->data, .bf16 = src->bf16, .u8 = src->u8};
 }
 
+/* The scales of source and weights. */
+static void find_scales(tr_conv *conv, const tr_value *src)
+{
+    conv->s_x = conv->layer.std ? 1.0f : src->scale;
+    rq_layer_weight_scales(&conv->layer, conv->s_x, conv->s_w);
+}
+
 static rq_status forward(rq_trainer *trainer, tr_unit *unit, rq_error *err)
 {
-    conv_unit *conv = unit->conv;
+    tr_conv *conv = unit->conv;
     const double start = rq_clock();
     const float *weight = conv->weight;
     if (conv->quantized) {
-        conv->s_x = conv->layer.std ? 1.0f : unit->src[0]->scale;
-        rq_layer_weight_scales(&conv->layer, conv->s_x, conv->s_w);
+        find_scales(conv, unit->src[0]);
 #pragma omp parallel for schedule(static)
         for (int64_t oc = 0; oc < conv->shape.oc; oc++)
             quantize_channel(conv, oc);
@@ -118,8 +114,8 @@ RQ_SIMD static double unfold_run(const float *folded, const float *dq, float inv
 }
 
 /* The gradient of a channel's weights, and what gamma receives through the folding factor t = gamma
- * / sigma: sum dfolded * folded / t, less the 1 / t behind the convolution. */
-static void unfold_channel(conv_unit *conv, int64_t oc)
+ * / sigma: sum dfolded * folded / t, less the 1 / t after the convolution. */
+static void unfold_channel(tr_conv *conv, int64_t oc)
 {
     const rq_layer_view *layer = &conv->layer;
     const size_t taps = rq_layer_channel_size(layer);
@@ -137,27 +133,6 @@ static void unfold_channel(conv_unit *conv, int64_t oc)
     if (conv->dgamma)
         conv->dgamma[oc] += (float)((dot - conv->du_dot_u[oc]) / away_from_zero(conv->factor[oc]) /
                                     conv->sigma[oc]);
-}
-
-float *tr_summed_gradient(const tr_value *value)
-{
-    const size_t n = rq_shape_elems(&value->shape);
-    for (int k = 1; k < value->n_readers; k++) {
-        enum { CHUNK = 16384 };
-#pragma omp parallel for schedule(static)
-        for (size_t i = 0; i < n; i += CHUNK)
-            eltwise_add(value->gradient[0] + i, value->gradient[k] + i,
-                        n - i < CHUNK ? n - i : CHUNK);
-    }
-    return value->gradient[0];
-}
-
-void tr_round(uint16_t *dst, const float *src, size_t n)
-{
-    enum { CHUNK = 16384 };
-#pragma omp parallel for schedule(static)
-    for (size_t i = 0; i < n; i += CHUNK)
-        eltwise_round(dst + i, src + i, n - i < CHUNK ? n - i : CHUNK);
 }
 
 /* Where the gradient of the source goes; NULL: not needed. */
@@ -178,7 +153,7 @@ static const void *gradient_of(const tr_value *dst)
 
 static rq_status backward(rq_trainer *trainer, tr_unit *unit, rq_error *err)
 {
-    conv_unit *conv = unit->conv;
+    tr_conv *conv = unit->conv;
     const double start = rq_clock();
     const void *ddst = gradient_of(unit->dst);
     const rq_status status = rq_train_conv_backward(
@@ -186,7 +161,7 @@ static rq_status backward(rq_trainer *trainer, tr_unit *unit, rq_error *err)
         conv->quantized ? conv->dq : conv->dweight, source_gradient(unit), err);
     const double convolved = rq_clock();
     trainer->profile.backward_conv += convolved - start;
-    if (status == RQ_OK && conv->quantized) {
+    if (!status && conv->quantized) {
 #pragma omp parallel for schedule(static)
         for (int64_t oc = 0; oc < conv->shape.oc; oc++)
             unfold_channel(conv, oc);
@@ -197,7 +172,7 @@ static rq_status backward(rq_trainer *trainer, tr_unit *unit, rq_error *err)
 
 /* What the integer contract takes for granted; batch norm is folded into sums that have no bias
  * yet. */
-static rq_status check_quantized(const conv_unit *conv, const tr_value *src, rq_error *err)
+static rq_status check_quantized(const tr_conv *conv, const tr_value *src, rq_error *err)
 {
     if (!conv->layer.std && !src->quantized)
         return rq_fail(err, RQ_ERR_UNSUPPORTED,
@@ -208,7 +183,8 @@ static rq_status check_quantized(const conv_unit *conv, const tr_value *src, rq_
     return RQ_OK;
 }
 
-/* Can the gradient of the source stay bf16? A mix must read it, and from nobody else. */
+/* Can the gradient of the source stay bf16? An eltwise must have made it, and nobody else read
+ * it. */
 static bool leaves_bf16(const rq_trainer *trainer, const tr_unit *unit, int node)
 {
     const rq_graph *graph = &trainer->model->graph;
@@ -225,38 +201,50 @@ static void destroy(tr_unit *unit)
     rq_train_conv_destroy(unit->conv->conv);
 }
 
-rq_status tr_conv_create(rq_trainer *trainer, tr_unit *unit, int node, rq_error *err)
+static rq_status create_quantized(rq_trainer *trainer, tr_unit *unit, int node, rq_error *err)
 {
     const rq_graph *graph = &trainer->model->graph;
-    conv_unit *conv = unit->conv;
-    const rq_tensor *weight = rq_graph_tensor(graph, node, RQ_SLOT_WEIGHT);
-    const rq_tensor *scale = rq_graph_tensor(graph, node, RQ_SLOT_WEIGHT_SCALE);
-    conv->shape = rq_graph_conv_shape(graph, trainer->shapes, node);
+    tr_conv *conv = unit->conv;
+    conv->quantized = true;
+    conv->stored_scale = rq_tensor_f32(rq_graph_tensor(graph, node, RQ_SLOT_WEIGHT_SCALE));
+    RQ_TRY(rq_layer_view_init(&conv->layer, trainer->model, node, err));
+    RQ_TRY(check_quantized(conv, unit->src[0], err));
+    RQ_TRY(quantized_buffers(trainer, conv,
+                             rq_tensor_elems(rq_graph_tensor(graph, node, RQ_SLOT_WEIGHT)), err));
+    unit->dst->channel_scale = conv->channel_scale;
+    unit->dst->quantized_conv = conv;
+    return RQ_OK;
+}
+
+rq_status tr_conv_create(rq_trainer *trainer, tr_unit *unit, int node, rq_error *err)
+{
+    const rq_node *n = &trainer->model->graph.nodes[node];
+    tr_conv *conv = unit->conv;
+    const bool quantized = n->slot[RQ_SLOT_WEIGHT_SCALE] >= 0;
+    conv->shape = rq_graph_conv_shape(&trainer->model->graph, trainer->shapes, node);
     conv->precision = rq_train_conv_precision(&conv->shape, trainer->options.precision);
-    conv->weight = weight->data;
-    conv->dweight = trainer->gradients[graph->nodes[node].slot[RQ_SLOT_WEIGHT]];
+    conv->weight = rq_graph_tensor(&trainer->model->graph, node, RQ_SLOT_WEIGHT)->data;
+    conv->dweight = trainer->gradients[n->slot[RQ_SLOT_WEIGHT]];
+    conv->leaves_bf16 = leaves_bf16(trainer, unit, node);
     unit->forward = forward;
     unit->backward = backward;
     unit->destroy = destroy;
     const rq_train_conv_options options = {
         .precision = conv->precision,
         .with_dsrc = unit->src[0]->needs_gradient,
-        .exact_forward = scale != NULL,
+        .exact_forward = quantized,
         .u8_source = unit->src[0]->is_u8,
-        .bf16_dsrc = leaves_bf16(trainer, unit, node),
+        .bf16_dsrc = conv->leaves_bf16,
     };
-    conv->leaves_bf16 = options.bf16_dsrc;
-    rq_status status = rq_train_conv_create(&conv->conv, trainer->dnn, &conv->shape, &options, err);
-    if (status != RQ_OK || !scale)
-        return status;
-    conv->quantized = true;
-    conv->stored_scale = rq_tensor_f32(scale);
-    status = rq_layer_view_init(&conv->layer, trainer->model, node, err);
-    if (status == RQ_OK)
-        status = check_quantized(conv, unit->src[0], err);
-    if (status == RQ_OK)
-        status = quantized_buffers(trainer, conv, rq_tensor_elems(weight), err);
-    unit->dst->channel_scale = conv->channel_scale;
-    unit->dst->quantized_conv = conv;
-    return status;
+    RQ_TRY(rq_train_conv_create(&conv->conv, trainer->dnn, &conv->shape, &options, err));
+    return quantized ? create_quantized(trainer, unit, node, err) : RQ_OK;
+}
+
+void tr_conv_settle(tr_unit *unit)
+{
+    tr_conv *conv = unit->conv;
+    if (!conv->quantized)
+        return;
+    find_scales(conv, unit->src[0]);
+    memcpy(conv->stored_scale, conv->s_w, (size_t)conv->shape.oc * sizeof *conv->s_w);
 }

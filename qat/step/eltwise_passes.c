@@ -1,8 +1,8 @@
 /* Each function is one loop nest, written once with the number of terms and the kind of activation
- * as constants of an inlined body, so that the compiler makes a straight vector loop of every case.
- */
+ * as constants of an inlined body, so that the compiler makes a vector loop of every case. */
 #include "qat/step/eltwise_passes.h"
 
+#include <assert.h>
 #include <math.h>
 
 #include "runtime/base/bf16.h"
@@ -20,7 +20,7 @@ enum act {
     ACT_RULE_QUANTIZE
 };
 
-static enum act act_of(const eltwise_args *args)
+static enum act act_of(const tr_pass_args *args)
 {
     if (args->by_rule)
         return args->quantize ? ACT_RULE_QUANTIZE : args->relu ? ACT_RULE_RELU : ACT_RULE;
@@ -29,7 +29,7 @@ static enum act act_of(const eltwise_args *args)
     return args->relu ? ACT_RELU : ACT_NONE;
 }
 
-INLINE float z_of(const eltwise_args *args, int n_terms, bool rule, size_t at, size_t c)
+INLINE float z_of(const tr_pass_args *args, int n_terms, bool rule, size_t at, size_t c)
 {
     float z = args->a[0][c] * args->u[0][at];
     if (rule)
@@ -53,7 +53,7 @@ INLINE bool is_rule(enum act act)
     return act == ACT_RULE || act == ACT_RULE_RELU || act == ACT_RULE_QUANTIZE;
 }
 
-INLINE float act_value(enum act act, float z, const eltwise_args *args)
+INLINE float act_value(enum act act, float z, const tr_pass_args *args)
 {
     switch (act) {
     case ACT_NONE:
@@ -72,7 +72,7 @@ INLINE float act_value(enum act act, float z, const eltwise_args *args)
 }
 
 /* Does the gradient pass? ReLU: z > 0. Straight-through: the unclamped q lies in 0…255. */
-INLINE bool act_passes(enum act act, bool relu, float z, const eltwise_args *args)
+INLINE bool act_passes(enum act act, bool relu, float z, const tr_pass_args *args)
 {
     float q;
     switch (act) {
@@ -93,27 +93,27 @@ INLINE bool act_passes(enum act act, bool relu, float z, const eltwise_args *arg
     return true;
 }
 
-INLINE void store(void *numbers, eltwise_type type, size_t at, float x)
+INLINE void store(void *numbers, tr_number_type type, size_t at, float x)
 {
-    if (type == ELTWISE_F32)
+    if (type == TR_F32)
         ((float *)numbers)[at] = x;
-    else if (type == ELTWISE_BF16)
+    else if (type == TR_BF16)
         ((uint16_t *)numbers)[at] = rq_to_bf16(x);
     else
         ((uint8_t *)numbers)[at] = (uint8_t)(int32_t)x;
 }
 
-INLINE float load(const void *numbers, eltwise_type type, size_t at)
+INLINE float load(const void *numbers, tr_number_type type, size_t at)
 {
-    return type == ELTWISE_F32 ? ((const float *)numbers)[at]
-                               : rq_from_bf16(((const uint16_t *)numbers)[at]);
+    return type == TR_F32 ? ((const float *)numbers)[at]
+                          : rq_from_bf16(((const uint16_t *)numbers)[at]);
 }
 
-INLINE void apply_body(const eltwise_args *args, int n_terms, enum act act, eltwise_type type,
+INLINE void apply_body(const tr_pass_args *args, int n_terms, enum act act, tr_number_type type,
                        void *restrict y)
 {
     const size_t channels = args->channels;
-    const eltwise_args local = *args; /* its pointers cannot change under the loop */
+    const tr_pass_args local = *args; /* its pointers cannot change under the loop */
     for (size_t p = 0; p < local.pixels; p++)
         for (size_t c = 0; c < channels; c++) {
             const size_t at = p * channels + c;
@@ -133,46 +133,37 @@ INLINE void apply_body(const eltwise_args *args, int n_terms, enum act act, eltw
         else                                                                                       \
             call(4, act);                                                                          \
     } while (0)
+#define CASE(call, act, for_terms)                                                                 \
+    case act:                                                                                      \
+        for_terms(call, act);                                                                      \
+        break
+#define BY_RULE(call, act) call(1, act)
 #define FOR_EACH_CASE(call)                                                                        \
     switch (act_of(args)) {                                                                        \
-    case ACT_NONE:                                                                                 \
-        FOR_TERMS(call, ACT_NONE);                                                                 \
-        break;                                                                                     \
-    case ACT_RELU:                                                                                 \
-        FOR_TERMS(call, ACT_RELU);                                                                 \
-        break;                                                                                     \
-    case ACT_QUANTIZE:                                                                             \
-        FOR_TERMS(call, ACT_QUANTIZE);                                                             \
-        break;                                                                                     \
-    case ACT_RELU_QUANTIZE:                                                                        \
-        FOR_TERMS(call, ACT_RELU_QUANTIZE);                                                        \
-        break;                                                                                     \
-    case ACT_RULE:                                                                                 \
-        call(1, ACT_RULE);                                                                         \
-        break;                                                                                     \
-    case ACT_RULE_RELU:                                                                            \
-        call(1, ACT_RULE_RELU);                                                                    \
-        break;                                                                                     \
-    case ACT_RULE_QUANTIZE:                                                                        \
-        call(1, ACT_RULE_QUANTIZE);                                                                \
-        break;                                                                                     \
+        CASE(call, ACT_NONE, FOR_TERMS);                                                           \
+        CASE(call, ACT_RELU, FOR_TERMS);                                                           \
+        CASE(call, ACT_QUANTIZE, FOR_TERMS);                                                       \
+        CASE(call, ACT_RELU_QUANTIZE, FOR_TERMS);                                                  \
+        CASE(call, ACT_RULE, BY_RULE);                                                             \
+        CASE(call, ACT_RULE_RELU, BY_RULE);                                                        \
+        CASE(call, ACT_RULE_QUANTIZE, BY_RULE);                                                    \
     }
 
-RQ_SIMD static void apply_f32(const eltwise_args *args, float *y){
-#define APPLY(n, act) apply_body(args, (n), (act), ELTWISE_F32, y)
+RQ_SIMD static void apply_f32(const tr_pass_args *args, float *y){
+#define APPLY(n, act) apply_body(args, (n), (act), TR_F32, y)
     FOR_EACH_CASE(APPLY)
 #undef APPLY
 }
 
-RQ_SIMD static void apply_bf16(const eltwise_args *args, uint16_t *y){
-#define APPLY(n, act) apply_body(args, (n), (act), ELTWISE_BF16, y)
+RQ_SIMD static void apply_bf16(const tr_pass_args *args, uint16_t *y){
+#define APPLY(n, act) apply_body(args, (n), (act), TR_BF16, y)
     FOR_EACH_CASE(APPLY)
 #undef APPLY
 }
 
-RQ_SIMD static void apply_u8(const eltwise_args *args, uint8_t *y)
+RQ_SIMD static void apply_u8(const tr_pass_args *args, uint8_t *y)
 {
-#define APPLY(n, act) apply_body(args, (n), (act), ELTWISE_U8, y)
+#define APPLY(n, act) apply_body(args, (n), (act), TR_U8, y)
     if (args->by_rule)
         APPLY(1, ACT_RULE_QUANTIZE);
     else
@@ -180,11 +171,14 @@ RQ_SIMD static void apply_u8(const eltwise_args *args, uint8_t *y)
 #undef APPLY
 }
 
-void eltwise_apply(const eltwise_args *args, void *y, eltwise_type type)
+void tr_pass_apply(const tr_pass_args *args, void *y, tr_number_type type)
 {
-    if (type == ELTWISE_F32)
+    assert(args->n_terms >= 1 && args->n_terms <= TR_MAX_TERMS);
+    assert(!args->by_rule || args->n_terms == 1);
+    assert(type != TR_U8 || (args->quantize && args->low == 0.0f));
+    if (type == TR_F32)
         apply_f32(args, y);
-    else if (type == ELTWISE_BF16)
+    else if (type == TR_BF16)
         apply_bf16(args, y);
     else
         apply_u8(args, y);
@@ -192,9 +186,9 @@ void eltwise_apply(const eltwise_args *args, void *y, eltwise_type type)
 
 enum { LANES = 64 }; /* independent extremes, so that the loop over channels vectorises */
 
-INLINE void range_body(const eltwise_args *args, int n_terms, float *lo, float *hi)
+INLINE void range_body(const tr_pass_args *args, int n_terms, float *lo, float *hi)
 {
-    const eltwise_args local = *args;
+    const tr_pass_args local = *args;
     float lows[LANES], highs[LANES];
     for (int i = 0; i < LANES; i++) {
         lows[i] = INFINITY;
@@ -219,8 +213,9 @@ INLINE void range_body(const eltwise_args *args, int n_terms, float *lo, float *
     }
 }
 
-RQ_SIMD void eltwise_range(const eltwise_args *args, float *lo, float *hi)
+RQ_SIMD void tr_pass_range(const tr_pass_args *args, float *lo, float *hi)
 {
+    assert(!args->by_rule);
 #define RANGE(n, act) range_body(args, (n), lo, hi)
     FOR_TERMS(RANGE, ACT_NONE);
 #undef RANGE
@@ -242,7 +237,7 @@ INLINE void moments_body(const float *restrict u, const float *restrict pivot, f
         }
 }
 
-RQ_SIMD void eltwise_moments(const float *u, const float *pivot, float *sum, float *sum_squares,
+RQ_SIMD void tr_pass_moments(const float *u, const float *pivot, float *sum, float *sum_squares,
                              float *extremes, size_t pixels, size_t channels)
 {
     if (extremes)
@@ -253,9 +248,9 @@ RQ_SIMD void eltwise_moments(const float *u, const float *pivot, float *sum, flo
 }
 
 /* Leave an element, or 0 where the gradient does not pass; returns what is left. */
-INLINE float mask(void *g, eltwise_type type, size_t at, bool passes)
+INLINE float mask(void *g, tr_number_type type, size_t at, bool passes)
 {
-    if (type == ELTWISE_F32) {
+    if (type == TR_F32) {
         float *x = g;
         return x[at] = passes ? x[at] : 0.0f;
     }
@@ -264,15 +259,15 @@ INLINE float mask(void *g, eltwise_type type, size_t at, bool passes)
     return rq_from_bf16(x[at]);
 }
 
-INLINE void reduce_body(const eltwise_args *args, int n_terms, enum act act,
-                        const eltwise_gradients *gradients, eltwise_type type, float factor,
+INLINE void reduce_body(const tr_pass_args *args, int n_terms, enum act act,
+                        const tr_pass_gradients *gradients, tr_number_type type, float factor,
                         const float *const *pivot, float *restrict sum_dz, float *const *sum_dzu)
 {
-    const eltwise_args local = *args;
+    const tr_pass_args local = *args;
     void *restrict g = gradients->g[0];
     for (size_t p = 0; p < local.pixels; p++) {
         const size_t row = p * local.channels;
-        for (int i = 1; type == ELTWISE_F32 && i < gradients->n_g; i++) {
+        for (int i = 1; type == TR_F32 && i < gradients->n_g; i++) {
             const float *restrict gi = (const float *)gradients->g[i] + row;
             for (size_t c = 0; c < local.channels; c++)
                 ((float *)g)[row + c] += gi[c];
@@ -291,37 +286,39 @@ INLINE void reduce_body(const eltwise_args *args, int n_terms, enum act act,
     }
 }
 
-RQ_SIMD static void reduce_f32(const eltwise_args *args, const eltwise_gradients *gradients,
+RQ_SIMD static void reduce_f32(const tr_pass_args *args, const tr_pass_gradients *gradients,
                                float factor, const float *const *pivot, float *sum_dz,
                                float *const *sum_dzu){
 #define REDUCE(n, act)                                                                             \
-    reduce_body(args, (n), (act), gradients, ELTWISE_F32, factor, pivot, sum_dz, sum_dzu)
+    reduce_body(args, (n), (act), gradients, TR_F32, factor, pivot, sum_dz, sum_dzu)
     FOR_EACH_CASE(REDUCE)
 #undef REDUCE
 }
 
-RQ_SIMD static void reduce_bf16(const eltwise_args *args, const eltwise_gradients *gradients,
+RQ_SIMD static void reduce_bf16(const tr_pass_args *args, const tr_pass_gradients *gradients,
                                 float factor, const float *const *pivot, float *sum_dz,
                                 float *const *sum_dzu)
 {
 #define REDUCE(n, act)                                                                             \
-    reduce_body(args, (n), (act), gradients, ELTWISE_BF16, factor, pivot, sum_dz, sum_dzu)
+    reduce_body(args, (n), (act), gradients, TR_BF16, factor, pivot, sum_dz, sum_dzu)
     FOR_EACH_CASE(REDUCE)
 #undef REDUCE
 }
 
-void eltwise_reduce(const eltwise_args *args, const eltwise_gradients *gradients, float factor,
+void tr_pass_reduce(const tr_pass_args *args, const tr_pass_gradients *gradients, float factor,
                     const float *const *pivot, float *sum_dz, float *const *sum_dzu)
 {
-    (gradients->type == ELTWISE_F32 ? reduce_f32 : reduce_bf16)(args, gradients, factor, pivot,
-                                                                sum_dz, sum_dzu);
+    assert(gradients->n_g >= 1 &&
+           gradients->n_g <= (gradients->type == TR_F32 ? TR_MAX_READERS : 1));
+    (gradients->type == TR_F32 ? reduce_f32 : reduce_bf16)(args, gradients, factor, pivot, sum_dz,
+                                                           sum_dzu);
 }
 
 /* du may be g: each element is read before it is written. */
-INLINE void gradient_body(const eltwise_gradient_args *args, eltwise_type g_type, void *du,
-                          eltwise_type type)
+INLINE void gradient_body(const tr_pass_gradient_args *args, tr_number_type g_type, void *du,
+                          tr_number_type type)
 {
-    const eltwise_gradient_args local = *args;
+    const tr_pass_gradient_args local = *args;
     const float *restrict pivot = local.pivot, *restrict da = local.da;
     const float *restrict db = local.db, *restrict dc = local.dc;
     const void *g = local.g;
@@ -339,25 +336,25 @@ INLINE void gradient_body(const eltwise_gradient_args *args, eltwise_type g_type
     }
 }
 
-RQ_SIMD void eltwise_gradient(const eltwise_gradient_args *args, void *du, eltwise_type type)
+RQ_SIMD void tr_pass_gradient(const tr_pass_gradient_args *args, void *du, tr_number_type type)
 {
-    if (args->g_type == ELTWISE_F32 && type == ELTWISE_F32)
-        gradient_body(args, ELTWISE_F32, du, ELTWISE_F32);
-    else if (args->g_type == ELTWISE_F32)
-        gradient_body(args, ELTWISE_F32, du, ELTWISE_BF16);
-    else if (type == ELTWISE_F32)
-        gradient_body(args, ELTWISE_BF16, du, ELTWISE_F32);
+    if (args->g_type == TR_F32 && type == TR_F32)
+        gradient_body(args, TR_F32, du, TR_F32);
+    else if (args->g_type == TR_F32)
+        gradient_body(args, TR_F32, du, TR_BF16);
+    else if (type == TR_F32)
+        gradient_body(args, TR_BF16, du, TR_F32);
     else
-        gradient_body(args, ELTWISE_BF16, du, ELTWISE_BF16);
+        gradient_body(args, TR_BF16, du, TR_BF16);
 }
 
-RQ_SIMD void eltwise_add(float *restrict sum, const float *restrict x, size_t n)
+RQ_SIMD void tr_pass_add(float *restrict sum, const float *restrict x, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         sum[i] += x[i];
 }
 
-RQ_SIMD void eltwise_round(uint16_t *restrict dst, const float *restrict src, size_t n)
+RQ_SIMD void tr_pass_round(uint16_t *restrict dst, const float *restrict src, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         dst[i] = rq_to_bf16(src[i]);

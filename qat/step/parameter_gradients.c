@@ -1,8 +1,11 @@
-/* Memory for the gradients of parameters, and their sums over ranks while backward goes on.
- *
- * All lie in one block, the last node's first: in the order in which backward finishes them. What
- * no unit that is still to come will write is summed as soon as it is a bucket full. */
-#include "qat/step/units.h"
+/* All gradients are in one block, the last node's first: in the order in which backward finishes
+ * them. What no unit that is still to come will write is summed as soon as it is a bucket full. */
+#include "qat/step/parameter_gradients.h"
+
+#include <string.h>
+
+#include "qat/step/convolution.h"
+#include "qat/step/eltwise.h"
 #include "runtime/base/ranks.h"
 
 enum { BUCKET = 1 << 20, ALIGNED = RQ_ALIGNMENT / sizeof(float) }; /* elements */
@@ -39,17 +42,14 @@ rq_status tr_gradients_allocate(rq_trainer *trainer, rq_error *err)
 {
     const rq_model *model = trainer->model;
     tr_gradients *all = &trainer->all_gradients;
-    void *block = NULL;
     for (int i = 0; i < model->graph.n_nodes; i++)
         for (int k = 0; k < 2; k++)
             if (parameter_of(model, i, k) >= 0)
                 all->n += padded_elems(model, parameter_of(model, i, k));
-    const rq_status status =
-        rq_arena_array_old(&trainer->arena, &block, all->n, sizeof(float), err);
-    if (status != RQ_OK)
-        return status;
-    all->block = block;
-    float *next = block;
+    all->block = rq_arena_array(&trainer->arena, float, all->n);
+    if (!all->block)
+        return rq_no_memory(err);
+    float *next = all->block;
     for (int i = model->graph.n_nodes - 1; i >= 0; i--)
         for (int k = 0; k < 2; k++) {
             const int param = parameter_of(model, i, k);

@@ -3,15 +3,14 @@
 #ifndef RQ_QAT_STEP_SHARE_H
 #define RQ_QAT_STEP_SHARE_H
 
-#include <math.h>
 #include <omp.h>
-#include <string.h>
 
+#include "qat/step/eltwise_passes.h"
 #include "qat/step/units.h"
 
 enum {
     TR_BLOCK = 64,                /* pixels summed in f32 before they are added to the doubles */
-    TR_N_SUMS = 1 + RQ_MAX_TERMS, /* sums per channel: dz, and dz * u of each term */
+    TR_N_SUMS = 1 + TR_MAX_TERMS, /* sums per channel: dz, and dz * u of each term */
 };
 
 /* Pixels begin to end, and sums per channel, in double and for the running block in f32. */
@@ -23,24 +22,7 @@ typedef struct tr_share {
 } tr_share;
 
 /* Bytes of sums that one thread needs for so many channels: whole cache lines. */
-static inline size_t tr_sums_bytes(size_t channels)
-{
-    const size_t size_bytes =
-        channels * (TR_N_SUMS * (sizeof(double) + sizeof(float)) + 2 * sizeof(float));
-    return (size_bytes + RQ_ALIGNMENT - 1) & ~(size_t)(RQ_ALIGNMENT - 1);
-}
-
-static inline double *tr_sums_of_thread(const rq_trainer *trainer, size_t channels, int thread)
-{
-    return (double *)(void *)((unsigned char *)trainer->scratch +
-                              (size_t)thread * tr_sums_bytes(channels));
-}
-
-static inline float *tr_extremes_of_thread(const rq_trainer *trainer, size_t channels, int thread)
-{
-    double *sums = tr_sums_of_thread(trainer, channels, thread);
-    return (float *)(void *)(sums + TR_N_SUMS * channels) + TR_N_SUMS * channels;
-}
+size_t tr_sums_bytes(size_t channels);
 
 /* Inside a parallel region: this thread's even share of the pixels. */
 static inline tr_share tr_my_pixels(size_t pixels)
@@ -50,19 +32,7 @@ static inline tr_share tr_my_pixels(size_t pixels)
 }
 
 /* The same with its sums, cleared. */
-static inline tr_share tr_my_sums(const rq_trainer *trainer, size_t pixels, size_t channels)
-{
-    tr_share mine = tr_my_pixels(pixels);
-    mine.sums = tr_sums_of_thread(trainer, channels, omp_get_thread_num());
-    mine.block = (float *)(void *)(mine.sums + TR_N_SUMS * channels);
-    mine.extremes = tr_extremes_of_thread(trainer, channels, omp_get_thread_num());
-    memset(mine.sums, 0, tr_sums_bytes(channels));
-    for (size_t c = 0; c < channels; c++) {
-        mine.extremes[c] = INFINITY;
-        mine.extremes[channels + c] = -INFINITY;
-    }
-    return mine;
-}
+tr_share tr_my_sums(const rq_trainer *trainer, size_t pixels, size_t channels);
 
 /* Add the block to the sums, n of both. */
 static inline void tr_flush_block(const tr_share *mine, size_t n)
@@ -72,5 +42,10 @@ static inline void tr_flush_block(const tr_share *mine, size_t n)
         mine->block[i] = 0.0f;
     }
 }
+
+/* After the region: the sums [TR_N_SUMS, C] of all its threads, added up in thread order; and their
+ * extremes [2, C]. Both are in the scratch memory, where the next pass writes. */
+double *tr_total_sums(const rq_trainer *trainer, size_t channels, int n_threads);
+const float *tr_total_extremes(const rq_trainer *trainer, size_t channels, int n_threads);
 
 #endif

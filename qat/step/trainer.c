@@ -1,40 +1,36 @@
 /* Creating a trainer, a step, and what can be asked about it. */
 #include "qat/step/trainer.h"
 
+#include <assert.h>
+#include <math.h>
 #include <omp.h>
-#include <string.h>
 
+#include "qat/step/build.h"
+#include "qat/step/convolution.h"
+#include "qat/step/eltwise.h"
+#include "qat/step/gates.h"
+#include "qat/step/memory_plan.h"
+#include "qat/step/parameter_gradients.h"
 #include "qat/step/share.h"
+#include "qat/step/step.h"
 #include "runtime/base/bf16.h"
 #include "runtime/base/clock.h"
-#include "runtime/base/ranks.h"
-
-#define AUXILIARY_WEIGHT 0.1
 
 /* ---- creation ---- */
 
 static rq_status allocate(rq_trainer *trainer, rq_error *err)
 {
-    const rq_graph *graph = &trainer->model->graph;
-    const size_t n = (size_t)graph->n_nodes, batch = (size_t)trainer->options.batch;
-    const struct {
-        void **array;
-        size_t n, size;
-    } arrays[] = {
-        {(void **)&trainer->shapes, n, sizeof *trainer->shapes},
-        {(void **)&trainer->values, n, sizeof(tr_value *)},
-        {(void **)&trainer->units, 2 * n, sizeof *trainer->units},
-        {(void **)&trainer->gradients, (size_t)graph->n_params, sizeof *trainer->gradients},
-        {(void **)&trainer->row_loss, batch, sizeof *trainer->row_loss},
-        {(void **)&trainer->row_rank, batch, sizeof *trainer->row_rank},
-    };
-    for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++) {
-        const rq_status status =
-            rq_arena_array_old(&trainer->arena, arrays[i].array, arrays[i].n, arrays[i].size, err);
-        if (status != RQ_OK)
-            return status;
-    }
-    return tr_gradients_allocate(trainer, err);
+    rq_arena *arena = &trainer->arena;
+    const int n = trainer->model->graph.n_nodes, batch = trainer->options.batch;
+    if (!(trainer->shapes = rq_arena_array(arena, rq_shape, n)) ||
+        !(trainer->values = rq_arena_array(arena, tr_value *, n)) ||
+        !(trainer->units = rq_arena_array(arena, tr_unit, 2 * (size_t)n)) ||
+        !(trainer->outputs = rq_arena_array(arena, tr_value *, n)) ||
+        !(trainer->gradients = rq_arena_array(arena, float *, trainer->model->graph.n_params)) ||
+        !(trainer->row_loss = rq_arena_array(arena, double, batch)) ||
+        !(trainer->row_rank = rq_arena_array(arena, int, batch)))
+        return rq_no_memory(err);
+    return RQ_OK;
 }
 
 static rq_status allocate_scratch(rq_trainer *trainer, rq_error *err)
@@ -43,8 +39,23 @@ static rq_status allocate_scratch(rq_trainer *trainer, rq_error *err)
     for (int i = 0; i < trainer->n_units; i++)
         if ((size_t)trainer->units[i].dst->shape.c > channels)
             channels = (size_t)trainer->units[i].dst->shape.c;
-    trainer->scratch_bytes = (size_t)trainer->n_threads * tr_sums_bytes(channels);
-    return rq_arena_array_old(&trainer->arena, &trainer->scratch, trainer->scratch_bytes, 1, err);
+    const size_t size_bytes = (size_t)trainer->n_threads * tr_sums_bytes(channels);
+    trainer->scratch = rq_arena_alloc(&trainer->arena, size_bytes);
+    return trainer->scratch ? RQ_OK : rq_no_memory(err);
+}
+
+static rq_status plan(rq_trainer *trainer, rq_error *err)
+{
+    RQ_TRY(rq_dnn_create(&trainer->dnn, err));
+    RQ_TRY(allocate(trainer, err));
+    RQ_TRY(tr_gradients_allocate(trainer, err));
+    RQ_TRY(tr_build_units(trainer, err));
+    RQ_TRY(tr_plan_numbers(trainer, err));
+    RQ_TRY(allocate_scratch(trainer, err));
+    RQ_TRY(tr_plan_gradients(trainer, err));
+    tr_gradients_plan_sums(trainer);
+    trainer->options.frozen_nodes = NULL;
+    return RQ_OK;
 }
 
 rq_status rq_trainer_create(rq_trainer **out, rq_model *model, const rq_trainer_options *options,
@@ -54,7 +65,7 @@ rq_status rq_trainer_create(rq_trainer **out, rq_model *model, const rq_trainer_
         return rq_fail(err, RQ_ERR_ARG, "batch %d: at least 1 image", options->batch);
     rq_trainer *trainer = rq_alloc(sizeof *trainer);
     if (!trainer)
-        return rq_fail(err, RQ_ERR_NOMEM, "out of memory");
+        return rq_no_memory(err);
     trainer->model = model;
     trainer->options = *options;
     trainer->observing = true;
@@ -63,19 +74,8 @@ rq_status rq_trainer_create(rq_trainer **out, rq_model *model, const rq_trainer_
         trainer->options.height = model->preprocess.crop;
     if (!trainer->options.width)
         trainer->options.width = model->preprocess.crop;
-    rq_status status = rq_dnn_create(&trainer->dnn, err);
-    if (status == RQ_OK)
-        status = allocate(trainer, err);
-    if (status == RQ_OK)
-        status = tr_build_units(trainer, err);
-    if (status == RQ_OK)
-        status = allocate_scratch(trainer, err);
-    if (status == RQ_OK)
-        status = tr_plan_gradients(trainer, err);
-    if (status == RQ_OK)
-        tr_gradients_plan_sums(trainer);
-    trainer->options.frozen_nodes = NULL;
-    if (status != RQ_OK) {
+    const rq_status status = plan(trainer, err);
+    if (status) {
         rq_trainer_destroy(trainer);
         return status;
     }
@@ -107,71 +107,6 @@ void rq_trainer_observe(rq_trainer *trainer, bool observing)
 
 /* ---- a step ---- */
 
-static rq_status named(const rq_trainer *trainer, const tr_unit *unit, rq_status status,
-                       rq_error *err)
-{
-    if (status != RQ_OK)
-        rq_error_prefix(err, "%s", trainer->model->graph.nodes[unit->node].name);
-    return status;
-}
-
-/* From f32 to bf16, where it is read so. */
-static void round_value(const tr_value *value)
-{
-    if (value->bf16)
-        tr_round(value->bf16, value->data, rq_shape_elems(&value->shape));
-}
-
-rq_status tr_run_forward(rq_trainer *trainer, int first, rq_error *err)
-{
-    rq_status status = RQ_OK;
-    for (int i = first; i < trainer->n_units && status == RQ_OK; i++) {
-        tr_unit *unit = &trainer->units[i];
-        const double start = rq_clock();
-        status = named(trainer, unit, unit->forward(trainer, unit, err), err);
-        if (status == RQ_OK && !tr_writes_all_types(unit))
-            round_value(unit->dst);
-        unit->forward_s += rq_clock() - start;
-    }
-    return status;
-}
-
-rq_status tr_run_backward(rq_trainer *trainer, int first, rq_error *err)
-{
-    rq_status status = RQ_OK;
-    for (int i = trainer->n_units - 1; i >= first && status == RQ_OK; i--) {
-        tr_unit *unit = &trainer->units[i];
-        const double start = rq_clock();
-        status = named(trainer, unit, unit->backward(trainer, unit, err), err);
-        unit->backward_s += rq_clock() - start;
-        if (status == RQ_OK)
-            tr_gradients_sum(trainer, i);
-    }
-    rq_ranks_await();
-    return status;
-}
-
-/* The loss of the model's output and a tenth of each auxiliary one's (RepVGGplus). */
-static rq_status find_loss(rq_trainer *trainer, const int32_t *labels, const rq_mix *mix,
-                           rq_step_result *result, rq_error *err)
-{
-    double auxiliary = 0.0;
-    rq_status status = RQ_OK;
-    for (int i = 0; i < trainer->n_outputs && status == RQ_OK; i++) {
-        const tr_value *output = trainer->outputs[i];
-        status = tr_loss(output->data, labels, mix, (size_t)trainer->options.batch,
-                         (size_t)output->shape.c, trainer->options.label_smoothing,
-                         output->gradient[0], trainer->row_loss, trainer->row_rank, result, err);
-        if (status != RQ_OK || i == trainer->n_outputs - 1)
-            continue;
-        auxiliary += AUXILIARY_WEIGHT * result->loss;
-        for (size_t k = 0; k < rq_shape_elems(&output->shape); k++)
-            output->gradient[0][k] *= (float)AUXILIARY_WEIGHT;
-    }
-    result->loss += auxiliary;
-    return status;
-}
-
 rq_status rq_trainer_step_mixed(rq_trainer *trainer, const uint8_t *pixels, const int32_t *labels,
                                 const rq_mix *mix, rq_step_result *result, rq_error *err)
 {
@@ -181,15 +116,12 @@ rq_status rq_trainer_step_mixed(rq_trainer *trainer, const uint8_t *pixels, cons
     if (mix && trainer->input_is_levels)
         return rq_fail(err, RQ_ERR_UNSUPPORTED,
                        "mixup: the first layer is quantized and reads whole pixels");
-    tr_input_forward(trainer, pixels, mix, trainer->values[0]);
-    round_value(trainer->values[0]);
-    rq_status status = tr_run_forward(trainer, 0, err);
-    if (status != RQ_OK)
-        return status;
+    tr_input_forward(trainer, pixels, mix);
+    RQ_TRY(tr_run_forward(trainer, 0, err));
     const double start = rq_clock();
-    status = find_loss(trainer, labels, mix, result, err);
+    const rq_status status = tr_outputs_loss(trainer, labels, mix, result, err);
     trainer->profile.loss += rq_clock() - start;
-    return status == RQ_OK ? tr_run_backward(trainer, 0, err) : status;
+    return status ? status : tr_run_backward(trainer, 0, err);
 }
 
 rq_status rq_trainer_step(rq_trainer *trainer, const uint8_t *pixels, const int32_t *labels,
@@ -197,6 +129,23 @@ rq_status rq_trainer_step(rq_trainer *trainer, const uint8_t *pixels, const int3
 {
     return rq_trainer_step_mixed(trainer, pixels, labels, NULL, result, err);
 }
+
+rq_status rq_trainer_settle(rq_trainer *trainer, rq_error *err)
+{
+    (void)err;
+    for (int i = 0; i < trainer->n_units; i++) {
+        tr_unit *unit = &trainer->units[i];
+        if (unit->conv)
+            tr_conv_settle(unit);
+        if (unit->eltwise)
+            tr_act_settle(&unit->eltwise->act, unit->dst);
+        if (unit->product)
+            tr_act_settle(&unit->product->act, unit->dst);
+    }
+    return RQ_OK;
+}
+
+/* ---- what can be asked ---- */
 
 float *rq_trainer_gradient(const rq_trainer *trainer, int param)
 {
@@ -227,26 +176,121 @@ const float *rq_trainer_value(rq_trainer *trainer, int node, float *scale)
     return value->data ? value->data : expand(trainer, value);
 }
 
-rq_status rq_trainer_settle(rq_trainer *trainer, rq_error *err)
+static bool is_finite(const float *numbers, size_t n)
 {
-    (void)err;
-    for (int i = 0; i < trainer->n_units; i++) {
-        tr_unit *unit = &trainer->units[i];
-        conv_unit *conv = unit->conv;
-        if (unit->eltwise)
-            tr_act_settle(&unit->eltwise->act, unit->dst);
-        if (unit->product)
-            tr_act_settle(&unit->product->act, unit->dst);
-        if (!conv || !conv->quantized)
-            continue;
-        conv->s_x = conv->layer.std ? 1.0f : unit->src[0]->scale;
-        rq_layer_weight_scales(&conv->layer, conv->s_x, conv->s_w);
-        memcpy(conv->stored_scale, conv->s_w, (size_t)conv->shape.oc * sizeof *conv->s_w);
-    }
-    return RQ_OK;
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(numbers[i]))
+            return false;
+    return true;
 }
+
+const char *rq_trainer_first_not_finite(rq_trainer *trainer)
+{
+    const rq_graph *graph = &trainer->model->graph;
+    for (int i = 0; i < graph->n_nodes; i++) {
+        float scale;
+        const float *numbers = rq_trainer_value(trainer, i, &scale);
+        if (numbers &&
+            !(isfinite(scale) && is_finite(numbers, rq_shape_elems(&trainer->shapes[i]))))
+            return graph->nodes[i].name;
+    }
+    return NULL;
+}
+
+/* ---- where the time went ---- */
 
 rq_trainer_profile rq_trainer_get_profile(const rq_trainer *trainer)
 {
     return trainer->profile;
+}
+
+static double value_bytes(const tr_value *value)
+{
+    return (double)rq_shape_elems(&value->shape) * sizeof(float);
+}
+
+/* As the convolution reads it. */
+static double source_bytes(const tr_unit *unit)
+{
+    const rq_train_conv *conv = unit->conv->conv;
+    const size_t size = rq_train_conv_reads_u8(conv)     ? sizeof(uint8_t)
+                        : rq_train_conv_reads_bf16(conv) ? sizeof(uint16_t)
+                                                         : sizeof(float);
+    return (double)(rq_shape_elems(&unit->src[0]->shape) * size);
+}
+
+static double gradient_bytes(const tr_value *value)
+{
+    return value_bytes(value) / (value->gradient_bf16 ? 2.0 : 1.0);
+}
+
+static double weight_bytes(const tr_conv *conv)
+{
+    const rq_conv_shape *s = &conv->shape;
+    const int64_t inputs = s->ic / s->conv.groups;
+    return (double)(s->oc * inputs * s->conv.kernel[0] * s->conv.kernel[1]) * sizeof(float);
+}
+
+static void conv_bytes(const tr_unit *unit, rq_unit_profile *out)
+{
+    const double src = source_bytes(unit), dst = value_bytes(unit->dst);
+    const double weights = weight_bytes(unit->conv);
+    out->forward_bytes = src + weights + dst;
+    const double ddst = gradient_bytes(unit->dst);
+    out->backward_bytes = src + ddst + weights;
+    if (unit->src[0]->needs_gradient)
+        out->backward_bytes += ddst + weights + gradient_bytes(unit->src[0]);
+}
+
+/* Forward: batch norms' sources once more, for the moments. */
+static void eltwise_bytes(const rq_trainer *trainer, const tr_unit *unit, rq_unit_profile *out)
+{
+    const tr_eltwise *eltwise = unit->eltwise;
+    const tr_value *dst = unit->dst;
+    const double n = value_bytes(dst);
+    out->forward_bytes =
+        (dst->data ? n : 0.0) + (dst->bf16 ? n / 2.0 : 0.0) + (dst->u8 ? n / 4.0 : 0.0);
+    const double g = gradient_bytes(dst);
+    out->backward_bytes = dst->gradient_bf16 ? 2.0 * g : g * (dst->n_readers + 1);
+    for (int k = 0; k < eltwise->n_terms; k++) {
+        const tr_term *term = &eltwise->terms[k];
+        const bool live = tr_term_is_live(trainer, term);
+        out->forward_bytes += n * (live ? 2 : 1);
+        out->backward_bytes += n;
+        if (unit->dsrc[k] || unit->src[k]->gradient_bf16)
+            out->backward_bytes += g + (live ? n : 0.0) + gradient_bytes(unit->src[k]);
+    }
+}
+
+static void other_bytes(const tr_unit *unit, rq_unit_profile *out)
+{
+    double n = value_bytes(unit->dst);
+    for (int k = 0; k < unit->n_src; k++)
+        n += value_bytes(unit->src[k]);
+    out->forward_bytes = out->backward_bytes = n;
+}
+
+int rq_trainer_n_units(const rq_trainer *trainer)
+{
+    return trainer->n_units;
+}
+
+rq_unit_profile rq_trainer_unit(const rq_trainer *trainer, int i)
+{
+    const tr_unit *unit = &trainer->units[i];
+    rq_unit_profile out = {
+        .layer = trainer->model->graph.nodes[unit->node].name,
+        .kind = unit->conv      ? unit->conv->quantized ? "quantized conv" : "conv"
+                : unit->eltwise ? "norm, sum, act"
+                                : "other",
+        .forward_s = unit->forward_s,
+        .backward_s = unit->backward_s,
+    };
+    if (unit->conv)
+        conv_bytes(unit, &out);
+    else if (unit->eltwise)
+        eltwise_bytes(trainer, unit, &out);
+    else
+        other_bytes(unit, &out);
+    return out;
 }

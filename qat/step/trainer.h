@@ -2,42 +2,34 @@
  * f32 or with bf16 operands (dnn/train_conv.h). Everything is planned at creation; a step allocates
  * nothing and creates no primitive.
  *
- * Auxiliary outputs of form train (graph.h) enter the loss with a weight of 0.1 each (RepVGGplus).
- * csla's constant scales (arch.h) have no gradient.
- *
- * The model's parameters are trained in place: the trainer writes gradients, an optimizer (sgd.h)
- * changes parameters, and the model can be saved between any two steps. Batch norm follows PyTorch:
- * batch statistics, running statistics with momentum 0.1 and the unbiased variance.
+ * The model's parameters are trained in place: the trainer writes gradients, an optimizer
+ * (qat/update/optimizer.h) changes parameters, and the model can be saved between any two steps.
+ * Batch norm follows PyTorch: batch statistics, running statistics with momentum 0.1 and the
+ * unbiased variance. Auxiliary outputs of form train (graph.h) enter the loss with a weight of 0.1
+ * each (RepVGGplus). csla's constant scales (arch.h) have no gradient.
  *
  * Of several processes (ranks.h) each has a trainer for its rows of the batch, and a step is that
  * of the whole batch: statistics, ranges, loss and gradients are taken over all ranks.
  *
- * Form qat, for a conv + batch_norm + relu + fake_quant chain (PyTorch's ConvBnReLU2d, spec: QAT
- * numerics 4.3): t = gamma / sqrt(running_var + eps); q_w = quantize(W * t) per output channel with
- * the scale of the current weights; u = conv(x, s_w * q_w) / t; y = relu(BN(u)); q = quantize(y)
- * with the observed range. Quantized values and weights are kept as integer-valued f32, scales
- * outside. With frozen batch norm the value is computed by the integer contract's output rule
- * (model/quant.h), so training then sees the deployed integers. Layers without batch norm, pooling,
- * products with gates and quantized sigmoids are computed by it always. A fake_quant with
- * ZERO_POINT observes the smallest value too, and its scale and zero point follow from both. */
+ * Form qat, for a conv + batch_norm + relu + fake_quant chain (PyTorch's ConvBnReLU2d):
+ *
+ *   t   = gamma / sqrt(running_var + eps)
+ *   q_w = quantize(W * t)      per output channel, with the scale s_w of the current weights
+ *   u   = conv(x, s_w * q_w) / t
+ *   y   = relu(BN(u))
+ *   q   = quantize(y)          with the observed range
+ *
+ * Quantized values and weights are kept as integer-valued f32, scales outside. With frozen batch
+ * norm the value is computed by the integer contract's output rule (model/quant.h), so training
+ * then sees the deployed integers. Layers without batch norm, pooling, products with gates and
+ * quantized sigmoids are computed by it always. A fake_quant with ZERO_POINT observes the smallest
+ * value too, and its scale and zero point follow from both. */
 #ifndef RQ_QAT_STEP_TRAINER_H
 #define RQ_QAT_STEP_TRAINER_H
 
-#include "runtime/dnn/dnn.h"
+#include "qat/step/trainer_types.h"
 #include "runtime/image/mixup.h"
 #include "runtime/model/model.h"
-
-typedef struct rq_trainer_options {
-    int batch;         /* of this process */
-    int height, width; /* of the images; 0 = the model's crop */
-    double label_smoothing;
-    rq_precision precision; /* of the convolutions' operands, where that is faster (train_conv.h) */
-    /* [n_nodes] batch_norm nodes that use their running statistics from the first step on and leave
-     * them as they are; NULL: none. Read at creation only. */
-    const bool *frozen_nodes;
-} rq_trainer_options;
-
-typedef struct rq_trainer rq_trainer;
 
 /* The model must outlive the trainer. Errors: RQ_ERR_UNSUPPORTED (an operator without gradient, a
  * value that more than 4 operators read, or that nothing reads and that is no auxiliary output, a
@@ -51,14 +43,6 @@ void rq_trainer_freeze_bn(rq_trainer *trainer, bool frozen);
 
 /* Let the ranges of fake_quant nodes follow the data (default: on). */
 void rq_trainer_observe(rq_trainer *trainer, bool observing);
-
-/* Of the whole batch. */
-typedef struct rq_step_result {
-    double loss;    /* mean over counted images, label smoothing included, plus 0.1 times that of
-                       each auxiliary output */
-    int n_counted;  /* images whose label is not RQ_LABEL_IGNORE */
-    int top1, top5; /* of those, in training mode */
-} rq_step_result;
 
 /* One batch: pixels u8 [batch, height, width, 3], labels [batch]. Gradients of the mean loss are
  * then in place. Errors: RQ_ERR_RANGE (the loss is not finite; a label is not a class; a range that
@@ -85,18 +69,21 @@ const float *rq_trainer_logits(const rq_trainer *trainer);
  * other forms. */
 RQ_NODISCARD rq_status rq_trainer_settle(rq_trainer *trainer, rq_error *err);
 
-/* For tests and golden values: a value of the graph after a step and its gradient, in the numbers
- * that are stored (where quantized q - zero point, integer-valued), NULL where the node was merged
- * into another, or where bytes are stored and there is no memory for them as f32. */
+/* ---- for reports and tests ---- */
+
+/* A value of the graph after a step, in the numbers that are stored (where quantized q - zero
+ * point, integer-valued), and the scale that makes them real; NULL where the node was merged into
+ * another, or where bytes are stored and there is no memory for them as f32. */
 const float *rq_trainer_value(rq_trainer *trainer, int node, float *scale);
 
-/* Where a step's time went since creation, by kind of work. */
-typedef struct rq_trainer_profile {
-    double forward_conv, forward_pass, backward_conv, backward_pass, weights, loss; /* seconds */
-} rq_trainer_profile;
+/* The name of the first node of the graph whose value in the last step is not finite, among those
+ * that the trainer keeps; NULL when all are. */
+const char *rq_trainer_first_not_finite(rq_trainer *trainer);
+
 rq_trainer_profile rq_trainer_get_profile(const rq_trainer *trainer);
 
-/* The same by unit of work: a convolution, or the batch norms, sum and activation behind some. */
+/* The profile of one unit of work: a convolution, or the batch norms, sum and activation that were
+ * merged into one. */
 typedef struct rq_unit_profile {
     const char *layer; /* node; the model's */
     const char *kind;

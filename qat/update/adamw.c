@@ -1,6 +1,7 @@
 /* Constants in double, rounded once; then one flat loop. */
 #include "qat/update/adamw.h"
 
+#include <assert.h>
 #include <math.h>
 
 #include "runtime/base/simd.h"
@@ -38,6 +39,7 @@ RQ_SIMD static void update_multiplied(float *restrict p, const float *restrict g
 
 void rq_adamw_update(const rq_update *u, const rq_adamw_options *options)
 {
+    assert(u->step >= 1 && (!u->multiplier || u->clip == 1.0));
     const double k = (double)u->step;
     const constants c = {
         .beta1 = (float)options->beta1,

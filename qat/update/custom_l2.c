@@ -5,9 +5,9 @@
 
 enum { TAPS = 9, CENTRE = 4 };
 
-/* A convolution and the batch norm behind it. */
+/* A convolution and the batch norm after it. */
 typedef struct branch {
-    int kernel; /* parameter */
+    int param; /* of the weight k */
     const float *k, *gamma, *var;
     float *gradient; /* of k */
     double eps;
@@ -24,7 +24,7 @@ struct rq_custom_l2 {
     double weight_decay;
     block *blocks;
     int n_blocks;
-    bool *kernels;
+    bool *weights;  /* [n_params] */
     double *values; /* [the most channels] */
 };
 
@@ -45,8 +45,8 @@ static bool find_branch(branch *out, const rq_graph *graph, const rq_node *node,
         const int conv = graph->nodes[bn].input[0];
         if (!is_square(&graph->nodes[conv], side))
             continue;
-        out->kernel = graph->nodes[conv].slot[RQ_SLOT_WEIGHT];
-        out->k = rq_tensor_f32(&graph->params[out->kernel].tensor);
+        out->param = graph->nodes[conv].slot[RQ_SLOT_WEIGHT];
+        out->k = rq_tensor_f32(&graph->params[out->param].tensor);
         out->gamma = rq_tensor_f32(rq_graph_tensor(graph, bn, RQ_SLOT_WEIGHT));
         out->var = rq_tensor_f32(rq_graph_tensor(graph, bn, RQ_SLOT_VAR));
         out->eps = (double)graph->nodes[bn].eps;
@@ -63,39 +63,34 @@ static void find_blocks(rq_custom_l2 *l2, const rq_trainer *trainer, const rq_gr
             !find_branch(&b->dense, graph, &graph->nodes[i], 3) ||
             !find_branch(&b->point, graph, &graph->nodes[i], 1))
             continue;
-        const rq_tensor *kernel = &graph->params[b->point.kernel].tensor;
-        b->channels = (size_t)kernel->dim[0];
-        b->inputs = (size_t)kernel->dim[1];
-        b->dense.gradient = rq_trainer_gradient(trainer, b->dense.kernel);
-        b->point.gradient = rq_trainer_gradient(trainer, b->point.kernel);
-        l2->kernels[b->dense.kernel] = l2->kernels[b->point.kernel] = true;
+        const rq_tensor *weight = &graph->params[b->point.param].tensor;
+        b->channels = (size_t)weight->dim[0];
+        b->inputs = (size_t)weight->dim[1];
+        b->dense.gradient = rq_trainer_gradient(trainer, b->dense.param);
+        b->point.gradient = rq_trainer_gradient(trainer, b->point.param);
+        l2->weights[b->dense.param] = l2->weights[b->point.param] = true;
         l2->n_blocks++;
     }
 }
 
-static rq_status allocate(rq_custom_l2 *l2, const rq_graph *graph, rq_error *err)
+static rq_status fill(rq_custom_l2 *l2, const rq_trainer *trainer, const rq_graph *graph,
+                      rq_error *err)
 {
-    void *blocks = NULL, *kernels = NULL;
-    rq_status status =
-        rq_arena_array_old(&l2->arena, &blocks, (size_t)graph->n_nodes, sizeof(block), err);
-    if (status == RQ_OK)
-        status =
-            rq_arena_array_old(&l2->arena, &kernels, (size_t)graph->n_params, sizeof(bool), err);
-    l2->blocks = blocks;
-    l2->kernels = kernels;
-    return status;
-}
-
-static rq_status allocate_values(rq_custom_l2 *l2, rq_error *err)
-{
+    l2->blocks = rq_arena_array(&l2->arena, block, graph->n_nodes);
+    l2->weights = rq_arena_array(&l2->arena, bool, graph->n_params);
+    if (!l2->blocks || !l2->weights)
+        return rq_no_memory(err);
+    find_blocks(l2, trainer, graph);
+    if (!l2->n_blocks)
+        return rq_fail(err, RQ_ERR_USAGE,
+                       "--custom-l2: the network has no block that adds a 3x3 and a 1x1 "
+                       "convolution with batch norms");
     size_t channels = 1;
     for (int i = 0; i < l2->n_blocks; i++)
         if (l2->blocks[i].channels > channels)
             channels = l2->blocks[i].channels;
-    void *values = NULL;
-    const rq_status status = rq_arena_array_old(&l2->arena, &values, channels, sizeof(double), err);
-    l2->values = values;
-    return status;
+    l2->values = rq_arena_array(&l2->arena, double, channels);
+    return l2->values ? RQ_OK : rq_no_memory(err);
 }
 
 rq_status rq_custom_l2_create(rq_custom_l2 **out, const rq_trainer *trainer, const rq_model *model,
@@ -103,21 +98,13 @@ rq_status rq_custom_l2_create(rq_custom_l2 **out, const rq_trainer *trainer, con
 {
     rq_custom_l2 *l2 = rq_alloc(sizeof *l2);
     if (!l2)
-        return rq_fail(err, RQ_ERR_NOMEM, "out of memory");
+        return rq_no_memory(err);
     l2->weight_decay = weight_decay;
-    rq_status status = allocate(l2, &model->graph, err);
-    if (status == RQ_OK) {
-        find_blocks(l2, trainer, &model->graph);
-        status = allocate_values(l2, err);
-    }
-    if (status == RQ_OK && !l2->n_blocks)
-        status = rq_fail(err, RQ_ERR_USAGE,
-                         "--custom-l2: the network has no block that adds a 3x3 and a 1x1 "
-                         "convolution with batch norms");
-    if (status == RQ_OK)
-        *out = l2;
-    else
+    const rq_status status = fill(l2, trainer, &model->graph, err);
+    if (status)
         rq_custom_l2_destroy(l2);
+    else
+        *out = l2;
     return status;
 }
 
@@ -129,9 +116,9 @@ void rq_custom_l2_destroy(rq_custom_l2 *l2)
     rq_free(l2);
 }
 
-const bool *rq_custom_l2_kernels(const rq_custom_l2 *l2)
+const bool *rq_custom_l2_weights(const rq_custom_l2 *l2)
 {
-    return l2->kernels;
+    return l2->weights;
 }
 
 /* ---- value and gradient ---- */

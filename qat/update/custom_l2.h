@@ -1,6 +1,6 @@
-/* RepVGG's own weight decay: on a block's merged kernel where its branches meet, instead of on each
- * branch's kernel. For every sum that reads bn(conv3x3(x)) and bn(conv1x1(x)), with t = gamma /
- * sqrt(running_var + eps) of the two, which count as constants:
+/* RepVGG's own weight decay: on a block's merged convolution where its branches meet, instead of on
+ * each branch's weights. For every sum that reads bn(conv3x3(x)) and bn(conv1x1(x)), with t = gamma
+ * / sqrt(running_var + eps) of the two, which count as constants:
  *
  *   value = sum over the 8 other taps of K3^2
  *         + sum of (t3 K3[centre] + t1 K1)^2 / (t3^2 + t1^2)      0 where both t are 0
@@ -21,8 +21,8 @@ RQ_NODISCARD rq_status rq_custom_l2_create(rq_custom_l2 **out, const rq_trainer 
                                            rq_error *err);
 void rq_custom_l2_destroy(rq_custom_l2 *l2); /* NULL is fine */
 
-/* [n_params] The kernels it is about, which then have no decay of their own. */
-const bool *rq_custom_l2_kernels(const rq_custom_l2 *l2);
+/* [n_params] The weights it is about, which then have no decay of their own. */
+const bool *rq_custom_l2_weights(const rq_custom_l2 *l2);
 
 /* Add its gradient to what a trainer's step left; returns its part of the loss. */
 double rq_custom_l2_add(const rq_custom_l2 *l2);

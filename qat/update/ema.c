@@ -1,4 +1,4 @@
-/* One copy of all tensors beside the model's. */
+/* A copy of all the model's tensors. */
 #include "qat/update/ema.h"
 
 #include <string.h>
@@ -30,26 +30,33 @@ static size_t size_bytes(const rq_tensor *tensor)
     return rq_tensor_elems(tensor) * rq_dtype_size(tensor->dtype);
 }
 
+static rq_status copy_values(rq_ema *ema, rq_error *err)
+{
+    const rq_graph *graph = &ema->model->graph;
+    ema->values = rq_arena_array(&ema->arena, void *, graph->n_params);
+    if (!ema->values)
+        return rq_no_memory(err);
+    for (int i = 0; i < graph->n_params; i++) {
+        const rq_tensor *tensor = &graph->params[i].tensor;
+        ema->values[i] = rq_arena_alloc(&ema->arena, size_bytes(tensor));
+        if (!ema->values[i])
+            return rq_no_memory(err);
+        memcpy(ema->values[i], tensor->data, size_bytes(tensor));
+    }
+    return RQ_OK;
+}
+
 rq_status rq_ema_create(rq_ema **out, rq_model *model, rq_error *err)
 {
     rq_ema *ema = rq_alloc(sizeof *ema);
     if (!ema)
-        return rq_fail(err, RQ_ERR_NOMEM, "out of memory");
+        return rq_no_memory(err);
     ema->model = model;
-    void *values = NULL;
-    rq_status status = rq_arena_array_old(&ema->arena, &values, (size_t)model->graph.n_params,
-                                          sizeof(void *), err);
-    ema->values = values;
-    for (int i = 0; i < model->graph.n_params && status == RQ_OK; i++) {
-        const rq_tensor *tensor = &model->graph.params[i].tensor;
-        status = rq_arena_array_old(&ema->arena, &ema->values[i], size_bytes(tensor), 1, err);
-        if (status == RQ_OK)
-            memcpy(ema->values[i], tensor->data, size_bytes(tensor));
-    }
-    if (status == RQ_OK)
-        *out = ema;
-    else
+    const rq_status status = copy_values(ema, err);
+    if (status)
         rq_ema_destroy(ema);
+    else
+        *out = ema;
     return status;
 }
 

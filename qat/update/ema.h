@@ -36,7 +36,7 @@ void rq_ema_update(rq_ema *ema, double a);
  * model that it is; a second call changes back. */
 void rq_ema_swap(rq_ema *ema);
 
-/* The average of a parameter, of its type and shape, for checkpoints. */
+/* The average of a parameter, of its type and shape, for run files. */
 void *rq_ema_values(const rq_ema *ema, int param);
 
 #endif

@@ -1,6 +1,7 @@
 /* Tensors in runs of CHUNK elements, shared by the threads; sums in double, added in order. */
 #include "qat/update/optimizer.h"
 
+#include <assert.h>
 #include <math.h>
 
 #include "runtime/base/simd.h"
@@ -54,37 +55,24 @@ static rq_status add_tensor(rq_optimizer *optimizer, const rq_trainer *trainer, 
     t->multiplier = options->multipliers ? options->multipliers[i] : NULL;
     t->decay = rule->decays ? options->weight_decay : 0.0;
     t->lr_scale = rule->lr_scale;
-    rq_status status = RQ_OK;
-    for (int k = 0; k < kinds[options->kind].n_states && status == RQ_OK; k++) {
-        void *state = NULL;
-        status = rq_arena_array_old(&optimizer->arena, &state, t->n, sizeof(float), err);
-        t->state[k] = state;
-    }
-    return status;
+    for (int k = 0; k < kinds[options->kind].n_states; k++)
+        if (!(t->state[k] = rq_arena_array(&optimizer->arena, float, t->n)))
+            return rq_no_memory(err);
+    return RQ_OK;
 }
 
-static rq_status add_tensors(rq_optimizer *optimizer, const rq_trainer *trainer, rq_error *err)
+static rq_status add_tensors(rq_optimizer *optimizer, const rq_trainer *trainer,
+                             rq_param_rule *rules, rq_error *err)
 {
-    void *rules = NULL, *tensors = NULL, *squares = NULL;
-    const size_t n_params = (size_t)optimizer->n_params;
     size_t largest = 0;
-    rq_status status = rq_alloc_array_old(&rules, n_params, sizeof(rq_param_rule), err);
-    if (status == RQ_OK)
-        status = rq_param_rules(rules, &optimizer->model->graph, &optimizer->options.rules, err);
-    if (status == RQ_OK)
-        status = rq_arena_array_old(&optimizer->arena, &tensors, n_params, sizeof(opt_tensor), err);
-    optimizer->tensors = tensors;
-    for (int i = 0; i < optimizer->n_params && status == RQ_OK; i++) {
-        status = add_tensor(optimizer, trainer, i, (rq_param_rule *)rules + i, err);
+    RQ_TRY(rq_param_rules(rules, &optimizer->model->graph, &optimizer->options.rules, err));
+    for (int i = 0; i < optimizer->n_params; i++) {
+        RQ_TRY(add_tensor(optimizer, trainer, i, &rules[i], err));
         if (optimizer->tensors[i].n > largest)
             largest = optimizer->tensors[i].n;
     }
-    rq_free(rules);
-    if (status == RQ_OK)
-        status =
-            rq_arena_array_old(&optimizer->arena, &squares, n_chunks(largest), sizeof(double), err);
-    optimizer->squares = squares;
-    return status;
+    optimizer->squares = rq_arena_array(&optimizer->arena, double, n_chunks(largest));
+    return optimizer->squares ? RQ_OK : rq_no_memory(err);
 }
 
 rq_status rq_optimizer_create(rq_optimizer **out, const rq_trainer *trainer, rq_model *model,
@@ -96,15 +84,20 @@ rq_status rq_optimizer_create(rq_optimizer **out, const rq_trainer *trainer, rq_
                        "(RepOptimizer) cannot be clipped");
     rq_optimizer *optimizer = rq_alloc(sizeof *optimizer);
     if (!optimizer)
-        return rq_fail(err, RQ_ERR_NOMEM, "out of memory");
+        return rq_no_memory(err);
     optimizer->options = *options;
     optimizer->model = model;
     optimizer->n_params = model->graph.n_params;
-    const rq_status status = add_tensors(optimizer, trainer, err);
-    if (status == RQ_OK)
-        *out = optimizer;
-    else
+    optimizer->tensors = rq_arena_array(&optimizer->arena, opt_tensor, optimizer->n_params);
+    rq_param_rule *rules = rq_alloc_array(rq_param_rule, optimizer->n_params);
+    const rq_status status = optimizer->tensors && rules
+                                 ? add_tensors(optimizer, trainer, rules, err)
+                                 : rq_no_memory(err);
+    rq_free(rules);
+    if (status)
         rq_optimizer_destroy(optimizer);
+    else
+        *out = optimizer;
     return status;
 }
 
@@ -191,9 +184,7 @@ static void update_chunk(const rq_optimizer *optimizer, const opt_tensor *t, siz
 rq_status rq_optimizer_step(rq_optimizer *optimizer, double lr, rq_error *err)
 {
     double clip;
-    const rq_status status = clip_factor(optimizer, &clip, err);
-    if (status != RQ_OK)
-        return status;
+    RQ_TRY(clip_factor(optimizer, &clip, err));
     optimizer->steps++;
     for (int k = 0; k < optimizer->n_params; k++) {
         const opt_tensor *t = &optimizer->tensors[k];
@@ -215,6 +206,7 @@ int rq_optimizer_n_states(const rq_optimizer *optimizer)
 
 const char *rq_optimizer_state_name(const rq_optimizer *optimizer, int k)
 {
+    assert(k >= 0 && k < kinds[optimizer->options.kind].n_states);
     return kinds[optimizer->options.kind].state[k];
 }
 

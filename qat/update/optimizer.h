@@ -47,8 +47,8 @@ void rq_optimizer_destroy(rq_optimizer *optimizer); /* NULL is fine */
  * gradient is to blame); nothing is changed then. */
 RQ_NODISCARD rq_status rq_optimizer_step(rq_optimizer *optimizer, double lr, rq_error *err);
 
-/* For checkpoints: the state is n tensors per trained parameter, each of its shape, named after
- * PyTorch's ("velocity"; "exp_avg", "exp_avg_sq"), and the number of steps done. Tensor k of
+/* For run files: the state is n tensors per trained parameter, each of its shape, named "velocity",
+ * or as PyTorch does "exp_avg" and "exp_avg_sq", and the number of steps done. Tensor k of
  * parameter param, NULL where there is none. */
 int rq_optimizer_n_states(const rq_optimizer *optimizer);
 const char *rq_optimizer_state_name(const rq_optimizer *optimizer, int k);

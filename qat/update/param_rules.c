@@ -61,9 +61,7 @@ static rq_status check_freeze(const rq_graph *graph, const char *freeze, rq_erro
 {
     for (const char *rest = freeze; rest;) {
         const entry e = next_entry(&rest);
-        const rq_status status = require_match(graph, &e, "freeze", err);
-        if (status != RQ_OK)
-            return status;
+        RQ_TRY(require_match(graph, &e, "freeze", err));
     }
     return RQ_OK;
 }
@@ -88,11 +86,8 @@ static rq_status apply_lr_scales(rq_param_rule *rules, const rq_graph *graph, co
         for (const char *rest = list; rest;) {
             const entry e = next_entry(&rest);
             double found;
-            rq_status status = parse_factor(&e, &found, err);
-            if (status == RQ_OK)
-                status = require_match(graph, &e, "lr-scale", err);
-            if (status != RQ_OK)
-                return status;
+            RQ_TRY(parse_factor(&e, &found, err));
+            RQ_TRY(require_match(graph, &e, "lr-scale", err));
             if (e.n_prefix < longest || !is_below(graph->params[i].name, e.text, e.n_prefix))
                 continue;
             longest = e.n_prefix;
@@ -112,9 +107,7 @@ static bool decays(const rq_param *param, const rq_rule_options *options)
 rq_status rq_param_rules(rq_param_rule *rules, const rq_graph *graph,
                          const rq_rule_options *options, rq_error *err)
 {
-    const rq_status status = check_freeze(graph, options->freeze, err);
-    if (status != RQ_OK)
-        return status;
+    RQ_TRY(check_freeze(graph, options->freeze, err));
     for (int i = 0; i < graph->n_params; i++) {
         const rq_param *param = &graph->params[i];
         rules[i] = (rq_param_rule){
@@ -128,9 +121,7 @@ rq_status rq_param_rules(rq_param_rule *rules, const rq_graph *graph,
 
 rq_status rq_frozen_nodes(bool *frozen, const rq_graph *graph, const char *freeze, rq_error *err)
 {
-    const rq_status status = check_freeze(graph, freeze, err);
-    if (status != RQ_OK)
-        return status;
+    RQ_TRY(check_freeze(graph, freeze, err));
     for (int i = 0; i < graph->n_nodes; i++) {
         const int gamma = graph->nodes[i].slot[RQ_SLOT_WEIGHT];
         frozen[i] = graph->nodes[i].op == RQ_OP_BATCH_NORM && gamma >= 0 &&

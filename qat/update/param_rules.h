@@ -1,5 +1,5 @@
-/* Which parameters are trained, which decay, and at what share of the learning rate. Decided by
- * rank and name:
+/* Which parameters are trained, which decay, and at what share of the learning rate, by rank and
+ * name:
  *
  *   weight decay   tensors of two or more dimensions, and with decay_identity those named
  *                  "…identity.weight" (a batch norm's), as RepVGG's training script has it; not
@@ -17,7 +17,7 @@
 
 typedef struct rq_rule_options {
     bool decay_identity;
-    const bool *custom_l2; /* [n_params] kernels of custom_l2.h, or NULL */
+    const bool *custom_l2; /* [n_params] weights that custom_l2.h decays, or NULL */
     double bias_lr;
     const char *freeze;    /* "stage0,stage1", or NULL */
     const char *lr_scales; /* "stage0=0.1,linear=10", or NULL */

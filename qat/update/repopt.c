@@ -9,7 +9,7 @@
 #include "runtime/model/arch.h"
 #include "runtime/torch/checkpoint.h"
 
-enum { NAME_BYTES = 256, KERNEL = 9, CENTRE = 4 };
+enum { NAME_BYTES = 256, TAPS = 9, CENTRE = 4 };
 
 struct rq_repopt {
     rq_arena arena;
@@ -34,9 +34,7 @@ static rq_status build_csla(rq_model *csla, const rq_model *target, rq_error *er
 {
     char text[RQ_ARCH_TEXT_BYTES];
     rq_arch arch;
-    rq_status status = rq_arch_parse(&arch, target->arch, err);
-    if (status != RQ_OK)
-        return status;
+    RQ_TRY(rq_arch_parse(&arch, target->arch, err));
     if (arch.block != RQ_BLOCK_TARGET || target->form != RQ_FORM_TRAIN)
         return rq_fail(err, RQ_ERR_USAGE,
                        "--scales: only a plain network (block=target, as RepOpt-VGG-B1-target) is "
@@ -44,10 +42,9 @@ static rq_status build_csla(rq_model *csla, const rq_model *target, rq_error *er
                        target->arch);
     arch.block = RQ_BLOCK_CSLA;
     rq_arch_describe(&arch, text);
-    status = rq_arch_build(csla, text, target->n_classes, err);
-    if (status == RQ_OK)
-        rq_model_init_weights(csla, target->seed);
-    return status;
+    RQ_TRY(rq_arch_build(csla, text, target->n_classes, err));
+    rq_model_init_weights(csla, target->seed);
+    return RQ_OK;
 }
 
 /* The parameter "<block>.<name>", NULL: none. block: "stage1.0." with n characters. */
@@ -78,30 +75,33 @@ static rq_status read_scale(rq_checkpoint *file, rq_param *param, rq_error *err)
         return rq_fail(err, RQ_ERR_MODEL, "%s: %s has not the %lld values of the network's",
                        rq_checkpoint_path(file), param->name, (long long)param->tensor.dim[0]);
     float *values = rq_tensor_f32(&param->tensor);
-    const rq_status status = rq_checkpoint_read(file, i, RQ_F32, values, err);
-    for (size_t k = 0; k < rq_tensor_elems(&param->tensor) && status == RQ_OK; k++)
+    RQ_TRY(rq_checkpoint_read(file, i, RQ_F32, values, err));
+    for (size_t k = 0; k < rq_tensor_elems(&param->tensor); k++)
         if (!isfinite(values[k]))
             return rq_fail(err, RQ_ERR_MODEL, "%s: %s[%zu] is not finite", rq_checkpoint_path(file),
                            param->name, k);
-    return status;
+    return RQ_OK;
+}
+
+static rq_status read_all(rq_checkpoint *file, const rq_graph *graph, rq_error *err)
+{
+    for (int i = 0; i < graph->n_nodes; i++)
+        if (graph->nodes[i].op == RQ_OP_SCALE)
+            RQ_TRY(read_scale(file, &graph->params[graph->nodes[i].slot[RQ_SLOT_WEIGHT]], err));
+    for (int i = 0; i < rq_checkpoint_count(file); i++) {
+        const char *name = rq_checkpoint_get(file, i)->name;
+        if (is_scale(name) && rq_graph_find_param(graph, name) < 0)
+            return rq_fail(err, RQ_ERR_MODEL, "%s: %s is of a layer that the network has not",
+                           rq_checkpoint_path(file), name);
+    }
+    return RQ_OK;
 }
 
 static rq_status read_scales(rq_model *csla, const char *path, rq_error *err)
 {
-    rq_graph *graph = &csla->graph;
     rq_checkpoint *file;
-    rq_status status = rq_checkpoint_open(&file, path, err);
-    if (status != RQ_OK)
-        return status;
-    for (int i = 0; i < graph->n_nodes && status == RQ_OK; i++)
-        if (graph->nodes[i].op == RQ_OP_SCALE)
-            status = read_scale(file, &graph->params[graph->nodes[i].slot[RQ_SLOT_WEIGHT]], err);
-    for (int i = 0; i < rq_checkpoint_count(file) && status == RQ_OK; i++) {
-        const char *name = rq_checkpoint_get(file, i)->name;
-        if (is_scale(name) && rq_graph_find_param(graph, name) < 0)
-            status = rq_fail(err, RQ_ERR_MODEL, "%s: %s is of a layer that the network has not",
-                             path, name);
-    }
+    RQ_TRY(rq_checkpoint_open(&file, path, err));
+    const rq_status status = read_all(file, &csla->graph, err);
     rq_checkpoint_close(file);
     return status;
 }
@@ -130,19 +130,19 @@ static int64_t diagonal_of(const block *b, int64_t oc)
     return oc % b->target->dim[1];
 }
 
-static void start_kernel(const block *b)
+static void start_weights(const block *b)
 {
     const int64_t ic_count = b->target->dim[1];
     for (int64_t oc = 0; oc < b->target->dim[0]; oc++) {
         const rq_repopt_scales scales = scales_of(b, oc);
         for (int64_t ic = 0; ic < ic_count; ic++) {
             const int64_t at = oc * ic_count + ic;
-            float *dst = rq_tensor_f32(b->target) + at * KERNEL;
-            const float *k3 = rq_tensor_f32(b->k3) + at * KERNEL;
+            float *dst = rq_tensor_f32(b->target) + at * TAPS;
+            const float *k3 = rq_tensor_f32(b->k3) + at * TAPS;
             double centre = scales.t * (double)rq_tensor_f32(b->k1)[at];
             if (scales.identity && ic == diagonal_of(b, oc))
                 centre += scales.r;
-            for (int k = 0; k < KERNEL; k++)
+            for (int k = 0; k < TAPS; k++)
                 dst[k] = (float)(scales.s * (double)k3[k] + (k == CENTRE ? centre : 0.0));
         }
     }
@@ -153,7 +153,7 @@ static void make_multipliers(const block *b, rq_optimizer_kind kind, float *dst)
     for (int64_t oc = 0; oc < b->target->dim[0]; oc++) {
         const rq_repopt_scales scales = scales_of(b, oc);
         for (int64_t ic = 0; ic < b->target->dim[1]; ic++)
-            for (int k = 0; k < KERNEL; k++)
+            for (int k = 0; k < TAPS; k++)
                 *dst++ = (float)rq_repopt_multiplier(&scales, kind, k == CENTRE,
                                                      ic == diagonal_of(b, oc));
     }
@@ -181,31 +181,36 @@ static rq_status find_block(block *out, rq_model *target, rq_model *csla, const 
 static rq_status apply(rq_repopt *repopt, rq_model *model, rq_model *csla,
                        const rq_repopt_options *options, rq_error *err)
 {
-    void *list = NULL, *values = NULL;
-    rq_status status = rq_arena_array_old(&repopt->arena, &list, (size_t)model->graph.n_params,
-                                          sizeof(float *), err);
-    repopt->multipliers = list;
-    for (int i = 0; i < csla->graph.n_nodes && status == RQ_OK; i++) {
+    repopt->multipliers = rq_arena_array(&repopt->arena, const float *, model->graph.n_params);
+    if (!repopt->multipliers)
+        return rq_no_memory(err);
+    for (int i = 0; i < csla->graph.n_nodes; i++) {
         const rq_node *node = &csla->graph.nodes[i];
         const char *last = strrchr(node->name, '.');
         if (!last || strcmp(last, ".scale_conv") != 0)
             continue;
         block b;
-        status = find_block(&b, model, csla, node->name, (size_t)(last + 1 - node->name), err);
-        if (status == RQ_OK)
-            status = rq_arena_array_old(&repopt->arena, &values, rq_tensor_elems(b.target),
-                                        sizeof(float), err);
-        if (status != RQ_OK)
-            break;
+        RQ_TRY(find_block(&b, model, csla, node->name, (size_t)(last + 1 - node->name), err));
+        float *values = rq_arena_array(&repopt->arena, float, rq_tensor_elems(b.target));
+        if (!values)
+            return rq_no_memory(err);
         if (!options->keep_weights)
-            start_kernel(&b);
+            start_weights(&b);
         make_multipliers(&b, options->kind, values);
         repopt->multipliers[b.param] = values;
     }
-    return status;
+    return RQ_OK;
 }
 
 /* ---- all ---- */
+
+static rq_status fill(rq_repopt *repopt, rq_model *model, rq_model *csla,
+                      const rq_repopt_options *options, rq_error *err)
+{
+    RQ_TRY(build_csla(csla, model, err));
+    RQ_TRY(read_scales(csla, options->scales, err));
+    return apply(repopt, model, csla, options, err);
+}
 
 rq_status rq_repopt_create(rq_repopt **out, rq_model *model, const rq_repopt_options *options,
                            rq_error *err)
@@ -213,17 +218,13 @@ rq_status rq_repopt_create(rq_repopt **out, rq_model *model, const rq_repopt_opt
     rq_model csla = RQ_MODEL_INIT;
     rq_repopt *repopt = rq_alloc(sizeof *repopt);
     if (!repopt)
-        return rq_fail(err, RQ_ERR_NOMEM, "out of memory");
-    rq_status status = build_csla(&csla, model, err);
-    if (status == RQ_OK)
-        status = read_scales(&csla, options->scales, err);
-    if (status == RQ_OK)
-        status = apply(repopt, model, &csla, options, err);
+        return rq_no_memory(err);
+    const rq_status status = fill(repopt, model, &csla, options, err);
     rq_model_deinit(&csla);
-    if (status == RQ_OK)
-        *out = repopt;
-    else
+    if (status)
         rq_repopt_destroy(repopt);
+    else
+        *out = repopt;
     return status;
 }
 

@@ -1,6 +1,8 @@
 /* One flat loop; a second one where there is a multiplier. */
 #include "qat/update/sgd.h"
 
+#include <assert.h>
+
 #include "runtime/base/simd.h"
 
 RQ_SIMD static void update(float *restrict p, const float *restrict gradient,
@@ -30,6 +32,7 @@ RQ_SIMD static void update_multiplied(float *restrict p, const float *restrict g
 
 void rq_sgd_update(const rq_update *u, const rq_sgd_options *options)
 {
+    assert(!u->multiplier || u->clip == 1.0);
     const float lr = (float)u->lr, decay = (float)u->decay, momentum = (float)options->momentum;
     if (u->multiplier)
         update_multiplied(u->p, u->gradient, u->multiplier, u->state[0], u->n, lr, momentum, decay,

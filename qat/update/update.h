@@ -1,5 +1,5 @@
-/* What an update rule (sgd.h, adamw.h) gets to see of one parameter in one step: a run of elements,
- * so that threads can share a tensor. */
+/* What an update rule (sgd.h, adamw.h) reads and writes of one parameter in one step: a run of
+ * elements, so that threads can share a tensor. */
 #ifndef RQ_QAT_UPDATE_UPDATE_H
 #define RQ_QAT_UPDATE_UPDATE_H
 

@@ -7,6 +7,7 @@
 
 #include "runtime/modelfile/modelfile.h"
 #include "tests/qat/net.h"
+#include "tests/support/test.h"
 
 enum { SIDE = 8, CLASSES = 2 };
 

@@ -3,10 +3,12 @@
 #include "qat/prepare.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "runtime/model/gate.h"
 #include "runtime/model/quant.h"
 #include "tests/qat/reference.h"
+#include "tests/support/test.h"
 
 enum { SIDE = 9, CLASSES = 3 };
 

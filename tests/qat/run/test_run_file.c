@@ -4,12 +4,14 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "qat/prepare.h"
 #include "runtime/modelfile/modelfile.h"
 #include "runtime/modelfile/tensorfile.h"
 #include "tests/qat/net.h"
+#include "tests/support/test.h"
 
 enum { SIDE = 6, CLASSES = 3, BATCH = 2 };
 

@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "qat/update/optimizer.h"
 #include "runtime/dnn/dnn.h"
@@ -18,6 +19,7 @@
 #include "tests/qat/forms.h"
 #include "tests/qat/net.h"
 #include "tests/runtime/tiny_models.h"
+#include "tests/support/test.h"
 
 enum { SIDE = 12, CLASSES = 3, BATCH = 4, REPEATS = 3, LARGE = 4096 };
 

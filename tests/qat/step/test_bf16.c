@@ -1,6 +1,7 @@
 /* A step with bf16 operands: the passes write what they write in f32, rounded; and whole networks'
  * gradients are those of f32 but for that rounding, whoever reads a value and in whatever type. */
 #include <math.h>
+#include <string.h>
 
 #include "qat/step/eltwise_passes.h"
 #include "qat/step/trainer.h"
@@ -9,6 +10,7 @@
 #include "runtime/model/arch.h"
 #include "tests/qat/forms.h"
 #include "tests/qat/net.h"
+#include "tests/support/test.h"
 
 /* ---- passes ---- */
 
@@ -17,7 +19,7 @@ enum { PIXELS = 5, CHANNELS = 37, N = PIXELS * CHANNELS, MOST_TERMS = 4 };
 typedef struct pass {
     float u[MOST_TERMS][N], a[MOST_TERMS][CHANNELS], c[CHANNELS], pivot[CHANNELS];
     float g[N]; /* numbers that bf16 holds */
-    eltwise_args args;
+    tr_pass_args args;
 } pass;
 
 static void random_floats(rq_random *random, float *values, size_t n)
@@ -29,7 +31,7 @@ static void random_floats(rq_random *random, float *values, size_t n)
 static void setup(pass *p, int n_terms, bool relu, bool quantize)
 {
     rq_random random = rq_random_stream(5, (uint64_t)n_terms, relu + 2U * quantize);
-    p->args = (eltwise_args){.n_terms = n_terms,
+    p->args = (tr_pass_args){.n_terms = n_terms,
                              .c = p->c,
                              .relu = relu,
                              .quantize = quantize,
@@ -60,8 +62,8 @@ static void check_apply(const pass *p)
 {
     float y[N];
     uint16_t y16[N], want[N];
-    eltwise_apply(&p->args, y, ELTWISE_F32);
-    eltwise_apply(&p->args, y16, ELTWISE_BF16);
+    tr_pass_apply(&p->args, y, TR_F32);
+    tr_pass_apply(&p->args, y16, TR_BF16);
     to_bf16(want, y, N);
     assert_memory_equal(y16, want, sizeof want);
 }
@@ -70,17 +72,17 @@ typedef struct sums {
     float dz[CHANNELS], dzu[MOST_TERMS][CHANNELS];
 } sums;
 
-static sums reduce(const pass *p, void *g, eltwise_type type)
+static sums reduce(const pass *p, void *g, tr_number_type type)
 {
     sums out = {{0.0f}, {{0.0f}}};
-    const float *pivot[MIX_TERMS] = {NULL};
-    float *dzu[MIX_TERMS] = {NULL};
+    const float *pivot[TR_MAX_TERMS] = {NULL};
+    float *dzu[TR_MAX_TERMS] = {NULL};
     for (int k = 0; k < p->args.n_terms; k++) {
         pivot[k] = p->pivot;
         dzu[k] = out.dzu[k];
     }
-    const eltwise_gradients from = {{g}, 1, type};
-    eltwise_reduce(&p->args, &from, 0.3f, pivot, out.dz, dzu);
+    const tr_pass_gradients from = {{g}, 1, type};
+    tr_pass_reduce(&p->args, &from, 0.3f, pivot, out.dz, dzu);
     return out;
 }
 
@@ -91,7 +93,7 @@ static void check_reduce(const pass *p)
     uint16_t g16[N], want[N];
     memcpy(g, p->g, sizeof g);
     to_bf16(g16, p->g, N);
-    const sums f32 = reduce(p, g, ELTWISE_F32), bf16 = reduce(p, g16, ELTWISE_BF16);
+    const sums f32 = reduce(p, g, TR_F32), bf16 = reduce(p, g16, TR_BF16);
     to_bf16(want, g, N);
     assert_memory_equal(g16, want, sizeof want);
     assert_memory_equal(&bf16, &f32, sizeof f32);
@@ -102,9 +104,9 @@ static void check_gradient(const pass *p, bool live)
 {
     float du[N];
     uint16_t g16[N], want[N], apart[N];
-    eltwise_gradient_args args = {
+    tr_pass_gradient_args args = {
         .g = p->g,
-        .g_type = ELTWISE_F32,
+        .g_type = TR_F32,
         .factor = 0.3f,
         .u = live ? p->u[0] : NULL,
         .pivot = p->pivot,
@@ -114,17 +116,17 @@ static void check_gradient(const pass *p, bool live)
         .pixels = PIXELS,
         .channels = CHANNELS,
     };
-    eltwise_gradient(&args, du, ELTWISE_F32);
+    tr_pass_gradient(&args, du, TR_F32);
     to_bf16(want, du, N);
-    eltwise_gradient(&args, apart, ELTWISE_BF16);
+    tr_pass_gradient(&args, apart, TR_BF16);
     assert_memory_equal(apart, want, sizeof want);
     to_bf16(g16, p->g, N);
     args.g = g16;
-    args.g_type = ELTWISE_BF16;
+    args.g_type = TR_BF16;
     float from16[N];
-    eltwise_gradient(&args, from16, ELTWISE_F32);
+    tr_pass_gradient(&args, from16, TR_F32);
     assert_memory_equal(from16, du, sizeof du);
-    eltwise_gradient(&args, g16, ELTWISE_BF16);
+    tr_pass_gradient(&args, g16, TR_BF16);
     assert_memory_equal(g16, want, sizeof want);
 }
 

@@ -1,11 +1,13 @@
 /* Training is a function of the model, the batches and the number of threads: the same bytes at
  * every run, whatever the order in which threads finish. */
 #include <omp.h>
+#include <string.h>
 
 #include "qat/update/optimizer.h"
 #include "runtime/model/arch.h"
 #include "tests/qat/forms.h"
 #include "tests/qat/net.h"
+#include "tests/support/test.h"
 
 /* Odd channels, more pixels than a block of sums, a batch that threads cannot share evenly. */
 enum { SIDE = 13, CLASSES = 5, BATCH = 5, STEPS = 4, MAX_BYTES = 1 << 20 };

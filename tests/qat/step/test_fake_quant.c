@@ -1,10 +1,12 @@
 /* Fake quantization against PyTorch: values and straight-through gradients of activations (the mix)
  * and weights. */
 #include <math.h>
+#include <string.h>
 
 #include "qat/step/eltwise_passes.h"
 #include "runtime/model/quant.h"
 #include "tests/qat/golden.h"
+#include "tests/support/test.h"
 
 /* One plain term, quantized: what a fake_quant node behind a value does. */
 static void check_activations(rq_tensorfile *file, const char *name)
@@ -16,7 +18,7 @@ static void check_activations(rq_tensorfile *file, const char *name)
     const float *want_dx = golden_f32(file, name, "d.x");
     const float one = 1.0f, zero = 0.0f;
     float *q = rq_alloc(n * sizeof *q), *dz = rq_alloc(n * sizeof *dz);
-    const eltwise_args args = {
+    const tr_pass_args args = {
         .u = {x.data},
         .n_terms = 1,
         .a = {&one},
@@ -28,16 +30,16 @@ static void check_activations(rq_tensorfile *file, const char *name)
         .pixels = n,
         .channels = 1,
     };
-    eltwise_apply(&args, q, ELTWISE_F32);
+    tr_pass_apply(&args, q, TR_F32);
     for (size_t i = 0; i < n; i++)
         assert_close(q[i] * scale, want[i], 0.0, 0.0);
     memcpy(dz, g, n * sizeof *dz);
     float sum = 0.0f;
-    const float *pivot[MIX_TERMS] = {NULL};
-    float *sums[MIX_TERMS] = {&sum};
+    const float *pivot[TR_MAX_TERMS] = {NULL};
+    float *sums[TR_MAX_TERMS] = {&sum};
     float unused = 0.0f;
-    const eltwise_gradients gradients = {{dz}, 1, ELTWISE_F32};
-    eltwise_reduce(&args, &gradients, 1.0f, pivot, &unused, sums);
+    const tr_pass_gradients gradients = {{dz}, 1, TR_F32};
+    tr_pass_reduce(&args, &gradients, 1.0f, pivot, &unused, sums);
     assert_all_close(dz, want_dx, n, 0.0, 0.0);
     rq_free(dz);
     rq_free(q);

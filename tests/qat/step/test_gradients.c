@@ -3,11 +3,13 @@
  * batch norm with batch and with running statistics, and the straight-through rules of quantized
  * layers. */
 #include <omp.h>
+#include <string.h>
 
 #include "fuse/fold.h"
 #include "qat/prepare.h"
 #include "runtime/model/arch.h"
 #include "tests/qat/reference.h"
+#include "tests/support/test.h"
 
 /* Forward and backward in f32 leave less than 1e-5 of a tensor's largest gradient; another CPU sums
  * in another order. A term that is missing shows in the first digits. */
@@ -653,7 +655,7 @@ static void test_checker__sees_wrong_gradients(void **state)
     bench_start(&b, &model, (gradient_case){.frozen = false});
     assert_int_equal(compare_all(&b.r, b.trainer).wrong, 0);
     for (int i = 0; i < model.graph.n_params; i++) { /* one element of each parameter, by 1 % */
-        float *gradient = b.trainer->gradients[i];
+        float *gradient = rq_trainer_gradient(b.trainer, i);
         const size_t n = rq_tensor_elems(&model.graph.params[i].tensor);
         for (size_t k = 0; gradient && k < n; k++)
             if (fabs((double)gradient[k]) == largest_gradient(gradient, n)) {

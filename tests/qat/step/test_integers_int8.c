@@ -4,12 +4,13 @@
  * The networks are small enough for f32 sums to be exact (under 2^24), at any instruction set. */
 #include <math.h>
 #include <omp.h>
+#include <string.h>
 
 #include "qat/prepare.h"
-#include "qat/step/units.h"
 #include "qat/update/optimizer.h"
 #include "runtime/session/session.h"
 #include "tests/qat/net.h"
+#include "tests/support/test.h"
 
 enum { CLASSES = 5, BATCH = 3, MAX_SIDE = 14, NETS = 24 };
 

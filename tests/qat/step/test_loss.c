@@ -2,8 +2,11 @@
  * rows, logits at the edges of f32, bad labels. */
 #include <float.h>
 #include <math.h>
+#include <string.h>
 
+#include "qat/step/step.h"
 #include "tests/qat/reference.h"
+#include "tests/support/test.h"
 
 enum { ROWS = 9, CLASSES = 7 };
 

@@ -3,6 +3,7 @@
 
 #include "qat/prepare.h"
 #include "tests/qat/reference.h"
+#include "tests/support/test.h"
 
 enum { BATCH = 5, SIDE = 6, CLASSES = 4 };
 

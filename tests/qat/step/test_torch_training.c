@@ -2,8 +2,11 @@
  * weights and batches (tests/golden/make_training.py). */
 #include "qat/update/optimizer.h"
 
+#include <string.h>
+
 #include "runtime/model/arch.h"
 #include "tests/qat/golden.h"
+#include "tests/support/test.h"
 
 enum { STEPS = 20, BATCH = 6, SIDE = 16 };
 

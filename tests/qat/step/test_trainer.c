@@ -1,12 +1,17 @@
 /* The training step against PyTorch: convolution and batch norm, a whole network with three-branch
  * blocks over several optimizer steps, a quantized block; and that a step allocates nothing. */
 #include <math.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "qat/prepare.h"
+#include "qat/step/convolution.h"
+#include "qat/step/step.h"
 #include "qat/update/optimizer.h"
 #include "runtime/model/arch.h"
 #include "runtime/model/model.h"
 #include "tests/qat/golden.h"
+#include "tests/support/test.h"
 
 /* f32 against float64 rounded once */
 #define F32_ABS 2e-5

@@ -4,6 +4,7 @@
 
 #include "qat/step/trainer.h"
 #include "tests/qat/net.h"
+#include "tests/support/test.h"
 
 enum { SIDE = 6, CLASSES = 3, BATCH = 2 };
 

@@ -146,7 +146,7 @@ static void test_kernels__no_ordinary_decay(void **state)
     start(ARCH);
     assert_ok(rq_custom_l2_create(&l2, trainer, &model, DECAY, &err), &err);
     const rq_rule_options options = {
-        .bias_lr = 1.0, .decay_identity = true, .custom_l2 = rq_custom_l2_kernels(l2)};
+        .bias_lr = 1.0, .decay_identity = true, .custom_l2 = rq_custom_l2_weights(l2)};
     assert_true(model.graph.n_params <= 4096);
     assert_ok(rq_param_rules(rules, &model.graph, &options, &err), &err);
     for (int i = 0; i < model.graph.n_params; i++) {

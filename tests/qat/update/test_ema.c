@@ -2,8 +2,10 @@
 #include "qat/update/ema.h"
 
 #include <omp.h>
+#include <string.h>
 
 #include "tests/qat/net.h"
+#include "tests/support/test.h"
 
 static void test_share__repvgg(void **state)
 {

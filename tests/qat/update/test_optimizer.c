@@ -4,10 +4,11 @@
 
 #include <math.h>
 #include <omp.h>
+#include <string.h>
 
-#include "qat/step/units.h"
 #include "tests/qat/golden.h"
 #include "tests/qat/net.h"
+#include "tests/support/test.h"
 
 /* An f32 step rounds some ten times; Adam divides by the root of a small number. */
 #define ABS 2e-7
@@ -65,7 +66,7 @@ static void finish(bench *b)
 static void set_gradients(bench *b, int step)
 {
     for (int i = 0; i < N_NAMES; i++)
-        memcpy(b->trainer->gradients[param_of(b, names[i])],
+        memcpy(rq_trainer_gradient(b->trainer, param_of(b, names[i])),
                golden_f32(b->file, rq_test_path("g%d", step), names[i]),
                elems_of(b, names[i]) * sizeof(float));
 }
@@ -207,7 +208,7 @@ static void test_clip__gradient_that_is_not_finite(void **state)
         options.clip_grad = 1.0;
         assert_ok(rq_optimizer_create(&optimizer, b.trainer, &b.n.model, &options, &err), &err);
         set_gradients(&b, 1);
-        b.trainer->gradients[param_of(&b, "linear.weight")][7] = bad[i];
+        rq_trainer_gradient(b.trainer, param_of(&b, "linear.weight"))[7] = bad[i];
         assert_fails(rq_optimizer_step(optimizer, 0.1, &err), RQ_ERR_RANGE, &err);
         assert_says(&err, "the gradient of linear.weight is not finite");
         assert_int_equal(rq_optimizer_steps(optimizer), 0);
@@ -247,7 +248,7 @@ static void test_clip__norm_over_large_tensors(void **state)
         for (int i = 0; i < n.model.graph.n_params; i++)
             for (size_t k = 0; k < rq_tensor_elems(&n.model.graph.params[i].tensor); k++) {
                 const float g = (float)rq_random_normal(&random);
-                trainer->gradients[i][k] = g;
+                rq_trainer_gradient(trainer, i)[k] = g;
                 if (strcmp(n.model.graph.params[i].name, "a.weight") != 0)
                     sum += (double)g * (double)g;
             }
@@ -258,7 +259,8 @@ static void test_clip__norm_over_large_tensors(void **state)
         assert_ok(rq_optimizer_step(optimizer, 1.0, &err), &err);
         for (size_t k = 0; k < elems; k++)
             assert_close(p[k],
-                         (double)once[0][k] - 2.0 / sqrt(sum) * (double)trainer->gradients[b][k],
+                         (double)once[0][k] -
+                             2.0 / sqrt(sum) * (double)rq_trainer_gradient(trainer, b)[k],
                          1e-7, 1e-6);
         memcpy(once[n_threads == 1 ? 1 : 2], p, elems * sizeof *p);
         if (n_threads > 1)

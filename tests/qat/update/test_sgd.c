@@ -3,9 +3,10 @@
 #include "qat/update/optimizer.h"
 
 #include <math.h>
+#include <string.h>
 
-#include "qat/step/units.h"
 #include "tests/qat/net.h"
+#include "tests/support/test.h"
 
 enum { SIDE = 4, CLASSES = 3, STEPS = 3 };
 
@@ -89,7 +90,7 @@ static void check_options(const rq_optimizer_options *options)
             const double step_lr = lr * (rules[k].is_bias ? options->rules.bias_lr : 1.0);
             for (size_t i = 0; i < rq_tensor_elems(&n.model.graph.params[param].tensor); i++) {
                 const float gradient = (float)rq_random_normal(&random);
-                trainer->gradients[param][i] = gradient;
+                rq_trainer_gradient(trainer, param)[i] = gradient;
                 const double d = (double)gradient + decay * p[k][i];
                 v[k][i] = options->sgd.momentum * v[k][i] + d;
                 p[k][i] -= step_lr *
@@ -139,7 +140,7 @@ static void test_sgd__what_stays(void **state)
     float *p = rq_tensor_f32(&n.model.graph.params[bias].tensor);
     const float mean_before = *rq_tensor_f32(&n.model.graph.params[mean].tensor), p_before = *p;
     assert_close(*rq_optimizer_state(optimizer, bias, 0), 0.0, 0.0, 0.0);
-    trainer->gradients[bias][0] = 3.0f;
+    rq_trainer_gradient(trainer, bias)[0] = 3.0f;
     assert_ok(rq_optimizer_step(optimizer, 0.0, &err), &err);
     assert_close(*p, p_before, 0.0, 0.0);
     assert_close(*rq_optimizer_state(optimizer, bias, 0), 3.0, 0.0, 0.0);
