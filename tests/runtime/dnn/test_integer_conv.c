@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "runtime/base/random.h"
+#include "runtime/dnn/dnn_conv.h"
 #include "runtime/dnn/integer_conv.h"
 #include "runtime/reference/integer.h"
 #include "tests/support/test.h"
