@@ -10,6 +10,8 @@
 #include "runtime/base/size.h"
 #include "runtime/image/photo_cache.h"
 
+const char *const rq_bad_images_names[] = {"fail", "skip", NULL};
+
 enum { MIN_SLOTS = 3 };
 
 /* The sample streams are numbered by dataset index, below 2^32; from here on are those of the
