@@ -22,9 +22,11 @@ static dnnl_status_t append_relu(dnnl_primitive_attr_t attr)
 {
     dnnl_post_ops_t ops = NULL;
     DNNL_TRY(dnnl_post_ops_create(&ops));
-    dnnl_status_t status = dnnl_post_ops_append_eltwise(ops, 1.0f, dnnl_eltwise_relu, 0.0f, 0.0f);
-    if (!status)
-        status = dnnl_primitive_attr_set_post_ops(attr, ops);
+    dnnl_status_t status;
+    if ((status = dnnl_post_ops_append_eltwise(ops, 1.0f, dnnl_eltwise_relu, 0.0f, 0.0f)))
+        goto out;
+    status = dnnl_primitive_attr_set_post_ops(attr, ops);
+out:
     (void)dnnl_post_ops_destroy(ops);
     return status;
 }
@@ -37,7 +39,7 @@ static dnnl_status_t set_attr(dnnl_primitive_attr_t attr, const rq_conv_shape *s
     return options->relu ? append_relu(attr) : dnnl_success;
 }
 
-static dnnl_status_t create_desc(dnnl_primitive_desc_t *out, const rq_conv_layouts *layouts,
+static dnnl_status_t create_desc(dnnl_primitive_desc_t *created, const rq_conv_layouts *layouts,
                                  const rq_conv_shape *shape, const rq_dnn_conv_options *options,
                                  dnnl_engine_t engine)
 {
@@ -48,9 +50,11 @@ static dnnl_status_t create_desc(dnnl_primitive_desc_t *out, const rq_conv_layou
         &desc, dnnl_forward_inference, dnnl_convolution_direct, &l->src, &l->wei,
         options->bias ? &l->bias : NULL, &l->dst, l->strides, l->dilates, l->pad_l, l->pad_r));
     DNNL_TRY(dnnl_primitive_attr_create(&attr));
-    dnnl_status_t status = set_attr(attr, shape, options);
-    if (!status)
-        status = dnnl_primitive_desc_create(out, &desc, attr, engine, NULL);
+    dnnl_status_t status;
+    if ((status = set_attr(attr, shape, options)))
+        goto out;
+    status = dnnl_primitive_desc_create(created, &desc, attr, engine, NULL);
+out:
     (void)dnnl_primitive_attr_destroy(attr);
     return status;
 }

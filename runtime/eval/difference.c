@@ -88,9 +88,10 @@ static rq_status run_random(logits *out, rq_session *session, int size, int n_im
 {
     const size_t n_pixels = (size_t)size * (size_t)size;
     const size_t n_classes = (size_t)rq_session_get_info(session).n_classes;
+    const size_t n_logits = n_classes * (size_t)n_images;
     uint8_t *pixels = rq_arena_array(arena, uint8_t, 3 * n_pixels);
     out->n_classes = (int)n_classes;
-    out->values = rq_arena_array(arena, float, n_classes *(size_t)n_images);
+    out->values = rq_arena_array(arena, float, n_logits);
     if (!pixels || !out->values)
         return rq_no_memory(err);
     for (int i = 0; i < n_images; i++) {

@@ -100,8 +100,8 @@ static rq_status allocate(evaluator *self, int n, rq_error *err)
     if (!self->scores)
         return rq_no_memory(err);
     for (int k = 0; k < self->n_sessions; k++) {
-        self->logits[k] =
-            rq_arena_array(&self->arena, float, (size_t)n *(size_t)self->n_classes[k]);
+        const size_t n_logits = (size_t)n * (size_t)self->n_classes[k];
+        self->logits[k] = rq_arena_array(&self->arena, float, n_logits);
         if (!self->logits[k])
             return rq_no_memory(err);
     }

@@ -22,13 +22,13 @@ static rq_status allocate(timer *self, const rq_session *session, int batch, int
                           rq_error *err)
 {
     const int64_t dims[] = {batch, size, size, 3};
-    const size_t n_classes = (size_t)rq_session_get_info(session).n_classes;
+    const size_t n_logits = (size_t)batch * (size_t)rq_session_get_info(session).n_classes;
     size_t n_pixels;
     if (!rq_dims_elems(dims, 4, &n_pixels))
         return rq_fail(err, RQ_ERR_ARG, "%d images of %d x %d pixels are too large", batch, size,
                        size);
     self->pixels = rq_arena_array(&self->arena, uint8_t, n_pixels);
-    self->logits = rq_arena_array(&self->arena, float, n_classes *(size_t)batch);
+    self->logits = rq_arena_array(&self->arena, float, n_logits);
     self->steps = rq_arena_array(&self->arena, rq_step_time, rq_session_n_steps(session));
     self->seconds = rq_arena_array(&self->arena, double, max_runs);
     if (!self->pixels || !self->logits || !self->steps || !self->seconds)
