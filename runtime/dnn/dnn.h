@@ -35,11 +35,8 @@ size_t rq_dnn_primitive_count(void);
  * hidden by ONEDNN_MAX_CPU_ISA)? Then weights must be proven safe or split (integer_conv.h). */
 bool rq_dnn_u8s8_may_saturate(void);
 
-/* The instruction set that oneDNN uses: "AVX512_CORE_VNNI". */
-const char *rq_dnn_isa_name(void);
-
-/* The same as a level: the best of these that the CPU has and ONEDNN_MAX_CPU_ISA allows. Each has
- * the instructions of those before it, but AVX512 not those of AVX2_VNNI. */
+/* The instruction set that oneDNN uses: the best of these that the CPU has and ONEDNN_MAX_CPU_ISA
+ * allows. Each has the instructions of those before it, but AVX512 not those of AVX2_VNNI. */
 typedef enum rq_dnn_isa {
     RQ_DNN_SSE41,
     RQ_DNN_AVX,

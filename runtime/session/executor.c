@@ -118,8 +118,8 @@ rq_status rq_executor_run(rq_executor *executor, const uint8_t *pixels, int n, f
             times[i] = (rq_step_time){step->name, step->kind, step->macs, step->is_int8,
                                       rq_clock() - start};
         if (options->observer && step->node >= 0)
-            options->observer(options->observer_context, step->node,
-                              rq_buffer_at(executor, step->dst), &step->out);
+            options->observer(options->observer_context, step->node, rq_dst(executor, step),
+                              &step->out);
     }
     memcpy(logits, rq_buffer_at(executor, executor->output),
            (size_t)n * (size_t)executor->info.n_classes * sizeof *logits);

@@ -18,8 +18,7 @@ rq_status rq_row_input(rq_plan *plan, int node, rq_error *err)
 
 static rq_status run_conv(const rq_executor *executor, rq_step *step, rq_error *err)
 {
-    return rq_float_conv_run(step->conv, rq_buffer_at(executor, step->src[0]),
-                             rq_buffer_at(executor, step->dst), err);
+    return rq_float_conv_run(step->conv, rq_src(executor, step, 0), rq_dst(executor, step), err);
 }
 
 /* A layer in float, and what is merged into it. */
@@ -107,9 +106,9 @@ out:
 static rq_status run_scale_shift(const rq_executor *executor, rq_step *step, rq_error *err)
 {
     (void)err;
-    rq_scale_shift_f32(rq_buffer_at(executor, step->src[0]), step->factor, step->offset,
-                       rq_buffer_at(executor, step->dst),
-                       (size_t)(step->in.n * step->in.h * step->in.w), (size_t)step->in.c);
+    rq_scale_shift_f32(rq_src(executor, step, 0), step->factor, step->offset,
+                       rq_dst(executor, step), (size_t)(step->in.n * step->in.h * step->in.w),
+                       (size_t)step->in.c);
     return RQ_OK;
 }
 
@@ -159,8 +158,8 @@ static rq_status run_add(const rq_executor *executor, rq_step *step, rq_error *e
     (void)err;
     const float *src[RQ_MAX_INPUTS];
     for (int k = 0; k < step->n_src; k++)
-        src[k] = rq_buffer_at(executor, step->src[k]);
-    rq_add_f32(src, step->n_src, rq_buffer_at(executor, step->dst), rq_shape_elems(&step->out));
+        src[k] = rq_src(executor, step, k);
+    rq_add_f32(src, step->n_src, rq_dst(executor, step), rq_shape_elems(&step->out));
     return RQ_OK;
 }
 
@@ -173,8 +172,7 @@ rq_status rq_row_add(rq_plan *plan, int node, rq_error *err)
 static rq_status run_sigmoid(const rq_executor *executor, rq_step *step, rq_error *err)
 {
     (void)err;
-    rq_sigmoid_f32(rq_buffer_at(executor, step->src[0]), rq_buffer_at(executor, step->dst),
-                   rq_shape_elems(&step->out));
+    rq_sigmoid_f32(rq_src(executor, step, 0), rq_dst(executor, step), rq_shape_elems(&step->out));
     return RQ_OK;
 }
 
@@ -187,9 +185,8 @@ rq_status rq_row_float_sigmoid(rq_plan *plan, int node, rq_error *err)
 static rq_status run_mul(const rq_executor *executor, rq_step *step, rq_error *err)
 {
     (void)err;
-    rq_gate_f32(rq_buffer_at(executor, step->src[0]), rq_buffer_at(executor, step->src[1]),
-                rq_buffer_at(executor, step->dst), (size_t)step->in.n,
-                (size_t)(step->in.h * step->in.w), (size_t)step->in.c);
+    rq_gate_f32(rq_src(executor, step, 0), rq_src(executor, step, 1), rq_dst(executor, step),
+                (size_t)step->in.n, (size_t)(step->in.h * step->in.w), (size_t)step->in.c);
     return RQ_OK;
 }
 
@@ -202,8 +199,7 @@ rq_status rq_row_float_mul(rq_plan *plan, int node, rq_error *err)
 static rq_status run_relu(const rq_executor *executor, rq_step *step, rq_error *err)
 {
     (void)err;
-    rq_relu_f32(rq_buffer_at(executor, step->src[0]), rq_buffer_at(executor, step->dst),
-                rq_shape_elems(&step->out));
+    rq_relu_f32(rq_src(executor, step, 0), rq_dst(executor, step), rq_shape_elems(&step->out));
     return RQ_OK;
 }
 
@@ -226,8 +222,8 @@ rq_status rq_row_relu(rq_plan *plan, int node, rq_error *err)
 static rq_status run_avg_pool(const rq_executor *executor, rq_step *step, rq_error *err)
 {
     (void)err;
-    rq_avg_pool_f32(rq_buffer_at(executor, step->src[0]), rq_buffer_at(executor, step->dst),
-                    &step->in, &step->out, &step->window);
+    rq_avg_pool_f32(rq_src(executor, step, 0), rq_dst(executor, step), &step->in, &step->out,
+                    &step->window);
     return RQ_OK;
 }
 
@@ -242,8 +238,8 @@ rq_status rq_row_avg_pool(rq_plan *plan, int node, rq_error *err)
 static rq_status run_max_pool(const rq_executor *executor, rq_step *step, rq_error *err)
 {
     (void)err;
-    rq_max_pool(rq_buffer_at(executor, step->src[0]), rq_buffer_at(executor, step->dst),
-                step->as_f32, &step->in, &step->out, &step->window);
+    rq_max_pool(rq_src(executor, step, 0), rq_dst(executor, step), step->as_f32, &step->in,
+                &step->out, &step->window);
     return RQ_OK;
 }
 
@@ -272,9 +268,8 @@ static rq_status run_mean(const rq_executor *executor, rq_step *step, rq_error *
 {
     (void)err;
     const int64_t pixels = step->in.h * step->in.w;
-    rq_pool_f32(rq_buffer_at(executor, step->src[0]), rq_buffer_at(executor, step->dst),
-                (size_t)step->in.n, (size_t)pixels, (size_t)step->in.c,
-                (float)(1.0 / (double)pixels));
+    rq_pool_f32(rq_src(executor, step, 0), rq_dst(executor, step), (size_t)step->in.n,
+                (size_t)pixels, (size_t)step->in.c, (float)(1.0 / (double)pixels));
     return RQ_OK;
 }
 

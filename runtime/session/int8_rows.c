@@ -14,7 +14,7 @@ static rq_status check_u8(const rq_plan *plan, int node, int k, rq_error *err)
 static rq_status run_quantize(const rq_executor *executor, rq_step *step, rq_error *err)
 {
     (void)err;
-    rq_quantize(rq_buffer_at(executor, step->src[0]), rq_buffer_at(executor, step->dst), false,
+    rq_quantize(rq_src(executor, step, 0), rq_dst(executor, step), false,
                 rq_shape_elems(&step->out), step->q);
     return RQ_OK;
 }
@@ -22,7 +22,7 @@ static rq_status run_quantize(const rq_executor *executor, rq_step *step, rq_err
 static rq_status run_dequantize(const rq_executor *executor, rq_step *step, rq_error *err)
 {
     (void)err;
-    rq_dequantize(rq_buffer_at(executor, step->src[0]), false, rq_buffer_at(executor, step->dst),
+    rq_dequantize(rq_src(executor, step, 0), false, rq_dst(executor, step),
                   rq_shape_elems(&step->out), step->q);
     return RQ_OK;
 }

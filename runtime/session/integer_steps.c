@@ -10,7 +10,7 @@
 static rq_status run_pad_image(const rq_executor *executor, rq_step *step, rq_error *err)
 {
     (void)err;
-    rq_pad_image(executor->pixels, rq_buffer_at(executor, step->dst), step->out.dtype == RQ_F32,
+    rq_pad_image(executor->pixels, rq_dst(executor, step), step->out.dtype == RQ_F32,
                  (size_t)executor->n_images, (size_t)executor->options.height,
                  (size_t)executor->options.width, step->pad, step->zero_point);
     return RQ_OK;
@@ -41,8 +41,7 @@ static rq_status add_pad_image(rq_plan *plan, rq_conv_shape *shape, rq_iconv_kin
 
 static rq_status run_iconv(const rq_executor *executor, rq_step *step, rq_error *err)
 {
-    return rq_iconv_run(step->iconv, rq_buffer_at(executor, step->src[0]),
-                        rq_buffer_at(executor, step->dst),
+    return rq_iconv_run(step->iconv, rq_src(executor, step, 0), rq_dst(executor, step),
                         step->scratch >= 0 ? rq_buffer_at(executor, step->scratch) : NULL, err);
 }
 
@@ -118,9 +117,9 @@ static rq_status add_step(rq_plan *plan, int first, int last, const char *kind, 
 static rq_status run_pool(const rq_executor *executor, rq_step *step, rq_error *err)
 {
     (void)err;
-    rq_pool_integers(rq_buffer_at(executor, step->src[0]), rq_buffer_at(executor, step->dst),
-                     step->as_f32, (size_t)step->in.n, (size_t)(step->in.h * step->in.w),
-                     (size_t)step->in.c, &step->rule);
+    rq_pool_integers(rq_src(executor, step, 0), rq_dst(executor, step), step->as_f32,
+                     (size_t)step->in.n, (size_t)(step->in.h * step->in.w), (size_t)step->in.c,
+                     &step->rule);
     return RQ_OK;
 }
 
@@ -141,10 +140,9 @@ rq_status rq_add_integer_pool(rq_plan *plan, int first, int last, bool as_f32, r
 static rq_status run_mul(const rq_executor *executor, rq_step *step, rq_error *err)
 {
     (void)err;
-    rq_gate_integers(rq_buffer_at(executor, step->src[0]), rq_buffer_at(executor, step->src[1]),
-                     rq_buffer_at(executor, step->dst), step->as_f32, (size_t)step->in.n,
-                     (size_t)(step->in.h * step->in.w), (size_t)step->in.c, step->q.zero_point,
-                     &step->rule);
+    rq_gate_integers(rq_src(executor, step, 0), rq_src(executor, step, 1), rq_dst(executor, step),
+                     step->as_f32, (size_t)step->in.n, (size_t)(step->in.h * step->in.w),
+                     (size_t)step->in.c, step->q.zero_point, &step->rule);
     return RQ_OK;
 }
 
@@ -165,8 +163,8 @@ rq_status rq_add_integer_mul(rq_plan *plan, int first, int last, bool as_f32, rq
 static rq_status run_gate(const rq_executor *executor, rq_step *step, rq_error *err)
 {
     (void)err;
-    rq_gate_levels(rq_buffer_at(executor, step->src[0]), rq_buffer_at(executor, step->dst),
-                   step->as_f32, rq_shape_elems(&step->in));
+    rq_gate_levels(rq_src(executor, step, 0), rq_dst(executor, step), step->as_f32,
+                   rq_shape_elems(&step->in));
     return RQ_OK;
 }
 

@@ -148,9 +148,9 @@ void rq_plan_merge(const rq_plan *plan, int first, int last)
 static rq_status run_normalize(const rq_executor *executor, rq_step *step, rq_error *err)
 {
     (void)err;
-    const size_t side = (size_t)(executor->options.height * executor->options.width);
-    rq_normalize_u8(executor->pixels, step->factor, step->offset, rq_buffer_at(executor, step->dst),
-                    (size_t)executor->n_images * side);
+    const size_t h = (size_t)executor->options.height, w = (size_t)executor->options.width;
+    rq_normalize_u8(executor->pixels, step->factor, step->offset, rq_dst(executor, step),
+                    (size_t)executor->n_images * h * w);
     return RQ_OK;
 }
 
@@ -178,7 +178,7 @@ static rq_status add_normalize(rq_plan *plan, int *buffer, rq_error *err)
 static rq_status run_unfake(const rq_executor *executor, rq_step *step, rq_error *err)
 {
     (void)err;
-    rq_dequantize(rq_buffer_at(executor, step->src[0]), true, rq_buffer_at(executor, step->dst),
+    rq_dequantize(rq_src(executor, step, 0), true, rq_dst(executor, step),
                   rq_shape_elems(&step->in), step->q);
     return RQ_OK;
 }

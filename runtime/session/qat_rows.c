@@ -136,8 +136,8 @@ rq_status rq_row_fake_mul(rq_plan *plan, int node, rq_error *err)
 static rq_status run_fake_quant(const rq_executor *executor, rq_step *step, rq_error *err)
 {
     (void)err;
-    rq_quantize(rq_buffer_at(executor, step->src[0]), rq_buffer_at(executor, step->dst), true,
-                rq_shape_elems(&step->out), step->q);
+    rq_quantize(rq_src(executor, step, 0), rq_dst(executor, step), true, rq_shape_elems(&step->out),
+                step->q);
     return RQ_OK;
 }
 

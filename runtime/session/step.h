@@ -61,4 +61,14 @@ static inline void *rq_buffer_at(const rq_executor *executor, int buffer)
     return executor->block + executor->buffers[buffer].offset;
 }
 
+static inline void *rq_src(const rq_executor *executor, const rq_step *step, int k)
+{
+    return rq_buffer_at(executor, step->src[k]);
+}
+
+static inline void *rq_dst(const rq_executor *executor, const rq_step *step)
+{
+    return rq_buffer_at(executor, step->dst);
+}
+
 #endif
