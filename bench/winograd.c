@@ -12,7 +12,7 @@
 #include "runtime/base/memory.h"
 #include "runtime/base/options.h"
 #include "runtime/base/random.h"
-#include "runtime/dnn/dnn.h"
+#include "runtime/dnn/dnn_train_conv.h"
 #include "runtime/dnn/winograd.h"
 
 enum { RUNS = 5 };

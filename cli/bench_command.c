@@ -2,9 +2,7 @@
  * image loader. */
 #include "cli/commands.h"
 
-#include "runtime/eval/data_options.h"
-#include "runtime/eval/loader_bench.h"
-#include "runtime/eval/session_bench.h"
+#include "cli/bench_report.h"
 
 enum { MODEL_BATCH = 1, LOADER_BATCH = 32 };
 
@@ -42,7 +40,7 @@ static const rq_option table[] = {
                   "of --loader: threads that decode images; one per CPU when not given"),
     RQ_OPTION_CHOICE("augment", 0, options, augment, rq_augment_names,
                      "of --loader: as in train, auto when not given"),
-    RQ_OPTION_CHOICE("bad-images", 0, options, data.bad_images, rq_bad_image_words,
+    RQ_OPTION_CHOICE("bad-images", 0, options, data.bad_images, rq_bad_images_names,
                      "of --loader: what to do about images that cannot be read"),
     RQ_OPTION_FLAG("json", 0, options, json, "print one JSON object"),
 };
@@ -79,10 +77,13 @@ static rq_status bench_model(const options *given, rq_error *err)
         .repeat = (int)given->repeat,
         .n_streams = given->streams ? (int)given->streams : RQ_STREAMS_AUTO,
         .layers = given->layers,
-        .json = given->json,
     };
+    rq_session_report report;
     rq_set_threads(given->data.threads);
-    return rq_bench_session(&bench, err);
+    RQ_TRY(rq_bench_session(&report, &bench, err));
+    rq_print_session_report(&report, given->json);
+    rq_session_report_deinit(&report);
+    return RQ_OK;
 }
 
 static rq_status bench_loader(const options *given, rq_error *err)
@@ -91,13 +92,15 @@ static rq_status bench_loader(const options *given, rq_error *err)
         .data = given->data,
         .augment = RQ_AUGMENT_OPTIONS_INIT,
         .n_epochs = given->repeat,
-        .json = given->json,
     };
+    rq_loader_report reports[2];
     if (!bench.data.batch)
         bench.data.batch = LOADER_BATCH;
     if (given->augment >= 0)
         bench.augment.kind = given->augment;
-    return rq_bench_loader(&bench, err);
+    RQ_TRY(rq_bench_loader(&reports[0], &reports[1], &bench, err));
+    rq_print_loader_reports(reports, &bench, given->json);
+    return RQ_OK;
 }
 
 static rq_status run(const rq_command *self, int argc, char **argv, rq_error *err)

@@ -8,8 +8,6 @@
 #include "qat/run/settings.h"
 #include "runtime/base/json_writer.h"
 
-static const char *const bad_images_names[] = {"fail", "skip", NULL};
-
 const rq_option rq_loop_flags_table[] = {
     RQ_POSITIONAL("DIR", rq_loop_flags, dir, "images: DIR/train/<class>/… and DIR/val/<class>/…"),
     RQ_OPTION_STRING("output", 'o', rq_loop_flags, output, "FILE",
@@ -80,7 +78,7 @@ const rq_option rq_loop_flags_table[] = {
     RQ_OPTION_CHOICE("precision", 0, rq_loop_flags, precision, rq_precision_names,
                      "of the convolutions' operands (sums are f32); bf16 needs a CPU that has it, "
                      "where it is qat_train's default"),
-    RQ_OPTION_CHOICE("bad-images", 0, rq_loop_flags, bad_images, bad_images_names,
+    RQ_OPTION_CHOICE("bad-images", 0, rq_loop_flags, bad_images, rq_bad_images_names,
                      "on an image that cannot be read"),
     RQ_OPTION_INT("workers", 'j', rq_loop_flags, workers, "N", 1, 1024,
                   "threads that decode images"),

@@ -1,8 +1,11 @@
+/* The choice between oneDNN and Winograd for inference. */
 #include "runtime/dnn/float_conv.h"
 
+#include <assert.h>
 #include <omp.h>
 #include <string.h>
 
+#include "runtime/dnn/dnn_conv.h"
 #include "runtime/dnn/winograd.h"
 
 enum { MIN_TILES = 49 }; /* of an image, for Winograd's */
@@ -42,15 +45,15 @@ rq_status rq_float_conv_create(rq_float_conv **out, rq_dnn *dnn, const rq_conv_s
 {
     rq_float_conv *conv = rq_alloc(sizeof *conv);
     if (!conv)
-        return rq_fail(err, RQ_ERR_NOMEM, "out of memory");
+        return rq_no_memory(err);
     conv->dnn = dnn;
     conv->options = *options;
     conv->n_bias = options->bias ? (size_t)shape->oc : 0;
     const rq_status status = create(conv, shape, err);
-    if (status == RQ_OK)
-        *out = conv;
-    else
+    if (status)
         rq_float_conv_destroy(conv);
+    else
+        *out = conv;
     return status;
 }
 
@@ -68,11 +71,12 @@ rq_status rq_float_conv_set_weights(rq_float_conv *conv, const float *wei, const
 {
     if (conv->direct)
         return rq_dnn_conv_set_weights(conv->direct, wei, bias, err);
+    assert(!conv->n_bias == !bias);
     const size_t n = rq_winograd_packed_size(&conv->winograd);
     if (!conv->own)
-        conv->own = rq_alloc((n + conv->n_bias) * sizeof *conv->own);
+        conv->own = rq_alloc_array(float, n + conv->n_bias);
     if (!conv->own)
-        return rq_fail(err, RQ_ERR_NOMEM, "out of memory");
+        return rq_no_memory(err);
     rq_winograd_pack(&conv->winograd, wei, conv->own);
     conv->packed = conv->own;
     if (conv->n_bias)
@@ -95,6 +99,7 @@ rq_status rq_float_conv_run(rq_float_conv *conv, const float *src, float *dst, r
 {
     if (conv->direct)
         return rq_dnn_conv_run(conv->direct, src, dst, err);
+    assert(conv->packed);
     rq_winograd_infer(&conv->winograd, src, conv->packed, conv->bias, conv->options.relu, dst,
                       rq_dnn_scratch(conv->dnn));
     return RQ_OK;

@@ -5,6 +5,7 @@
 #define RQ_RUNTIME_DNN_FLOAT_CONV_H
 
 #include "runtime/dnn/dnn.h"
+#include "runtime/model/graph.h"
 
 typedef struct rq_float_conv rq_float_conv;
 

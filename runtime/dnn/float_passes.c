@@ -1,6 +1,7 @@
 /* Plain loops, cloned for the instruction sets (base/simd.h), under OpenMP loops over chunks. */
 #include "runtime/dnn/float_passes.h"
 
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
@@ -13,8 +14,8 @@ static size_t smaller(size_t a, size_t b)
     return a < b ? a : b;
 }
 
-RQ_SIMD static void affine_row(const float *src, const float *restrict factor,
-                               const float *restrict offset, float *dst, size_t channels)
+RQ_SIMD static void scale_shift_row(const float *src, const float *restrict factor,
+                                    const float *restrict offset, float *dst, size_t channels)
 {
     for (size_t c = 0; c < channels; c++)
         dst[c] = factor[c] * src[c] + offset[c];
@@ -25,7 +26,7 @@ void rq_scale_shift_f32(const float *src, const float *factor, const float *offs
 {
 #pragma omp parallel for schedule(static)
     for (size_t p = 0; p < pixels; p++)
-        affine_row(src + p * channels, factor, offset, dst + p * channels, channels);
+        scale_shift_row(src + p * channels, factor, offset, dst + p * channels, channels);
 }
 
 RQ_SIMD static void normalize_range(const uint8_t *restrict src, const float *restrict factor,
@@ -61,6 +62,7 @@ RQ_SIMD static void add_range_3(const float *a, const float *b, const float *c, 
 
 void rq_add_f32(const float *const *src, int n_src, float *dst, size_t n)
 {
+    assert(n_src >= 2);
 #pragma omp parallel for schedule(static)
     for (size_t i = 0; i < n; i += CHUNK) {
         const size_t count = smaller(CHUNK, n - i);

@@ -18,8 +18,7 @@ void rq_scale_shift_f32(const float *src, const float *factor, const float *offs
 void rq_normalize_u8(const uint8_t *src, const float *factor, const float *offset, float *dst,
                      size_t pixels);
 
-/* dst = src[0] + src[1] + … + src[n_src - 1], added in this order; n_src >= 2; dst may be src[0].
- */
+/* dst = src[0] + src[1] + … + src[n_src - 1], added in this order; dst may be src[0]. */
 void rq_add_f32(const float *const *src, int n_src, float *dst, size_t n);
 
 /* dst = max(src, 0); dst may be src. */

@@ -1,11 +1,13 @@
-/* The kernels behind integer_conv.h: oneDNN for the sums, a plain pass for the output rule where
+/* How integer_conv.h is computed: oneDNN for the sums, a plain pass for the output rule where
  * oneDNN cannot apply it (split weights, f32 sums). */
 #include "runtime/dnn/integer_conv.h"
 
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
 #include "runtime/base/simd.h"
+#include "runtime/dnn/dnn_conv.h"
 #include "runtime/model/proofs.h"
 #include "runtime/model/quant.h"
 
@@ -28,17 +30,27 @@ static int split_high(int8_t w)
     return (int)lrint((double)w / SPLIT);
 }
 
+/* Weights of one output channel, and with zeros for the other groups. */
+static size_t channel_taps(const rq_conv_shape *shape)
+{
+    return (size_t)(shape->ic / shape->conv.groups) *
+           (size_t)(shape->conv.kernel[0] * shape->conv.kernel[1]);
+}
+
+static size_t dense_taps(const rq_conv_shape *shape)
+{
+    return channel_taps(shape) * (size_t)shape->conv.groups;
+}
+
 /* [OC, taps] -> [2 OC, taps]: within each group, OC/G channels of hi, then OC/G of lo. wide is s8
  * or f32. */
 static void split_weights(const int8_t *wei, const rq_conv_shape *shape, void *wide, bool as_f32)
 {
-    const size_t taps = (size_t)(shape->ic / shape->conv.groups) *
-                        (size_t)(shape->conv.kernel[0] * shape->conv.kernel[1]);
+    const size_t taps = channel_taps(shape);
     const size_t per_group = (size_t)(shape->oc / shape->conv.groups);
     for (size_t oc = 0; oc < (size_t)shape->oc; oc++) {
         const size_t group = oc / per_group;
-        const size_t high =
-            (group * per_group + oc) * taps; /* 2 * group * per_group + oc % per_group */
+        const size_t high = (2 * group * per_group + oc % per_group) * taps;
         const size_t low = high + per_group * taps;
         for (size_t t = 0; t < taps; t++) {
             const int8_t w = wei[oc * taps + t];
@@ -54,12 +66,6 @@ static void split_weights(const int8_t *wei, const rq_conv_shape *shape, void *w
     }
 }
 
-static size_t channel_taps(const rq_conv_shape *shape)
-{
-    return (size_t)(shape->ic / shape->conv.groups) *
-           (size_t)(shape->conv.kernel[0] * shape->conv.kernel[1]);
-}
-
 /* Largest |acc| of any channel. */
 static int64_t largest_bound(const int8_t *wei, int64_t oc, size_t taps)
 {
@@ -71,25 +77,31 @@ static int64_t largest_bound(const int8_t *wei, int64_t oc, size_t taps)
     return largest;
 }
 
+/* As oneDNN's convolution wants them: split, or converted to f32, or both. wide has room. */
+static void widen_weights(const rq_iconv *conv, const int8_t *wei, size_t n, void *wide)
+{
+    const bool as_f32 = conv->kind == RQ_ICONV_F32;
+    if (conv->split)
+        split_weights(wei, &conv->shape, wide, as_f32);
+    else
+        for (size_t i = 0; i < n; i++)
+            ((float *)wide)[i] = (float)wei[i];
+}
+
 static rq_status set_weights(rq_iconv *conv, const rq_iconv_weights *weights, rq_error *err)
 {
-    const rq_conv_shape *shape = &conv->shape;
     const bool as_f32 = conv->kind == RQ_ICONV_F32;
     if (!as_f32 && !conv->split)
         return rq_dnn_conv_set_weights(conv->conv, weights->wei,
                                        conv->direct ? weights->bias : NULL, err);
-    const size_t n = (size_t)shape->oc * channel_taps(shape);
-    void *wide = NULL;
-    rq_status status = rq_alloc_array_old(&wide, n * (conv->split ? 2 : 1), as_f32 ? 4 : 1, err);
-    if (status != RQ_OK)
-        return status;
-    if (conv->split) {
-        split_weights(weights->wei, shape, wide, as_f32);
-    } else {
-        for (size_t i = 0; i < n; i++)
-            ((float *)wide)[i] = (float)weights->wei[i];
-    }
-    status = rq_dnn_conv_set_weights(conv->conv, wide, NULL, err);
+    const size_t n = (size_t)conv->shape.oc * channel_taps(&conv->shape);
+    const size_t n_wide = conv->split ? 2 * n : n;
+    void *wide =
+        as_f32 ? (void *)rq_alloc_array(float, n_wide) : (void *)rq_alloc_array(int8_t, n_wide);
+    if (!wide)
+        return rq_no_memory(err);
+    widen_weights(conv, weights->wei, n, wide);
+    const rq_status status = rq_dnn_conv_set_weights(conv->conv, wide, NULL, err);
     rq_free(wide);
     return status;
 }
@@ -110,52 +122,47 @@ static rq_status plan_split(rq_iconv *conv, const rq_iconv_weights *weights, rq_
     return RQ_OK;
 }
 
-static rq_status create(rq_iconv **out, rq_dnn *dnn, const rq_conv_shape *shape, rq_iconv_kind kind,
-                        const rq_iconv_weights *weights, bool real_output, rq_error *err)
+static rq_status init(rq_iconv *conv, rq_dnn *dnn, const rq_iconv_weights *weights, rq_error *err)
 {
-    rq_status status = RQ_ERR_NOMEM;
-    rq_iconv *conv = rq_alloc(sizeof *conv);
-    if (!conv)
-        return rq_fail(err, RQ_ERR_NOMEM, "out of memory");
-    conv->shape = *shape;
-    conv->kind = kind;
-    conv->real_output = real_output;
-    status = plan_split(conv, weights, err);
-    if (status != RQ_OK)
-        goto out;
-    conv->direct = kind == RQ_ICONV_U8 && !conv->split;
-    rq_conv_shape wide = *shape;
+    const size_t oc = (size_t)conv->shape.oc;
+    RQ_TRY(plan_split(conv, weights, err));
+    conv->direct = conv->kind == RQ_ICONV_U8 && !conv->split;
+    rq_conv_shape wide = conv->shape;
     wide.oc *= conv->split ? 2 : 1;
     const rq_dnn_conv_options options = {
-        .types = kind == RQ_ICONV_F32 ? RQ_DNN_F32
-                 : conv->split        ? RQ_DNN_U8_S32
-                 : real_output        ? RQ_DNN_U8_F32
-                                      : RQ_DNN_U8_U8,
+        .types = conv->kind == RQ_ICONV_F32 ? RQ_DNN_F32
+                 : conv->split              ? RQ_DNN_U8_S32
+                 : conv->real_output        ? RQ_DNN_U8_F32
+                                            : RQ_DNN_U8_U8,
         .bias = conv->direct,
         .scale = conv->direct ? weights->multiplier : NULL,
     };
-    status = rq_dnn_conv_create(&conv->conv, dnn, &wide, &options, err);
-    if (status != RQ_OK)
-        goto out;
-    void *bias = NULL;
-    void *multiplier = NULL;
-    status = rq_alloc_array_old(&bias, (size_t)shape->oc, sizeof(int32_t), err);
-    conv->bias = bias;
-    if (status == RQ_OK)
-        status = rq_alloc_array_old(&multiplier, (size_t)shape->oc, sizeof(float), err);
-    conv->multiplier = multiplier;
-    if (status != RQ_OK)
-        goto out;
-    memcpy(conv->bias, weights->bias, (size_t)shape->oc * sizeof *conv->bias);
-    memcpy(conv->multiplier, weights->multiplier, (size_t)shape->oc * sizeof *conv->multiplier);
-    if (!weights->packed || !rq_dnn_conv_share_weights(conv->conv, weights->packed->conv))
-        status = set_weights(conv, weights, err);
-    if (status != RQ_OK)
-        goto out;
-    *out = conv;
-    conv = NULL;
-out:
-    rq_iconv_destroy(conv);
+    RQ_TRY(rq_dnn_conv_create(&conv->conv, dnn, &wide, &options, err));
+    conv->bias = rq_alloc_array(int32_t, oc);
+    conv->multiplier = rq_alloc_array(float, oc);
+    if (!conv->bias || !conv->multiplier)
+        return rq_no_memory(err);
+    memcpy(conv->bias, weights->bias, oc * sizeof *conv->bias);
+    memcpy(conv->multiplier, weights->multiplier, oc * sizeof *conv->multiplier);
+    if (weights->packed && rq_dnn_conv_share_weights(conv->conv, weights->packed->conv))
+        return RQ_OK;
+    return set_weights(conv, weights, err);
+}
+
+static rq_status create(rq_iconv **out, rq_dnn *dnn, const rq_conv_shape *shape, rq_iconv_kind kind,
+                        const rq_iconv_weights *weights, bool real_output, rq_error *err)
+{
+    rq_iconv *conv = rq_alloc(sizeof *conv);
+    if (!conv)
+        return rq_no_memory(err);
+    conv->shape = *shape;
+    conv->kind = kind;
+    conv->real_output = real_output;
+    const rq_status status = init(conv, dnn, weights, err);
+    if (status)
+        rq_iconv_destroy(conv);
+    else
+        *out = conv;
     return status;
 }
 
@@ -176,18 +183,16 @@ static rq_status create_dense(rq_iconv **out, rq_dnn *dnn, const rq_conv_shape *
                               rq_iconv_kind kind, const rq_iconv_weights *weights, bool real_output,
                               rq_error *err)
 {
-    void *memory = NULL;
-    rq_status status = rq_alloc_array_old(&memory, (size_t)shape->oc,
-                                          channel_taps(shape) * (size_t)shape->conv.groups, err);
-    if (status != RQ_OK)
-        return status;
-    spread_groups(weights->wei, shape, memory);
+    int8_t *wei = rq_alloc_array(int8_t, (size_t)shape->oc * dense_taps(shape));
+    if (!wei)
+        return rq_no_memory(err);
+    spread_groups(weights->wei, shape, wei);
     rq_conv_shape dense_shape = *shape;
     dense_shape.conv.groups = 1;
     rq_iconv_weights dense = *weights;
-    dense.wei = memory;
-    status = create(out, dnn, &dense_shape, kind, &dense, real_output, err);
-    rq_free(memory);
+    dense.wei = wei;
+    const rq_status status = create(out, dnn, &dense_shape, kind, &dense, real_output, err);
+    rq_free(wei);
     return status;
 }
 
@@ -195,9 +200,8 @@ static rq_status create_dense(rq_iconv **out, rq_dnn *dnn, const rq_conv_shape *
  * work as there are groups, and is still far faster than plain loops. */
 static bool is_better_dense(const rq_iconv *conv, const rq_conv_shape *shape)
 {
-    const size_t dense_bytes = (size_t)shape->oc * (size_t)shape->conv.groups * channel_taps(shape);
     return shape->conv.groups > 1 && rq_dnn_conv_is_reference(conv->conv) &&
-           dense_bytes <= MAX_DENSE_BYTES;
+           (size_t)shape->oc * dense_taps(shape) <= MAX_DENSE_BYTES;
 }
 
 rq_status rq_iconv_create(rq_iconv **out, rq_dnn *dnn, const rq_conv_shape *shape,
@@ -205,14 +209,13 @@ rq_status rq_iconv_create(rq_iconv **out, rq_dnn *dnn, const rq_conv_shape *shap
                           rq_error *err)
 {
     rq_iconv *conv = NULL;
-    rq_status status = create(&conv, dnn, shape, kind, weights, real_output, err);
-    if (status == RQ_OK && is_better_dense(conv, shape)) {
+    RQ_TRY(create(&conv, dnn, shape, kind, weights, real_output, err));
+    if (is_better_dense(conv, shape)) {
         rq_iconv_destroy(conv);
-        status = create_dense(&conv, dnn, shape, kind, weights, real_output, err);
+        return create_dense(out, dnn, shape, kind, weights, real_output, err);
     }
-    if (status == RQ_OK)
-        *out = conv;
-    return status;
+    *out = conv;
+    return RQ_OK;
 }
 
 void rq_iconv_destroy(rq_iconv *conv)
@@ -242,8 +245,9 @@ bool rq_iconv_is_split(const rq_iconv *conv)
     return conv->split;
 }
 
-/* ---- the output rule over one pixel's channels: sum = f32(acc), then (sum + b) * m, rounded and
- * clamped ---------- */
+/* ---- the output rule over one pixel's channels ---- */
+
+/* sum = f32(acc), then (sum + b) * m, rounded and clamped. */
 
 RQ_SIMD static void sums_from_f32(const float *restrict acc, float *restrict sum, size_t n)
 {
@@ -318,9 +322,8 @@ rq_status rq_iconv_run(rq_iconv *conv, const void *src, void *dst, void *scratch
 {
     if (conv->direct)
         return rq_dnn_conv_run(conv->conv, src, dst, err);
-    const rq_status status = rq_dnn_conv_run(conv->conv, src, scratch, err);
-    if (status != RQ_OK)
-        return status;
+    assert(scratch);
+    RQ_TRY(rq_dnn_conv_run(conv->conv, src, scratch, err));
     const rq_conv_shape *s = &conv->shape;
     const size_t pixels = (size_t)(s->n * s->oh * s->ow);
 #pragma omp parallel for schedule(static)

@@ -1,11 +1,12 @@
-/* One quantized convolution by the integer contract, exact on every CPU, in one of three ways:
+/* One quantized convolution by the integer contract, exact on every CPU, of one of two kinds:
  *
- *   RQ_ICONV_U8        u8 x s8, the output rule inside oneDNN's kernel. Where pairs of products
- * could saturate 16 bits (no VNNI) and the weights are not proven safe, the weights are split, w =
- * 16 * hi + lo with |hi|, |lo| <= 8: no pair can saturate, the halves stand as 2 * OC output
- * channels of one s32 convolution, and the rule is applied to 16 * acc_hi + acc_lo. RQ_ICONV_F32
- * integer-valued f32 in and out, exact while partial sums stay under 2^24; a channel that could
- * leave that range is computed with split weights too.
+ *   RQ_ICONV_U8    u8 x s8, the output rule inside oneDNN's kernel. Where pairs of products could
+ *                  saturate 16 bits (no VNNI) and the weights are not proven safe, the weights are
+ *                  split, w = 16 * hi + lo with |hi|, |lo| <= 8, so that no pair can saturate. The
+ *                  halves are 2 * OC output channels of one s32 convolution, and the rule is
+ *                  applied to 16 * acc_hi + acc_lo
+ *   RQ_ICONV_F32   integer-valued f32 in and out, exact while partial sums stay under 2^24. The
+ *                  weights of a layer with a channel that could leave that range are split too
  *
  * Groups for which oneDNN has no kernel are computed as one, with zeros between them.
  *
@@ -14,6 +15,7 @@
 #define RQ_RUNTIME_DNN_INTEGER_CONV_H
 
 #include "runtime/dnn/dnn.h"
+#include "runtime/model/graph.h"
 
 typedef enum rq_iconv_kind { RQ_ICONV_U8, RQ_ICONV_F32 } rq_iconv_kind;
 

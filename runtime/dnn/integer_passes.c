@@ -7,9 +7,9 @@
 #include "runtime/model/gate.h"
 
 enum {
-    CHUNK = 16384,
-    POOL_CHANNELS = 256
-}; /* elements of a flat loop's task; channels of a pool's */
+    CHUNK = 16384,       /* elements of a flat loop's task */
+    POOL_CHANNELS = 256, /* channels of a pool's task */
+};
 
 static size_t smaller(size_t a, size_t b)
 {

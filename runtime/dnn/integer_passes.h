@@ -1,5 +1,5 @@
 /* The passes over integers around the convolutions, as u8 (form int8) or as integer-valued f32
- * (form qat): the rule of integer.h for whole tensors, in parallel over pixels and vectorised over
+ * (form qat): the rule of reference/integer.h for whole tensors, in parallel over pixels and vectorised over
  * channels. Sizes are in elements; src and dst do not overlap unless said. */
 #ifndef RQ_RUNTIME_DNN_INTEGER_PASSES_H
 #define RQ_RUNTIME_DNN_INTEGER_PASSES_H

@@ -3,6 +3,7 @@
  * registers. */
 #include "runtime/dnn/panel_product.h"
 
+#include <assert.h>
 #include <immintrin.h>
 
 /* One tile: `rows` x 16 in vectors of `lanes`; word: of a and b, factor: a vector of them. */
@@ -55,6 +56,7 @@ DEFINE_PRODUCT(bf16, "avx512f,avx512bf16", 12, 16, uint32_t, __m512bh, LOAD_PAIR
 void rq_panel_product(const float *a, size_t row_stride, size_t k_stride, const float *b,
                       size_t n_k, float *c, size_t n_rows, bool add)
 {
+    assert(n_rows % RQ_PANEL_ROWS == 0);
     if (__builtin_cpu_supports("avx512f"))
         product_avx512(a, row_stride, k_stride, b, n_k, c, n_rows, add);
     else
@@ -64,6 +66,7 @@ void rq_panel_product(const float *a, size_t row_stride, size_t k_stride, const 
 void rq_panel_product_bf16(const uint32_t *a, size_t row_stride, size_t k_stride, const uint32_t *b,
                            size_t n_k, float *c, size_t n_rows, bool add)
 {
+    assert(n_rows % RQ_PANEL_ROWS == 0);
     product_bf16(a, row_stride, k_stride, b, n_k, c, n_rows, add);
 }
 

@@ -5,7 +5,7 @@
  * ONEDNN_MAX_CPU_ISA counts:
  *
  *   INT8  vpdpbusd of 512 bits (AVX512-VNNI) or 256 (AVX-VNNI); else vpmaddubsw, vpmaddwd and
- *         vpaddd, which together stand for one multiply-add per byte, of 512, 256 or 128 bits
+ *         vpaddd, which together are one multiply-add per byte, of 512, 256 or 128 bits
  *   f32   vfmadd231ps of 512 bits or 256; else a multiplication and an addition, of 256 or 128
  *
  * AMX is not measured: a layer that runs on it may pass the peak. */

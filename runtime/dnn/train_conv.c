@@ -1,3 +1,4 @@
+/* The choice between oneDNN, Winograd and u8 x s8 for training, and the conversions between them. */
 #include "runtime/dnn/train_conv.h"
 
 #include <omp.h>
@@ -5,6 +6,8 @@
 #include "runtime/base/bf16.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/simd.h"
+#include "runtime/dnn/dnn_conv.h"
+#include "runtime/dnn/dnn_train_conv.h"
 #include "runtime/dnn/winograd.h"
 
 struct rq_train_conv {
@@ -38,15 +41,15 @@ static rq_status create_integer(rq_train_conv *conv, const rq_conv_shape *shape,
         rq_dnn_conv_create(&conv->integer, conv->dnn, shape, &options, &reason);
     if (status == RQ_ERR_NOMEM)
         return rq_fail(err, status, "%s", reason.text);
-    if (status != RQ_OK || rq_dnn_conv_is_reference(conv->integer)) {
+    if (status || rq_dnn_conv_is_reference(conv->integer)) {
         rq_dnn_conv_destroy(conv->integer);
         conv->integer = NULL;
         return RQ_OK;
     }
     conv->n_wei = (size_t)(shape->oc * (shape->ic / shape->conv.groups) * shape->conv.kernel[0] *
                            shape->conv.kernel[1]);
-    conv->wei = rq_alloc(conv->n_wei);
-    return conv->wei ? RQ_OK : rq_fail(err, RQ_ERR_NOMEM, "out of memory");
+    conv->wei = rq_alloc_array(int8_t, conv->n_wei);
+    return conv->wei ? RQ_OK : rq_no_memory(err);
 }
 
 /* Backward reads bytes, and oneDNN bf16? */
@@ -58,11 +61,8 @@ static bool widens(const rq_train_conv *conv)
 static rq_status create(rq_train_conv *conv, const rq_conv_shape *shape,
                         const rq_train_conv_options *options, rq_error *err)
 {
-    rq_status status = RQ_OK;
     if (options->exact_forward && options->u8_source)
-        status = create_integer(conv, shape, err);
-    if (status != RQ_OK)
-        return status;
+        RQ_TRY(create_integer(conv, shape, err));
     conv->bf16_dsrc = options->bf16_dsrc;
     conv->by_winograd = rq_winograd_suits(shape, options->precision);
     if (conv->by_winograd) {
@@ -70,11 +70,12 @@ static rq_status create(rq_train_conv *conv, const rq_conv_shape *shape,
         conv->winograd_bytes = rq_winograd_scratch_bytes(&conv->winograd);
     }
     conv->n_src = (size_t)(shape->n * shape->ih * shape->iw * shape->ic);
-    status = rq_dnn_reserve_scratch(
-        conv->dnn, conv->winograd_bytes + (widens(conv) ? conv->n_src * sizeof(uint16_t) : 0), err);
+    RQ_TRY(rq_dnn_reserve_scratch(
+        conv->dnn, conv->winograd_bytes + (widens(conv) ? conv->n_src * sizeof(uint16_t) : 0),
+        err));
     const bool forward = !conv->integer && (options->exact_forward || !conv->by_winograd);
-    if (status != RQ_OK || (conv->by_winograd && !forward))
-        return status;
+    if (conv->by_winograd && !forward)
+        return RQ_OK;
     const rq_dnn_train_options direct = {.precision = options->precision,
                                          .with_forward = forward,
                                          .with_dsrc = options->with_dsrc && !conv->by_winograd,
@@ -87,14 +88,14 @@ rq_status rq_train_conv_create(rq_train_conv **out, rq_dnn *dnn, const rq_conv_s
 {
     rq_train_conv *conv = rq_alloc(sizeof *conv);
     if (!conv)
-        return rq_fail(err, RQ_ERR_NOMEM, "out of memory");
+        return rq_no_memory(err);
     conv->dnn = dnn;
     conv->precision = options->precision;
     const rq_status status = create(conv, shape, options, err);
-    if (status == RQ_OK)
-        *out = conv;
-    else
+    if (status)
         rq_train_conv_destroy(conv);
+    else
+        *out = conv;
     return status;
 }
 
@@ -146,8 +147,8 @@ static rq_status forward_integer(rq_train_conv *conv, const uint8_t *src, const 
 #pragma omp parallel for schedule(static)
     for (size_t i = 0; i < conv->n_wei; i += CHUNK)
         to_s8(conv->wei + i, wei + i, conv->n_wei - i < CHUNK ? conv->n_wei - i : CHUNK);
-    const rq_status status = rq_dnn_conv_set_weights(conv->integer, conv->wei, NULL, err);
-    return status == RQ_OK ? rq_dnn_conv_run(conv->integer, src, dst, err) : status;
+    RQ_TRY(rq_dnn_conv_set_weights(conv->integer, conv->wei, NULL, err));
+    return rq_dnn_conv_run(conv->integer, src, dst, err);
 }
 
 /* oneDNN's reorder takes four times as long. */
@@ -180,19 +181,16 @@ rq_status rq_train_conv_forward(rq_train_conv *conv, rq_train_source src, const 
                             rq_dnn_scratch(conv->dnn));
         return RQ_OK;
     }
-    const rq_status status = rq_dnn_train_conv_set_weights(conv->direct, wei, err);
-    return status == RQ_OK ? rq_dnn_train_conv_forward(conv->direct, operand(conv, src), dst, err)
-                           : status;
+    RQ_TRY(rq_dnn_train_conv_set_weights(conv->direct, wei, err));
+    return rq_dnn_train_conv_forward(conv->direct, operand(conv, src), dst, err);
 }
 
 static rq_status backward_direct(rq_train_conv *conv, rq_train_source src, const float *wei,
                                  const void *ddst, float *dwei, void *dsrc, rq_error *err)
 {
-    const rq_status status =
-        conv->integer ? rq_dnn_train_conv_set_weights(conv->direct, wei, err) : RQ_OK;
-    return status == RQ_OK
-               ? rq_dnn_train_conv_backward(conv->direct, operand(conv, src), ddst, dwei, dsrc, err)
-               : status;
+    if (conv->integer) /* else forward has set them */
+        RQ_TRY(rq_dnn_train_conv_set_weights(conv->direct, wei, err));
+    return rq_dnn_train_conv_backward(conv->direct, operand(conv, src), ddst, dwei, dsrc, err);
 }
 
 rq_status rq_train_conv_backward(rq_train_conv *conv, rq_train_source src, const float *wei,

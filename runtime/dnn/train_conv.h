@@ -5,6 +5,7 @@
 #define RQ_RUNTIME_DNN_TRAIN_CONV_H
 
 #include "runtime/dnn/dnn.h"
+#include "runtime/model/graph.h"
 
 typedef struct rq_train_conv_options {
     rq_precision precision;

@@ -1,7 +1,7 @@
 /* Transforms work on vectors of 16 channels (winograd_f32.c, winograd_bf16.c); the products on
  * panels of 16 columns (panel_product.h).
  *
- * Where things stand in scratch, in words of 4 bytes: a float, or two bf16 (winograd_numbers.h). A
+ * Where things are in scratch, in words of 4 bytes: a float, or two bf16 (winograd_numbers.h). A
  * plane belongs to one of the 36 points; planes are SKEW words longer than their contents, since 36
  * streams at a distance of a power of two would share the same few sets of the caches.
  *
@@ -13,11 +13,14 @@
  * factors of the weights' gradient. Sums are floats. */
 #include "runtime/dnn/winograd.h"
 
+#include <assert.h>
 #include <omp.h>
 
 #include "runtime/dnn/panel_product.h"
 #include "runtime/dnn/winograd_matrices.h"
 #include "runtime/dnn/winograd_numbers.h"
+
+_Static_assert((int)TILE == (int)RQ_WINOGRAD_TILE, "one tile, in the header and in the transforms");
 
 enum {
     SKEW = 16,  /* words */
@@ -38,8 +41,8 @@ static size_t round_up(size_t n, size_t to)
 
 /* ---- tiles ---- */
 
-/* Where the side x side pixels stand that begin `border` before a tile, in numbers of an image [h,
- * w, channels] from the first; OUTSIDE beyond its edges, and for tiles beyond the last. */
+/* Where the side x side pixels are that begin `border` before a tile, in numbers of an image [h, w,
+ * channels] from the first; OUTSIDE beyond its edges, and for tiles beyond the last. */
 static void find_pixels(const rq_winograd *self, size_t tile, size_t channels, size_t side,
                         size_t border, size_t *offsets)
 {
@@ -103,6 +106,7 @@ void rq_winograd_init(rq_winograd *out, const rq_conv_shape *shape, rq_precision
                       int n_threads)
 {
     const size_t h = (size_t)shape->ih, w = (size_t)shape->iw;
+    assert(rq_winograd_suits(shape, precision) && n_threads > 0);
     *out = (rq_winograd){
         .n = (size_t)shape->n,
         .h = h,
@@ -137,7 +141,7 @@ size_t rq_winograd_scratch_bytes(const rq_winograd *self)
 
 /* ---- forward, and dsrc ---- */
 
-typedef struct pass {
+typedef struct convolution {
     const rq_winograd *self;
     const void *src;
     const float *weights; /* packed */
@@ -145,9 +149,9 @@ typedef struct pass {
     bool bf16_dst;
     size_t rows, columns; /* channels of src and of dst */
     finish with;
-} pass;
+} convolution;
 
-static void convolve_chunk(const pass *p, size_t first, size_t n, float *scratch)
+static void convolve_chunk(const convolution *p, size_t first, size_t n, float *scratch)
 {
     const numbers *type = numbers_of(p->self);
     const size_t n_k = p->rows / type->per_word;
@@ -176,7 +180,7 @@ static void convolve_chunk(const pass *p, size_t first, size_t n, float *scratch
     }
 }
 
-static void convolve(const pass *p, float *chunks)
+static void convolve(const convolution *p, float *chunks)
 {
     const size_t n_tiles = p->self->n_tiles;
     const size_t chunk_size = POINTS * (plane_of(CHUNK, p->rows) + plane_of(CHUNK, p->columns));
@@ -187,13 +191,13 @@ static void convolve(const pass *p, float *chunks)
                        chunks + (size_t)omp_get_thread_num() * chunk_size);
 }
 
-/* Weights packed in front of the chunks. */
+/* With weights that are packed into scratch, before the chunks. */
 static void convolve_plain(const rq_winograd *self, const void *src, size_t rows, const float *wei,
                            weight_order order, void *dst, bool bf16_dst, size_t columns,
                            float *scratch)
 {
     pack_weights(numbers_of(self), wei, order, rows, columns, scratch);
-    const pass p = {self, src, scratch, dst, bf16_dst, rows, columns, {NULL, false}};
+    const convolution p = {self, src, scratch, dst, bf16_dst, rows, columns, {NULL, false}};
     convolve(&p, scratch + POINTS * weight_plane(rows, columns));
 }
 
@@ -221,7 +225,7 @@ void rq_winograd_pack(const rq_winograd *self, const float *wei, float *packed)
 void rq_winograd_infer(const rq_winograd *self, const float *src, const float *packed,
                        const float *bias, bool relu, float *dst, void *scratch)
 {
-    const pass p = {self, src, packed, dst, false, self->ic, self->oc, {bias, relu}};
+    const convolution p = {self, src, packed, dst, false, self->ic, self->oc, {bias, relu}};
     convolve(&p, scratch);
 }
 

@@ -28,6 +28,7 @@
 #define RQ_RUNTIME_DNN_WINOGRAD_H
 
 #include "runtime/dnn/dnn.h"
+#include "runtime/model/graph.h"
 
 enum { RQ_WINOGRAD_TILE = 4 }; /* outputs on a side */
 
@@ -44,7 +45,7 @@ typedef struct rq_winograd {
  * tiles are at least half full, a CPU with the instructions)? */
 bool rq_winograd_suits(const rq_conv_shape *shape, rq_precision precision);
 
-/* shape must suit. n_threads: OpenMP's, at most, when it runs. */
+/* The shape suits. n_threads: OpenMP's, at most, when it runs. */
 void rq_winograd_init(rq_winograd *out, const rq_conv_shape *shape, rq_precision precision,
                       int n_threads);
 
@@ -59,8 +60,7 @@ void rq_winograd_forward(const rq_winograd *winograd, const void *src, const flo
                          void *scratch);
 
 /* The same in f32 with weights that are packed once, [rq_winograd_packed_size] floats aligned to 64
- * bytes, zeroed before; dst = conv + bias (NULL: none), and ReLU. Gives forward's sums bit for bit.
- */
+ * bytes, zeroed before; dst = conv + bias (NULL: none), and ReLU. The sums are forward's, bit for bit. */
 size_t rq_winograd_packed_size(const rq_winograd *winograd);
 void rq_winograd_pack(const rq_winograd *winograd, const float *wei, float *packed);
 void rq_winograd_infer(const rq_winograd *winograd, const float *src, const float *packed,

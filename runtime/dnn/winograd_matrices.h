@@ -1,5 +1,5 @@
 /* The matrices B, G and A of winograd.h, one dimension at a time, for 16 channels, a panel's
- * columns (panel_product.h), at once: vectors in and out stand `step` vectors apart. Only for the
+ * columns (panel_product.h), at once: vectors in and out are `step` vectors apart. Only for the
  * files winograd*.c.
  *
  * Finite points p: 0, a, -a, b, -b with a = 1 / sqrt(2), b = sqrt(2), so that a b = 1. Their
@@ -12,12 +12,11 @@
 #include <stdint.h>
 
 #include "runtime/dnn/panel_product.h"
-#include "runtime/dnn/winograd.h"
 
 enum {
     POINTS = 36, /* of a tile */
-    TILE = RQ_WINOGRAD_TILE,
-    WINDOW = 6, /* inputs, and points, on a side */
+    TILE = 4,    /* outputs on a side */
+    WINDOW = 6,  /* inputs, and points, on a side */
     LANES = RQ_PANEL,
 };
 

@@ -3,8 +3,8 @@
  *
  * A word is 4 bytes: a float, or two bf16 that follow each other in the sum over k (channels, or
  * tiles for the gradient of the weights), the first in the lower half. Each transform writes one
- * number of each of the 36 points, to planes that stand `plane` words apart. Offsets [36] or [16]:
- * where a tile's pixels stand in numbers from src, SIZE_MAX for what lies beyond the image. */
+ * number of each of the 36 points, to planes that are `plane` words apart. Offsets [36] or [16]:
+ * where a tile's pixels are in numbers from src, SIZE_MAX for what lies beyond the image. */
 #ifndef RQ_RUNTIME_DNN_WINOGRAD_NUMBERS_H
 #define RQ_RUNTIME_DNN_WINOGRAD_NUMBERS_H
 
@@ -14,7 +14,7 @@
 
 #include "runtime/dnn/panel_product.h"
 
-/* Where weight (row, column) stands in [OC, IC, 3, 3]: row is the input channel of the convolution
+/* Where weight (row, column) is in [OC, IC, 3, 3]: row is the input channel of the convolution
  * that is computed; for dsrc that is an output channel of the layer, and the kernel is turned. */
 typedef struct weight_order {
     size_t row_stride, column_stride; /* floats */
@@ -27,7 +27,7 @@ typedef struct panels {
     size_t plane, n_rows;
 } panels;
 
-/* Where column c, a multiple of 16, of a row stands in the first plane. */
+/* Where column c, a multiple of 16, of a row is in the first plane. */
 static inline void *panel_row(const panels *of, size_t row, size_t c)
 {
     return (uint32_t *)of->words + c * of->n_rows + row * RQ_PANEL;

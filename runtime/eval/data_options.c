@@ -5,9 +5,6 @@
 
 #include "runtime/base/ranks.h"
 
-const char *const rq_bad_image_words[] = {
-    [RQ_BAD_FAIL] = "fail", [RQ_BAD_SKIP] = "skip", [RQ_BAD_SKIP + 1] = NULL};
-
 void rq_set_threads(int64_t threads)
 {
     if (threads > 0)
@@ -59,10 +56,9 @@ rq_status rq_eval_data_open_split(rq_eval_data *out, const rq_data_options *opti
 {
     const rq_transform transform = rq_eval_transform(preprocess, options->resolution);
     *out = (rq_eval_data){.size = transform.size};
-    rq_status status = rq_dataset_open(&out->dataset, options->dir, split, err);
-    if (status == RQ_OK)
-        status = rq_open_loader(&out->loader, &out->dataset, options, transform, err);
-    if (status != RQ_OK)
+    RQ_TRY(rq_dataset_open(&out->dataset, options->dir, split, err));
+    const rq_status status = rq_open_loader(&out->loader, &out->dataset, options, transform, err);
+    if (status)
         rq_eval_data_close(out);
     return status;
 }

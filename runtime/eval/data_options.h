@@ -23,8 +23,6 @@ typedef struct rq_data_options {
 
 enum { RQ_MAX_BATCH = 65536, RQ_MAX_THREADS = 1024 };
 
-extern const char *const rq_bad_image_words[]; /* by rq_bad_images */
-
 /* NOLINTBEGIN(bugprone-macro-parentheses): field names a member */
 
 /* Rows of an option table; type has a member field of type rq_data_options. DIR is the first
@@ -35,7 +33,7 @@ extern const char *const rq_bad_image_words[]; /* by rq_bad_images */
         RQ_OPTION_INT("workers", 'j', type, field.workers, "N", 1, RQ_LOADER_MAX_WORKERS,          \
                       "threads that decode images; one per CPU when not given"),                   \
         RQ_OPTION_RESOLUTION(type, field.resolution),                                              \
-        RQ_OPTION_CHOICE("bad-images", 0, type, field.bad_images, rq_bad_image_words,              \
+        RQ_OPTION_CHOICE("bad-images", 0, type, field.bad_images, rq_bad_images_names,             \
                          "what to do about images that cannot be read"),                           \
         RQ_OPTION_THREADS(type, field.threads)
 

@@ -16,8 +16,8 @@ typedef struct rq_difference {
 double rq_difference_relative(const rq_difference *difference);
 
 /* Run both models on the same pixels u8 [n, size, size, 3]; images labelled RQ_LABEL_IGNORE do not
- * count (labels NULL: all do). Widens *difference, which the caller
- * zeroes before the first call. Errors: RQ_ERR_MODEL (other numbers of classes), RQ_ERR_RANGE (a
+ * count (labels NULL: all do). Widens *difference, which the caller zeroes before the first call.
+ * Errors: RQ_ERR_MODEL (other numbers of classes), RQ_ERR_RANGE (a
  * logit that is not finite), RQ_ERR_NOMEM, those of rq_session_run. */
 RQ_NODISCARD rq_status rq_difference_add(rq_difference *difference, rq_session *a, rq_session *b,
                                          const uint8_t *pixels, const int32_t *labels, int n,

@@ -68,9 +68,7 @@ static rq_status score_batch(const evaluator *self, int k, const rq_batch *batch
                              rq_evaluation *out, rq_error *err)
 {
     const int n_classes = self->n_classes[k];
-    const rq_status status = check_labels(batch, n_classes, err);
-    if (status != RQ_OK)
-        return status;
+    RQ_TRY(check_labels(batch, n_classes, err));
 #pragma omp parallel for schedule(static)
     for (int i = 0; i < batch->n; i++) {
         const float *row = self->logits[k] + (size_t)i * (size_t)n_classes;
@@ -98,15 +96,16 @@ static rq_status score_batch(const evaluator *self, int k, const rq_batch *batch
 /* Buffers for batches of up to n images. */
 static rq_status allocate(evaluator *self, int n, rq_error *err)
 {
-    void *memory = NULL;
-    rq_status status = rq_arena_array_old(&self->arena, &memory, (size_t)n, sizeof(row_score), err);
-    self->scores = memory;
-    for (int k = 0; k < self->n_sessions && status == RQ_OK; k++) {
-        const size_t row_bytes = (size_t)self->n_classes[k] * sizeof(float);
-        status = rq_arena_array_old(&self->arena, &memory, (size_t)n, row_bytes, err);
-        self->logits[k] = memory;
+    self->scores = rq_arena_array(&self->arena, row_score, n);
+    if (!self->scores)
+        return rq_no_memory(err);
+    for (int k = 0; k < self->n_sessions; k++) {
+        const size_t n_logits = (size_t)n * (size_t)self->n_classes[k];
+        self->logits[k] = rq_arena_array(&self->arena, float, n_logits);
+        if (!self->logits[k])
+            return rq_no_memory(err);
     }
-    return status;
+    return RQ_OK;
 }
 
 static void show_progress(evaluator *self, size_t n_done, size_t n_batches, size_t n_images)
@@ -122,13 +121,11 @@ static void show_progress(evaluator *self, size_t n_done, size_t n_batches, size
 static rq_status run_batch(evaluator *self, rq_session *const *sessions, const rq_batch *batch,
                            rq_evaluation *out, rq_error *err)
 {
-    rq_status status = RQ_OK;
-    for (int k = 0; k < self->n_sessions && status == RQ_OK; k++) {
-        status = rq_session_run(sessions[k], batch->pixels, batch->n, self->logits[k], err);
-        if (status == RQ_OK)
-            status = score_batch(self, k, batch, &out[k], err);
+    for (int k = 0; k < self->n_sessions; k++) {
+        RQ_TRY(rq_session_run(sessions[k], batch->pixels, batch->n, self->logits[k], err));
+        RQ_TRY(score_batch(self, k, batch, &out[k], err));
     }
-    return status;
+    return RQ_OK;
 }
 
 /* Counts of all ranks. */
@@ -162,12 +159,30 @@ static rq_status finish(const evaluator *self, rq_evaluation *out, rq_error *err
     return RQ_OK;
 }
 
+static rq_status run_batches(evaluator *self, rq_session *const *sessions, rq_loader *loader,
+                             rq_logits_sink *sink, void *sink_context, rq_evaluation *out,
+                             rq_error *err)
+{
+    const size_t n_batches = rq_loader_n_batches(loader);
+    rq_batch batch;
+    rq_loader_start(loader, 0, 0);
+    for (size_t done = 0;; done++) {
+        RQ_TRY(rq_loader_next(loader, &batch, err));
+        if (batch.n == 0)
+            return RQ_OK;
+        if (done == 0) /* no later batch is larger */
+            RQ_TRY(allocate(self, batch.n, err));
+        RQ_TRY(run_batch(self, sessions, &batch, out, err));
+        if (sink)
+            RQ_TRY(sink(sink_context, &batch, (const float *const *)self->logits, err));
+        show_progress(self, done + 1, n_batches, out[0].n_images);
+    }
+}
+
 rq_status rq_evaluate(rq_session *const *sessions, int n_sessions, rq_loader *loader,
                       rq_logits_sink *sink, void *sink_context, rq_evaluation *out, rq_error *err)
 {
     evaluator self = {.arena = RQ_ARENA_INIT, .n_sessions = n_sessions, .start = rq_clock()};
-    rq_status status = RQ_OK;
-    rq_batch batch;
     if (n_sessions < 1 || n_sessions > RQ_EVALUATE_MAX_SESSIONS)
         return rq_fail(err, RQ_ERR_ARG, "%d sessions, from 1 to %d are possible", n_sessions,
                        RQ_EVALUATE_MAX_SESSIONS);
@@ -175,25 +190,8 @@ rq_status rq_evaluate(rq_session *const *sessions, int n_sessions, rq_loader *lo
         out[k] = (rq_evaluation){0};
         self.n_classes[k] = rq_session_get_info(sessions[k]).n_classes;
     }
-    rq_loader_start(loader, 0, 0);
-    const size_t n_batches = rq_loader_n_batches(loader);
-    for (size_t done = 0;; done++) {
-        status = rq_loader_next(loader, &batch, err);
-        if (status != RQ_OK || batch.n == 0)
-            break;
-        if (done == 0) /* no later batch is larger */
-            status = allocate(&self, batch.n, err);
-        if (status == RQ_OK)
-            status = run_batch(&self, sessions, &batch, out, err);
-        if (status == RQ_OK && sink)
-            status = sink(sink_context, &batch, (const float *const *)self.logits, err);
-        if (status != RQ_OK)
-            break;
-        show_progress(&self, done + 1, n_batches, out[0].n_images);
-    }
+    const rq_status status = run_batches(&self, sessions, loader, sink, sink_context, out, err);
     rq_log(RQ_LOG_PROGRESS, "%s", "");
-    if (status == RQ_OK)
-        status = finish(&self, out, err);
     rq_arena_deinit(&self.arena);
-    return status;
+    return status ? status : finish(&self, out, err);
 }

@@ -32,7 +32,7 @@ RQ_NODISCARD rq_status rq_evaluate(rq_session *const *sessions, int n_sessions, 
                                    rq_logits_sink *sink, void *sink_context, rq_evaluation *out,
                                    rq_error *err);
 
-/* How many classes stand before class label: those with a larger logit, and among equals those
+/* How many classes rank before class label: those with a larger logit, and among equals those
  * with a lower index. 0 is top 1. */
 int rq_logit_rank(const float *logits, int n_classes, int label);
 

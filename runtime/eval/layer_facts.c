@@ -80,15 +80,11 @@ static rq_status compute_acc_max(rq_layer_facts *out, const rq_model *model, int
                                  const float *scale, rq_error *err)
 {
     rq_layer_view layer;
-    void *memory = NULL;
-    rq_status status = rq_layer_view_init(&layer, model, node, err);
-    if (status != RQ_OK)
-        return status;
+    RQ_TRY(rq_layer_view_init(&layer, model, node, err));
     const size_t n_taps = rq_layer_channel_size(&layer);
-    status = rq_alloc_array_old(&memory, n_taps, 1, err);
-    if (status != RQ_OK)
-        return status;
-    int8_t *q = memory;
+    int8_t *q = rq_alloc_array(int8_t, n_taps);
+    if (!q)
+        return rq_no_memory(err);
     out->has_acc = true;
     for (int64_t oc = 0; oc < layer.oc; oc++) {
         rq_layer_quantize_channel(&layer, oc, scale[oc], q);

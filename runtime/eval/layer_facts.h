@@ -20,9 +20,8 @@ typedef struct rq_layer_facts {
                               weights, of form int8 the multiplier s_x * s_w / s_y */
     float weight_scale_min, weight_scale_max;
 
-    bool has_acc; /* the same layers */
-    int64_t
-        acc_max; /* the largest |acc| that the weights of any channel allow (reference/integer.h) */
+    bool has_acc;    /* the same layers */
+    int64_t acc_max; /* the largest |acc| that the weights of any channel allow */
 } rq_layer_facts;
 
 /* shapes: of the whole graph, by rq_graph_shapes. Errors: RQ_ERR_MODEL, RQ_ERR_NOMEM. */

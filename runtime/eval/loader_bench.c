@@ -5,13 +5,10 @@
 #include <sys/stat.h>
 
 #include "runtime/base/clock.h"
-#include "runtime/base/json_writer.h"
 
 #define AUTO_SECONDS 2.0
 
-static const rq_preprocess imagenet = RQ_PREPROCESS_IMAGENET;
-
-/* ---- timing ---- */
+/* ---- one loader ---- */
 
 static rq_status count_batch(rq_loader_time *self, const rq_dataset *dataset, const rq_batch *batch,
                              rq_error *err)
@@ -34,13 +31,24 @@ static rq_status time_epoch(rq_loader_time *self, const rq_dataset *dataset, rq_
                             double end, rq_error *err)
 {
     rq_batch batch;
-    rq_status status;
     do {
-        status = rq_loader_next(loader, &batch, err);
-        if (status == RQ_OK)
-            status = count_batch(self, dataset, &batch, err);
-    } while (status == RQ_OK && batch.n > 0 && rq_clock() < end);
-    return status;
+        RQ_TRY(rq_loader_next(loader, &batch, err));
+        RQ_TRY(count_batch(self, dataset, &batch, err));
+    } while (batch.n > 0 && rq_clock() < end);
+    return RQ_OK;
+}
+
+static rq_status time_epochs(rq_loader_time *self, const rq_dataset *dataset, rq_loader *loader,
+                             int64_t n_epochs, rq_error *err)
+{
+    const double start = rq_clock(), end = n_epochs ? HUGE_VAL : start + AUTO_SECONDS;
+    for (int64_t epoch = 0; n_epochs ? epoch < n_epochs : rq_clock() < end; epoch++) {
+        rq_loader_start(loader, (uint64_t)epoch, 0);
+        RQ_TRY(time_epoch(self, dataset, loader, end, err));
+    }
+    self->seconds = rq_clock() - start;
+    self->n_skipped = rq_loader_n_skipped(loader);
+    return RQ_OK;
 }
 
 rq_status rq_time_loader(rq_loader_time *out, const rq_dataset *dataset,
@@ -48,111 +56,38 @@ rq_status rq_time_loader(rq_loader_time *out, const rq_dataset *dataset,
 {
     rq_loader *loader = NULL;
     rq_loader_time self = {.n_images = 0};
-    rq_status status = rq_loader_create(&loader, dataset, options, err);
-    if (status != RQ_OK)
-        return status;
-    const double start = rq_clock(), end = n_epochs ? HUGE_VAL : start + AUTO_SECONDS;
-    for (int64_t epoch = 0; status == RQ_OK && (n_epochs ? epoch < n_epochs : rq_clock() < end);
-         epoch++) {
-        rq_loader_start(loader, (uint64_t)epoch, 0);
-        status = time_epoch(&self, dataset, loader, end, err);
-    }
-    self.seconds = rq_clock() - start;
-    self.n_skipped = rq_loader_n_skipped(loader);
+    RQ_TRY(rq_loader_create(&loader, dataset, options, err));
+    const rq_status status = time_epochs(&self, dataset, loader, n_epochs, err);
     rq_loader_destroy(loader);
-    if (status == RQ_OK)
+    if (!status)
         *out = self;
     return status;
 }
 
-/* ---- report ---- */
+/* ---- both splits ---- */
 
-typedef struct split {
-    const char *key;
-    rq_split which;
-    rq_loader_options options;
-    size_t n_files;
-    rq_loader_time time;
-} split;
-
-static double images_per_s(const split *self)
-{
-    return (double)self->time.n_images / self->time.seconds;
-}
-
-static double mb_per_s(const split *self)
-{
-    return 1e-6 * self->time.bytes / self->time.seconds;
-}
-
-static void print_text(const rq_loader_bench *given, const split *splits, int n)
-{
-    (void)printf("batch %d, %d workers, augment %s\n", splits[0].options.batch,
-                 splits[0].options.workers, rq_augment_names[given->augment.kind]);
-    for (int i = 0; i < n; i++) {
-        const split *s = &splits[i];
-        (void)printf("%-5s  %8.1f images/s, %7.1f MB/s of JPEG (%d x %d pixels, %zu images in "
-                     "%.2f s, %zu skipped)\n",
-                     s->key, images_per_s(s), mb_per_s(s), s->options.transform.size,
-                     s->options.transform.size, s->time.n_images, s->time.seconds,
-                     s->time.n_skipped);
-    }
-}
-
-static void print_json(const rq_loader_bench *given, const split *splits, int n)
-{
-    rq_json_writer json = rq_json_begin(stdout);
-    rq_json_add_int(&json, "batch", splits[0].options.batch);
-    rq_json_add_int(&json, "workers", splits[0].options.workers);
-    rq_json_add_string(&json, "augment", rq_augment_names[given->augment.kind]);
-    for (int i = 0; i < n; i++) {
-        const split *s = &splits[i];
-        rq_json_open_object(&json, s->key);
-        rq_json_add_int(&json, "resolution", s->options.transform.size);
-        rq_json_add_int(&json, "files", (int64_t)s->n_files);
-        rq_json_add_int(&json, "images", (int64_t)s->time.n_images);
-        rq_json_add_int(&json, "skipped", (int64_t)s->time.n_skipped);
-        rq_json_add_number(&json, "seconds", s->time.seconds);
-        rq_json_add_number(&json, "img_per_s", images_per_s(s));
-        rq_json_add_number(&json, "mb_per_s", mb_per_s(s));
-        rq_json_close(&json);
-    }
-    rq_json_end(&json);
-}
-
-static rq_status time_split(split *self, const rq_loader_bench *given, rq_error *err)
+static rq_status time_split(rq_loader_report *self, const rq_loader_bench *given, rq_split split,
+                            rq_error *err)
 {
     rq_dataset dataset;
-    rq_status status = rq_dataset_open(&dataset, given->data.dir, self->which, err);
-    if (status != RQ_OK)
-        return status;
+    RQ_TRY(rq_dataset_open(&dataset, given->data.dir, split, err));
     self->n_files = dataset.n_images;
-    status = rq_time_loader(&self->time, &dataset, &self->options, given->n_epochs, err);
+    const rq_status status =
+        rq_time_loader(&self->time, &dataset, &self->options, given->n_epochs, err);
     rq_dataset_close(&dataset);
     return status;
 }
 
-rq_status rq_bench_loader(const rq_loader_bench *self, rq_error *err)
+rq_status rq_bench_loader(rq_loader_report *train, rq_loader_report *val,
+                          const rq_loader_bench *given, rq_error *err)
 {
-    enum { N_SPLITS = 2 };
-    split splits[N_SPLITS] = {{.key = "train", .which = RQ_SPLIT_TRAIN},
-                              {.key = "val", .which = RQ_SPLIT_VAL}};
-    const rq_transform evaluate = rq_eval_transform(&imagenet, self->data.resolution);
-    rq_transform train;
-    const rq_status usable = rq_augment_transform(&train, &self->augment, evaluate, &imagenet, err);
-    if (usable != RQ_OK)
-        return usable;
-    splits[0].options = rq_data_loader_options(&self->data, train);
-    splits[0].options.shuffle = true;
-    splits[1].options = rq_data_loader_options(&self->data, evaluate);
-    for (int i = 0; i < N_SPLITS; i++) {
-        const rq_status status = time_split(&splits[i], self, err);
-        if (status != RQ_OK)
-            return status;
-    }
-    if (self->json)
-        print_json(self, splits, N_SPLITS);
-    else
-        print_text(self, splits, N_SPLITS);
-    return RQ_OK;
+    static const rq_preprocess imagenet = RQ_PREPROCESS_IMAGENET;
+    const rq_transform evaluate = rq_eval_transform(&imagenet, given->data.resolution);
+    rq_transform augmented;
+    RQ_TRY(rq_augment_transform(&augmented, &given->augment, evaluate, &imagenet, err));
+    *train = (rq_loader_report){.options = rq_data_loader_options(&given->data, augmented)};
+    *val = (rq_loader_report){.options = rq_data_loader_options(&given->data, evaluate)};
+    train->options.shuffle = true;
+    RQ_TRY(time_split(train, given, RQ_SPLIT_TRAIN, err));
+    return time_split(val, given, RQ_SPLIT_VAL, err);
 }

@@ -1,4 +1,4 @@
-/* What bench says about a folder of images: how fast the loader alone makes batches of them. */
+/* What bench measures of a folder of images: how fast the loader alone makes batches of them. */
 #ifndef RQ_RUNTIME_EVAL_LOADER_BENCH_H
 #define RQ_RUNTIME_EVAL_LOADER_BENCH_H
 
@@ -24,12 +24,19 @@ typedef struct rq_loader_bench {
     rq_data_options data; /* threads is not used */
     rq_augment_options augment;
     int64_t n_epochs; /* as above */
-    bool json;
 } rq_loader_bench;
 
+/* Of one split. */
+typedef struct rq_loader_report {
+    rq_loader_options options;
+    size_t n_files;
+    rq_loader_time time;
+} rq_loader_report;
+
 /* Time the training images, transformed and shuffled as for training, then the validation images,
- * transformed as for evaluation; nothing decoded is kept for a later epoch. Prints to stdout.
- * Errors: as rq_dataset_open and rq_time_loader. */
-RQ_NODISCARD rq_status rq_bench_loader(const rq_loader_bench *self, rq_error *err);
+ * transformed as for evaluation; nothing decoded is kept for a later epoch. Errors: as
+ * rq_dataset_open and rq_time_loader. */
+RQ_NODISCARD rq_status rq_bench_loader(rq_loader_report *train, rq_loader_report *val,
+                                       const rq_loader_bench *given, rq_error *err);
 
 #endif

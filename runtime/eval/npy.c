@@ -4,7 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "floats are written as they stand");
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+               "floats are written as they are in memory");
 
 enum { HEADER_BYTES = 128, PREFIX_BYTES = 10 };
 
@@ -22,10 +23,9 @@ rq_status rq_npy_open(rq_npy *out, const char *path, size_t n_rows, size_t n_col
     memcpy(header, prefix, sizeof prefix);
     memset(header + used, ' ', HEADER_BYTES - 1 - used);
     header[HEADER_BYTES - 1] = '\n';
-    rq_status status = rq_writer_open(&out->writer, path, err);
-    if (status == RQ_OK)
-        status = rq_writer_write(out->writer, header, HEADER_BYTES, err);
-    if (status != RQ_OK)
+    RQ_TRY(rq_writer_open(&out->writer, path, err));
+    const rq_status status = rq_writer_write(out->writer, header, HEADER_BYTES, err);
+    if (status)
         rq_npy_abort(out);
     return status;
 }

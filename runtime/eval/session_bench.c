@@ -1,44 +1,30 @@
 /* One model opened, timed and described. */
 #include "runtime/eval/session_bench.h"
 
-#include <omp.h>
 #include <sys/resource.h>
 
 #include "runtime/base/clock.h"
-#include "runtime/base/json_writer.h"
-#include "runtime/dnn/peak.h"
-#include "runtime/eval/timing.h"
-
-typedef struct report {
-    rq_form form;
-    int size;
-    double ready_s; /* from the opening of the file to a session that can run */
-    rq_session_info info;
-    size_t rss_bytes; /* the most that the process ever held */
-    rq_timing timing;
-    rq_peak peaks[RQ_N_PEAK_TYPES]; /* of the types that the layers compute in; else zero */
-} report;
 
 /* ---- shares of the peak ---- */
 
-static const rq_peak *step_peak(const report *self, const rq_step_time *step)
+static const rq_peak *step_peak(const rq_session_report *self, const rq_step_time *step)
 {
     return &self->peaks[step->is_int8 ? RQ_PEAK_INT8 : RQ_PEAK_F32];
 }
 
-static double step_gops(const report *self, const rq_step_time *step)
+double rq_step_gops(const rq_session_report *self, const rq_step_time *step)
 {
     return step->macs > 0.0 ? 2e-9 * step->macs * self->timing.batch / step->seconds : 0.0;
 }
 
-static double step_peak_share(const report *self, const rq_step_time *step)
+double rq_step_peak_share(const rq_session_report *self, const rq_step_time *step)
 {
-    return step->macs > 0.0 ? step_gops(self, step) / step_peak(self, step)->gops : 0.0;
+    return step->macs > 0.0 ? rq_step_gops(self, step) / step_peak(self, step)->gops : 0.0;
 }
 
 /* What all layers together could reach: their operations over the time that these take at the peak
  * of each layer's type. */
-static double total_peak_gops(const report *self)
+double rq_total_peak_gops(const rq_session_report *self)
 {
     double seconds = 0.0; /* per 10^9 images */
     for (int i = 0; i < self->timing.n_steps; i++) {
@@ -49,13 +35,13 @@ static double total_peak_gops(const report *self)
     return seconds > 0.0 ? 2.0 * self->timing.macs / seconds : 0.0;
 }
 
-static double total_peak_share(const report *self)
+double rq_total_peak_share(const rq_session_report *self)
 {
-    const double peak = total_peak_gops(self);
+    const double peak = rq_total_peak_gops(self);
     return peak > 0.0 ? rq_timing_gops(&self->timing) / peak : 0.0;
 }
 
-static void measure_peaks(report *self)
+static void measure_peaks(rq_session_report *self)
 {
     bool is_used[RQ_N_PEAK_TYPES] = {false};
     for (int i = 0; i < self->timing.n_steps; i++)
@@ -66,126 +52,6 @@ static void measure_peaks(report *self)
             self->peaks[type] = rq_measure_peak((rq_peak_type)type);
 }
 
-static double total_seconds(const rq_timing *timing)
-{
-    double total = 0.0;
-    for (int i = 0; i < timing->n_steps; i++)
-        total += timing->steps[i].seconds;
-    return total;
-}
-
-/* ---- text ---- */
-
-static void print_summary(const report *self)
-{
-    const rq_timing *timing = &self->timing;
-    const rq_session_info *info = &self->info;
-    (void)printf("batch %d, %d x %d pixels, %d threads, %d runs\n", timing->batch, self->size,
-                 self->size, omp_get_max_threads(), timing->n_runs);
-    if (info->n_streams > 1)
-        (void)printf("%d streams, %d images at once in each\n", info->n_streams,
-                     info->stream_batch);
-    (void)printf("median %.3f ms (min %.3f, max %.3f), %.1f images/s, %.1f GOP/s\n",
-                 1e3 * timing->median_s, 1e3 * timing->min_s, 1e3 * timing->max_s,
-                 rq_timing_images_per_s(timing), rq_timing_gops(timing));
-    (void)printf("ready in %.1f ms\n", 1e3 * self->ready_s);
-    (void)printf("memory: weights %.3f MB, activations %.3f MB (the largest %.3f MB), process at "
-                 "most %.1f MB\n",
-                 1e-6 * (double)info->weight_bytes, 1e-6 * (double)info->activation_bytes,
-                 1e-6 * (double)info->largest_bytes, 1e-6 * (double)self->rss_bytes);
-}
-
-static void print_peaks(const report *self)
-{
-    static const char *const names[RQ_N_PEAK_TYPES] = {
-        [RQ_PEAK_F32] = "f32", [RQ_PEAK_INT8] = "INT8"};
-    for (int type = 0; type < RQ_N_PEAK_TYPES; type++)
-        if (self->peaks[type].instruction)
-            (void)printf("peak %s %.1f GOP/s (%s)\n", names[type], self->peaks[type].gops,
-                         self->peaks[type].instruction);
-}
-
-static void print_layers(const report *self)
-{
-    const rq_timing *timing = &self->timing;
-    const double total = total_seconds(timing);
-    print_peaks(self);
-    (void)printf("\n%10s %7s %9s %8s  %-16s %s\n", "ms", "share", "GOP/s", "of peak", "kernel",
-                 "layer");
-    for (int i = 0; i < timing->n_steps; i++) {
-        const rq_step_time *step = &timing->steps[i];
-        (void)printf("%10.4f %6.1f%% %9.1f %7.1f%%  %-16s %s\n", 1e3 * step->seconds,
-                     100.0 * step->seconds / total, step_gops(self, step),
-                     100.0 * step_peak_share(self, step), step->kind, step->name);
-    }
-    (void)printf("%10.4f %6.1f%% %9.1f %7.1f%%  %-16s %s\n", 1e3 * timing->median_s, 100.0,
-                 rq_timing_gops(timing), 100.0 * total_peak_share(self), "", "(median run)");
-}
-
-/* ---- JSON ---- */
-
-static void add_layers(rq_json_writer *json, const report *self)
-{
-    const double total = total_seconds(&self->timing);
-    rq_json_open_array(json, "layers");
-    for (int i = 0; i < self->timing.n_steps; i++) {
-        const rq_step_time *step = &self->timing.steps[i];
-        rq_json_open_object(json, NULL);
-        rq_json_add_string(json, "name", step->name);
-        rq_json_add_string(json, "kernel", step->kind);
-        rq_json_add_number(json, "ms", 1e3 * step->seconds);
-        rq_json_add_number(json, "gops", step_gops(self, step));
-        rq_json_add_number(json, "share", step->seconds / total);
-        rq_json_add_number(json, "peak_share", step_peak_share(self, step));
-        rq_json_close(json);
-    }
-    rq_json_close(json);
-}
-
-/* Of a type that no layer computes in: null. */
-static void add_peak(rq_json_writer *json, const char *key, const rq_peak *peak)
-{
-    if (!peak->instruction) {
-        rq_json_add_string(json, key, NULL);
-        return;
-    }
-    rq_json_open_object(json, key);
-    rq_json_add_string(json, "instruction", peak->instruction);
-    rq_json_add_number(json, "gops", peak->gops);
-    rq_json_close(json);
-}
-
-static void print_json(const report *self)
-{
-    const rq_timing *timing = &self->timing;
-    rq_json_writer json = rq_json_begin(stdout);
-    rq_json_add_string(&json, "form", rq_form_name(self->form));
-    rq_json_add_int(&json, "batch", timing->batch);
-    rq_json_add_int(&json, "resolution", self->size);
-    rq_json_add_int(&json, "threads", omp_get_max_threads());
-    rq_json_add_int(&json, "streams", self->info.n_streams);
-    rq_json_add_int(&json, "stream_batch", self->info.stream_batch);
-    rq_json_add_int(&json, "runs", timing->n_runs);
-    rq_json_add_number(&json, "median_ms", 1e3 * timing->median_s);
-    rq_json_add_number(&json, "min_ms", 1e3 * timing->min_s);
-    rq_json_add_number(&json, "max_ms", 1e3 * timing->max_s);
-    rq_json_add_number(&json, "img_per_s", rq_timing_images_per_s(timing));
-    rq_json_add_number(&json, "gops", rq_timing_gops(timing));
-    rq_json_add_number(&json, "ready_ms", 1e3 * self->ready_s);
-    rq_json_add_int(&json, "weight_bytes", (int64_t)self->info.weight_bytes);
-    rq_json_add_int(&json, "activation_bytes", (int64_t)self->info.activation_bytes);
-    rq_json_add_int(&json, "largest_activation_bytes", (int64_t)self->info.largest_bytes);
-    rq_json_add_int(&json, "peak_rss_bytes", (int64_t)self->rss_bytes);
-    if (timing->n_steps) {
-        rq_json_add_number(&json, "peak_gops", total_peak_gops(self));
-        rq_json_add_number(&json, "peak_share", total_peak_share(self));
-        add_peak(&json, "peak_f32", &self->peaks[RQ_PEAK_F32]);
-        add_peak(&json, "peak_int8", &self->peaks[RQ_PEAK_INT8]);
-        add_layers(&json, self);
-    }
-    rq_json_end(&json);
-}
-
 /* ---- measuring ---- */
 
 static size_t process_peak_bytes(void)
@@ -194,45 +60,38 @@ static size_t process_peak_bytes(void)
     return getrusage(RUSAGE_SELF, &usage) ? 0 : (size_t)usage.ru_maxrss * 1024;
 }
 
-static rq_status measure(report *self, const rq_session_bench *given, rq_session *session,
-                         rq_error *err)
+static rq_status measure(rq_session_report *self, const rq_session_bench *given,
+                         const rq_model *model, double start, rq_error *err)
 {
-    const rq_status status = rq_time_session(&self->timing, session, given->batch, self->size,
-                                             given->repeat, given->layers, err);
-    if (status != RQ_OK)
-        return status;
-    self->info = rq_session_get_info(session);
+    self->form = model->form;
+    self->size = given->resolution ? given->resolution : model->preprocess.crop;
+    RQ_TRY(rq_open_session(&self->session, model, given->path, given->batch, self->size,
+                           given->n_streams, err));
+    self->ready_s = rq_clock() - start;
+    RQ_TRY(rq_time_session(&self->timing, self->session, given->batch, self->size, given->repeat,
+                           given->layers, err));
+    self->info = rq_session_get_info(self->session);
     self->rss_bytes = process_peak_bytes();
     measure_peaks(self);
     return RQ_OK;
 }
 
-rq_status rq_bench_session(const rq_session_bench *given, rq_error *err)
+rq_status rq_bench_session(rq_session_report *out, const rq_session_bench *given, rq_error *err)
 {
-    report self = {.size = given->resolution, .timing = {.arena = RQ_ARENA_INIT}};
-    rq_model model;
-    rq_session *session = NULL;
     const double start = rq_clock();
-    rq_status status = rq_open_model(&model, given->path, &given->open, RQ_ANY_FORM, err);
-    if (status != RQ_OK)
-        return status;
-    self.form = model.form;
-    if (!self.size)
-        self.size = model.preprocess.crop;
-    status = rq_open_session(&session, &model, given->path, given->batch, self.size,
-                             given->n_streams, err);
-    self.ready_s = rq_clock() - start;
-    if (status == RQ_OK)
-        status = measure(&self, given, session, err);
-    if (status == RQ_OK && given->json) {
-        print_json(&self);
-    } else if (status == RQ_OK) {
-        print_summary(&self);
-        if (self.timing.n_steps)
-            print_layers(&self);
-    }
-    rq_timing_deinit(&self.timing);
-    rq_session_destroy(session);
+    rq_model model;
+    *out = (rq_session_report){0};
+    RQ_TRY(rq_open_model(&model, given->path, &given->open, RQ_ANY_FORM, err));
+    const rq_status status = measure(out, given, &model, start, err);
     rq_model_deinit(&model);
+    if (status)
+        rq_session_report_deinit(out);
     return status;
+}
+
+void rq_session_report_deinit(rq_session_report *report)
+{
+    rq_timing_deinit(&report->timing);
+    rq_session_destroy(report->session);
+    *report = (rq_session_report){0};
 }

@@ -2,6 +2,7 @@
  * weighted sum of the same pixels would round differently, and levels are cut off, not rounded. */
 #include "runtime/image/affine.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -178,6 +179,7 @@ void rq_affine_apply(const rq_affine *affine, rq_interpolation interpolation, co
                      const uint8_t *src, int w, int h, uint8_t *dst)
 {
     const picture from = {src, w, h};
+    assert(w >= 1 && h >= 1 && src != dst);
     for (int row = 0; row < h; row++)
         transform_row(affine, interpolation, fill, &from, row, dst + (size_t)row * (size_t)w * 3);
 }

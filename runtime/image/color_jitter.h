@@ -16,7 +16,7 @@ typedef struct rq_color_jitter_step {
 /* Five draws: two for the order, then a factor for each step. x: 0…1. */
 void rq_color_jitter_draw(rq_random *random, double x, rq_color_jitter_step *out /* [STEPS] */);
 
-/* Draw, and do the steps. pixels: [n_pixels, 3] u8 RGB, changed in place; n_pixels >= 1. */
+/* Draw, and do the steps. pixels: [n_pixels, 3] u8 RGB, changed in place. */
 void rq_color_jitter(rq_random *random, double x, uint8_t *pixels, size_t n_pixels);
 
 #endif

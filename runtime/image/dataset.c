@@ -24,10 +24,9 @@ static rq_status list_add(name_list *list, const char *name, rq_error *err)
         return rq_fail(err, RQ_ERR_NOMEM, "out of memory (file names)");
     if (list->n == list->capacity) {
         const size_t capacity = list->capacity ? 2 * list->capacity : 64;
-        void *items = NULL;
-        const rq_status status = rq_alloc_array_old(&items, capacity, sizeof *list->items, err);
-        if (status != RQ_OK)
-            return status;
+        const char **items = rq_alloc_array(const char *, capacity);
+        if (!items)
+            return rq_no_memory(err);
         if (list->n)
             memcpy(items, list->items, list->n * sizeof *list->items);
         rq_free(list->items);
@@ -71,7 +70,20 @@ static bool entry_is_folder(const struct dirent *entry, const char *path)
            ((entry->d_type == DT_LNK || entry->d_type == DT_UNKNOWN) && is_folder(path));
 }
 
-/* Add the full paths of a folder's sub-folders and images to the two lists. */
+/* Add the full path of an entry to the list that it belongs to, if any. */
+static rq_status read_entry(rq_arena *arena, const char *folder, const struct dirent *entry,
+                            name_list *folders, name_list *images, rq_error *err)
+{
+    const bool is_image = is_image_name(entry->d_name);
+    if (entry->d_name[0] == '.' || (entry->d_type == DT_REG && !is_image))
+        return RQ_OK;
+    const char *path = rq_arena_printf(arena, "%s/%s", folder, entry->d_name);
+    if (path && entry_is_folder(entry, path))
+        return list_add(folders, path, err);
+    return !path || is_image ? list_add(images, path, err) : RQ_OK;
+}
+
+/* The sub-folders and images of a folder. */
 static rq_status read_folder(rq_arena *arena, const char *folder, name_list *folders,
                              name_list *images, rq_error *err)
 {
@@ -79,52 +91,55 @@ static rq_status read_folder(rq_arena *arena, const char *folder, name_list *fol
     DIR *stream = opendir(folder);
     if (!stream)
         return rq_fail_errno(err, folder, "open the folder");
-    while (status == RQ_OK) {
+    while (!status) {
         errno = 0;
         const struct dirent *entry = readdir(stream);
-        if (!entry) {
+        if (entry) {
+            status = read_entry(arena, folder, entry, folders, images, err);
+        } else {
             status = errno ? rq_fail_errno(err, folder, "read the folder") : RQ_OK;
             break;
         }
-        const bool is_image = is_image_name(entry->d_name);
-        if (entry->d_name[0] == '.' || (entry->d_type == DT_REG && !is_image))
-            continue;
-        const char *path = rq_arena_printf(arena, "%s/%s", folder, entry->d_name);
-        if (path && entry_is_folder(entry, path))
-            status = list_add(folders, path, err);
-        else if (!path || is_image)
-            status = list_add(images, path, err);
     }
     (void)closedir(stream);
     return status;
 }
 
-/* Add all images of a class, sorted; breadth first, so that depth is bounded without recursion. */
+/* Add all images below a folder; level: that folder. Breadth first, so that depth is bounded without
+ * recursion. */
+static rq_status read_levels(rq_arena *arena, const char *folder, name_list *level,
+                             name_list *below, name_list *images, rq_error *err)
+{
+    RQ_TRY(list_add(level, folder, err));
+    for (int depth = 0; level->n > 0; depth++) {
+        if (depth > RQ_DATASET_MAX_DEPTH)
+            return rq_fail(err, RQ_ERR_FILE, "%s: more than %d folders deep (links in a circle?)",
+                           folder, RQ_DATASET_MAX_DEPTH);
+        for (size_t i = 0; i < level->n; i++)
+            RQ_TRY(read_folder(arena, level->items[i], below, images, err));
+        const name_list done = *level;
+        *level = *below;
+        *below = (name_list){done.items, 0, done.capacity};
+    }
+    return RQ_OK;
+}
+
+/* Add all images of a class, sorted. */
 static rq_status read_class(rq_arena *arena, const char *folder, name_list *images, rq_error *err)
 {
     name_list level = {0}, below = {0};
     const size_t first = images->n;
-    rq_status status = list_add(&level, folder, err);
-    for (int depth = 0; status == RQ_OK && level.n > 0; depth++) {
-        if (depth > RQ_DATASET_MAX_DEPTH) {
-            status = rq_fail(err, RQ_ERR_FILE, "%s: more than %d folders deep (links in a circle?)",
-                             folder, RQ_DATASET_MAX_DEPTH);
-            break;
-        }
-        for (size_t i = 0; status == RQ_OK && i < level.n; i++)
-            status = read_folder(arena, level.items[i], &below, images, err);
-        const name_list done = level;
-        level = below;
-        below = (name_list){done.items, 0, done.capacity};
-    }
+    const rq_status status = read_levels(arena, folder, &level, &below, images, err);
     rq_free(level.items);
     rq_free(below.items);
-    if (status == RQ_OK && images->n == first)
-        status = rq_fail(err, RQ_ERR_FILE,
-                         "%s: a class folder without images (.jpg .jpeg .jpe .png .bmp .ppm .webp)",
-                         folder);
+    if (status)
+        return status;
+    if (images->n == first)
+        return rq_fail(err, RQ_ERR_FILE,
+                       "%s: a class folder without images (.jpg .jpeg .jpe .png .bmp .ppm .webp)",
+                       folder);
     list_sort(images, first);
-    return status;
+    return RQ_OK;
 }
 
 /* The folder that holds the classes of a split, by the rule in the header. */
@@ -162,15 +177,11 @@ static rq_status find_root(rq_arena *arena, const char *dir, rq_split split, con
 static rq_status keep(rq_dataset *dataset, const name_list *classes, const name_list *images,
                       const size_t *first, rq_error *err)
 {
-    rq_status status;
-    void *names = NULL, *paths = NULL, *labels = NULL;
-    if ((status = rq_arena_array_old(&dataset->arena, &names, classes->n, sizeof(char *), err)) ||
-        (status = rq_arena_array_old(&dataset->arena, &paths, images->n, sizeof(char *), err)) ||
-        (status = rq_arena_array_old(&dataset->arena, &labels, images->n, sizeof(int32_t), err)))
-        return status;
-    dataset->class_names = names;
-    dataset->paths = paths;
-    dataset->labels = labels;
+    dataset->class_names = rq_arena_array(&dataset->arena, const char *, classes->n);
+    dataset->paths = rq_arena_array(&dataset->arena, const char *, images->n);
+    dataset->labels = rq_arena_array(&dataset->arena, int32_t, images->n);
+    if (!dataset->class_names || !dataset->paths || !dataset->labels)
+        return rq_no_memory(err);
     dataset->n_classes = (int)classes->n;
     dataset->n_images = images->n;
     for (size_t c = 0; c < classes->n; c++) {
@@ -184,42 +195,43 @@ static rq_status keep(rq_dataset *dataset, const name_list *classes, const name_
     return RQ_OK;
 }
 
+typedef struct lists {
+    name_list classes, images, loose;
+    size_t *first; /* of each class, into images */
+} lists;
+
+static rq_status read_root(rq_dataset *dataset, lists *found, rq_error *err)
+{
+    name_list *classes = &found->classes, *images = &found->images;
+    RQ_TRY(read_folder(&dataset->arena, dataset->root, classes, &found->loose, err));
+    if (classes->n == 0)
+        return rq_fail(err, RQ_ERR_FILE, "%s: no class folders in it", dataset->root);
+    list_sort(classes, 0);
+    found->first = rq_alloc_array(size_t, classes->n);
+    if (!found->first)
+        return rq_no_memory(err);
+    for (size_t c = 0; c < classes->n; c++) {
+        found->first[c] = images->n;
+        RQ_TRY(read_class(&dataset->arena, classes->items[c], images, err));
+    }
+    if (images->n > UINT32_MAX || classes->n > INT32_MAX)
+        return rq_fail(err, RQ_ERR_FILE, "%s: %zu images in %zu classes are too many",
+                       dataset->root, images->n, classes->n);
+    return keep(dataset, classes, images, found->first, err);
+}
+
 rq_status rq_dataset_open(rq_dataset *out, const char *dir, rq_split split, rq_error *err)
 {
-    rq_dataset dataset = {.arena = RQ_ARENA_INIT};
-    name_list classes = {0}, images = {0}, loose = {0};
-    void *first = NULL;
+    lists found = {0};
+    rq_status status;
     *out = (rq_dataset){.arena = RQ_ARENA_INIT};
-    rq_status status = find_root(&dataset.arena, dir, split, &dataset.root, err);
-    if (status != RQ_OK)
-        goto out;
-    status = read_folder(&dataset.arena, dataset.root, &classes, &loose, err);
-    if (status != RQ_OK)
-        goto out;
-    if (classes.n == 0) {
-        status = rq_fail(err, RQ_ERR_FILE, "%s: no class folders in it", dataset.root);
-        goto out;
-    }
-    list_sort(&classes, 0);
-    status = rq_alloc_array_old(&first, classes.n, sizeof(size_t), err);
-    for (size_t c = 0; status == RQ_OK && c < classes.n; c++) {
-        ((size_t *)first)[c] = images.n;
-        status = read_class(&dataset.arena, classes.items[c], &images, err);
-    }
-    if (status == RQ_OK && (images.n > UINT32_MAX || classes.n > INT32_MAX))
-        status = rq_fail(err, RQ_ERR_FILE, "%s: %zu images in %zu classes are too many",
-                         dataset.root, images.n, classes.n);
-    if (status == RQ_OK)
-        status = keep(&dataset, &classes, &images, first, err);
-out:
-    rq_free(classes.items);
-    rq_free(images.items);
-    rq_free(loose.items);
-    rq_free(first);
-    if (status == RQ_OK)
-        *out = dataset;
-    else
-        rq_dataset_close(&dataset);
+    if ((status = find_root(&out->arena, dir, split, &out->root, err)) ||
+        (status = read_root(out, &found, err)))
+        rq_dataset_close(out);
+    rq_free(found.classes.items);
+    rq_free(found.images.items);
+    rq_free(found.loose.items);
+    rq_free(found.first);
     return status;
 }
 

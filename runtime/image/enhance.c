@@ -1,6 +1,7 @@
 /* The blends: through a table where the degenerate image is one level, else pixel by pixel. */
 #include "runtime/image/enhance.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "runtime/base/simd.h"
@@ -46,6 +47,7 @@ void rq_enhance_color(uint8_t *pixels, size_t n_pixels, float factor)
 void rq_enhance_contrast(uint8_t *pixels, size_t n_pixels, float factor)
 {
     uint64_t sum = 0;
+    assert(n_pixels >= 1);
     for (size_t i = 0; i < n_pixels; i++)
         sum += (uint64_t)luma(pixels + 3 * i);
     const int mean = (int)((double)sum / (double)n_pixels + 0.5);
@@ -57,8 +59,7 @@ void rq_enhance_brightness(uint8_t *pixels, size_t n_pixels, float factor)
     blend_with_level(pixels, n_pixels, 0, factor);
 }
 
-/* One row of n levels with its neighbours in three rows; a pixel's neighbours are 3 levels apart.
- */
+/* One row of n levels with its neighbours in three rows; neighbours are 3 levels apart. */
 RQ_SIMD
 static void sharpen_row(const uint8_t *restrict above, const uint8_t *restrict row,
                         const uint8_t *restrict below, size_t n, float factor,

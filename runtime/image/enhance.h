@@ -1,7 +1,7 @@
 /* Pillow's ImageEnhance (9.4): an image blended with a degenerate one, which a factor of 0 gives
  * alone, 1 not at all, and from which factors above 1 lead away. The levels are PIL's, none apart.
  *
- * pixels: [n_pixels, 3] u8 RGB, changed in place; n_pixels >= 1. factor >= 0. */
+ * pixels: [n_pixels, 3] u8 RGB, changed in place. factor >= 0. */
 #ifndef RQ_RUNTIME_IMAGE_ENHANCE_H
 #define RQ_RUNTIME_IMAGE_ENHANCE_H
 

@@ -126,9 +126,8 @@ static rq_status check_limits(int w, int h, size_t size_bytes, rq_error *err)
 static rq_status read_header(rq_jpeg_decoder *decoder, const uint8_t *data, size_t size_bytes,
                              jpeg_header *out, rq_error *err)
 {
-    rq_status status;
-    if ((status = check_signature(data, size_bytes, err)) || (status = renew_handle(decoder, err)))
-        return status;
+    RQ_TRY(check_signature(data, size_bytes, err));
+    RQ_TRY(renew_handle(decoder, err));
     int w = 0, h = 0, sampling = 0, colorspace = -1;
     const int rc =
         tjDecompressHeader3(decoder->handle, data, size_bytes, &w, &h, &sampling, &colorspace);
@@ -145,9 +144,7 @@ rq_status rq_jpeg_size(rq_jpeg_decoder *decoder, const uint8_t *data, size_t siz
                        int *h, rq_error *err)
 {
     jpeg_header header = {0};
-    const rq_status status = read_header(decoder, data, size_bytes, &header, err);
-    if (status != RQ_OK)
-        return status;
+    RQ_TRY(read_header(decoder, data, size_bytes, &header, err));
     *w = header.w;
     *h = header.h;
     return RQ_OK;
@@ -182,23 +179,18 @@ rq_status rq_jpeg_decode(rq_jpeg_decoder *decoder, const uint8_t *data, size_t s
         return rq_fail(err, RQ_ERR_ARG, "a scale of 1/%d; 1/1, 1/2, 1/4 and 1/8 exist",
                        denominator);
     jpeg_header header = {0};
-    rq_status status = read_header(decoder, data, size_bytes, &header, err);
-    if (status != RQ_OK)
-        return status;
+    RQ_TRY(read_header(decoder, data, size_bytes, &header, err));
     const int w = (header.w + denominator - 1) / denominator;
     const int h = (header.h + denominator - 1) / denominator;
-    status = rq_image_reserve(out, w, h, err);
-    if (status != RQ_OK)
-        return status;
+    RQ_TRY(rq_image_reserve(out, w, h, err));
     if (!header.is_cmyk)
         return decompress(decoder, data, size_bytes, out->pixels, w, h, TJPF_RGB, err);
     const size_t n_pixels = (size_t)w * (size_t)h;
     if (!rq_grow(&decoder->cmyk, &decoder->cmyk_capacity_bytes, n_pixels * 4))
         return rq_fail(err, RQ_ERR_NOMEM, "out of memory (CMYK image of %d x %d pixels)", w, h);
-    status = decompress(decoder, data, size_bytes, decoder->cmyk, w, h, TJPF_CMYK, err);
-    if (status == RQ_OK)
-        cmyk_to_rgb(decoder->cmyk, n_pixels, out->pixels);
-    return status;
+    RQ_TRY(decompress(decoder, data, size_bytes, decoder->cmyk, w, h, TJPF_CMYK, err));
+    cmyk_to_rgb(decoder->cmyk, n_pixels, out->pixels);
+    return RQ_OK;
 }
 
 rq_status rq_jpeg_encode(const uint8_t *pixels, int w, int h, int quality, uint8_t **out,

@@ -10,6 +10,8 @@
 #include "runtime/base/size.h"
 #include "runtime/image/photo_cache.h"
 
+const char *const rq_bad_images_names[] = {"fail", "skip", NULL};
+
 enum { MIN_SLOTS = 3 };
 
 /* The sample streams are numbered by dataset index, below 2^32; from here on are those of the
@@ -64,7 +66,7 @@ struct rq_loader {
     int n_started;
 };
 
-/* Where this process's sample stands in the epoch of all processes. */
+/* The place of this process's sample in the epoch of all processes. */
 static size_t row_of(const rq_loader *loader, size_t sample)
 {
     const size_t batch = loader->batch, part = (size_t)loader->options.part, half = batch / 2;
@@ -72,7 +74,7 @@ static size_t row_of(const rq_loader *loader, size_t sample)
     const bool in_pairs = loader->parts > 1 && loader->options.mixup > 0.0;
     if (!in_pairs)
         return first + part * batch + i;
-    return i < half ? first + part * half + i /* the partners of these stand behind: */
+    return i < half ? first + part * half + i /* the partners of these follow: */
                     : first + batch * loader->parts - (part + 1) * half + (i - half);
 }
 
@@ -112,13 +114,12 @@ static rq_status take_sample(rq_loader *loader, rq_sampler *sampler, uint32_t in
     rq_random random = rq_random_stream(loader->options.seed, loader->epoch, index);
     const rq_photo *kept = rq_photo_cache_find(&loader->cache, index);
     if (!kept) {
-        const rq_status status = rq_sample_file(sampler, path, &transform, &random, pixels, err);
-        if (status == RQ_OK)
-            rq_photo_cache_keep(&loader->cache, index, &sampler->photo);
-        return status;
+        RQ_TRY(rq_sample_file(sampler, path, &transform, &random, pixels, err));
+        rq_photo_cache_keep(&loader->cache, index, &sampler->photo);
+        return RQ_OK;
     }
     const rq_status status = rq_sample_photo(sampler, kept, &transform, &random, pixels, err);
-    if (status != RQ_OK)
+    if (status)
         rq_error_prefix(err, "%s", path);
     return status;
 }
@@ -133,8 +134,8 @@ static void load_sample(rq_loader *loader, rq_sampler *sampler, size_t sample)
     rq_error *err = &loader->errors[i];
     err->code = take_sample(loader, sampler, index, pixels, err);
     loader->index[i] = index;
-    loader->labels[i] = err->code == RQ_OK ? loader->dataset->labels[index] : RQ_LABEL_IGNORE;
-    if (err->code != RQ_OK)
+    loader->labels[i] = err->code ? RQ_LABEL_IGNORE : loader->dataset->labels[index];
+    if (err->code)
         memset(pixels, 0, loader->sample_bytes);
 }
 
@@ -194,41 +195,47 @@ static rq_status check_options(const rq_dataset *dataset, const rq_loader_option
     return rq_transform_check(&options->transform, err);
 }
 
-/* All arrays; the products that are not checked are smaller than one that is. */
+/* All arrays. */
 static rq_status allocate(rq_loader *loader, rq_error *err)
 {
-    const size_t n_images = loader->dataset->n_images;
+    const size_t n_images = loader->dataset->n_images, batch = loader->batch;
     const size_t size = (size_t)loader->options.transform.size;
     const size_t n_workers = (size_t)loader->options.workers;
+    const bool mixes = loader->options.mixup > 0.0;
     rq_arena *arena = &loader->arena;
-    size_t n, pixel_bytes, error_bytes;
-    loader->n_slots = 2 * n_workers / loader->batch + 1;
+    size_t n, pixel_bytes;
+    loader->n_slots = 2 * n_workers / batch + 1;
     loader->n_slots = loader->n_slots < MIN_SLOTS ? MIN_SLOTS : loader->n_slots;
     loader->sample_bytes = size * size * 3;
-    if (!rq_mul_size(loader->n_slots, loader->batch, &n) ||
+    if (!rq_mul_size(loader->n_slots, batch, &n) ||
         !rq_mul_size(n, loader->sample_bytes, &pixel_bytes) ||
-        !rq_mul_size(n, sizeof *loader->errors, &error_bytes))
-        goto no_memory;
-    loader->pixels = rq_arena_alloc(arena, pixel_bytes);
-    loader->errors = rq_arena_alloc(arena, error_bytes);
-    loader->labels = rq_arena_alloc(arena, n * sizeof *loader->labels);
-    loader->index = rq_arena_alloc(arena, n * sizeof *loader->index);
-    loader->n_missing = rq_arena_alloc(arena, loader->n_slots * sizeof *loader->n_missing);
-    loader->order = rq_arena_alloc(arena, n_images * sizeof *loader->order);
-    loader->is_bad = rq_arena_alloc(arena, n_images * sizeof *loader->is_bad);
-    loader->workers = rq_arena_alloc(arena, n_workers * sizeof *loader->workers);
-    if (loader->options.mixup > 0.0) {
-        loader->mix = rq_arena_alloc(arena, loader->batch * sizeof *loader->mix);
-        if (!loader->mix)
-            goto no_memory;
-    }
-    if (loader->pixels && loader->errors && loader->labels && loader->index && loader->n_missing &&
-        loader->order && loader->is_bad && loader->workers)
-        return RQ_OK;
-no_memory:
-    return rq_fail(err, RQ_ERR_NOMEM,
-                   "out of memory (loading batches of %zu images of %zu x %zu pixels)",
-                   loader->batch, size, size);
+        !(loader->pixels = rq_arena_array(arena, uint8_t, pixel_bytes)) ||
+        !(loader->errors = rq_arena_array(arena, rq_error, n)) ||
+        !(loader->labels = rq_arena_array(arena, int32_t, n)) ||
+        !(loader->index = rq_arena_array(arena, uint32_t, n)) ||
+        !(loader->n_missing = rq_arena_array(arena, size_t, loader->n_slots)) ||
+        !(loader->order = rq_arena_array(arena, uint32_t, n_images)) ||
+        !(loader->is_bad = rq_arena_array(arena, bool, n_images)) ||
+        !(loader->workers = rq_arena_array(arena, worker, n_workers)) ||
+        (mixes && !(loader->mix = rq_arena_array(arena, rq_mix, batch))))
+        return rq_fail(err, RQ_ERR_NOMEM,
+                       "out of memory (loading batches of %zu images of %zu x %zu pixels)", batch,
+                       size, size);
+    return RQ_OK;
+}
+
+/* The next one of loader->workers. */
+static rq_status start_worker(rq_loader *loader, rq_error *err)
+{
+    worker *self = &loader->workers[loader->n_started];
+    self->loader = loader;
+    RQ_TRY(rq_jpeg_decoder_create(&self->sampler.decoder, err));
+    const int failure = pthread_create(&self->thread, NULL, run_worker, self);
+    if (failure)
+        return rq_fail(err, RQ_ERR_NOMEM, "cannot start loading thread %d of %d: %s",
+                       loader->n_started + 1, loader->options.workers, strerror(failure));
+    loader->n_started++;
+    return RQ_OK;
 }
 
 /* Signals are for the program's own threads. */
@@ -238,50 +245,44 @@ static rq_status start_workers(rq_loader *loader, rq_error *err)
     sigset_t all, before;
     (void)sigfillset(&all);
     (void)pthread_sigmask(SIG_BLOCK, &all, &before);
-    while (status == RQ_OK && loader->n_started < loader->options.workers) {
-        worker *self = &loader->workers[loader->n_started];
-        self->loader = loader;
-        status = rq_jpeg_decoder_create(&self->sampler.decoder, err);
-        const int failure = status ? 0 : pthread_create(&self->thread, NULL, run_worker, self);
-        if (failure)
-            status = rq_fail(err, RQ_ERR_NOMEM, "cannot start loading thread %d of %d: %s",
-                             loader->n_started + 1, loader->options.workers, strerror(failure));
-        if (status == RQ_OK)
-            loader->n_started++;
-    }
+    while (!status && loader->n_started < loader->options.workers)
+        status = start_worker(loader, err);
     (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
     return status;
 }
 
-rq_status rq_loader_create(rq_loader **out, const rq_dataset *dataset,
-                           const rq_loader_options *options, rq_error *err)
+static rq_status init(rq_loader *loader, const rq_dataset *dataset,
+                      const rq_loader_options *options, rq_error *err)
 {
-    rq_status status = check_options(dataset, options, err);
-    if (status != RQ_OK)
-        return status;
-    rq_loader *loader = rq_alloc(sizeof *loader);
-    if (!loader)
-        return rq_fail(err, RQ_ERR_NOMEM, "out of memory (loader)");
+    const size_t n_images = dataset->n_images;
     loader->dataset = dataset;
     loader->options = *options;
     loader->parts = options->parts > 1 ? (size_t)options->parts : 1;
     loader->batch = ((size_t)options->batch + loader->parts - 1) / loader->parts;
-    const size_t n_images = dataset->n_images;
     const size_t all = loader->batch * loader->parts;
     const bool drops = options->drop_last && n_images >= all;
     loader->n_samples = own_samples(loader, drops ? n_images - n_images % all : n_images);
     (void)pthread_mutex_init(&loader->lock, NULL);
     (void)pthread_cond_init(&loader->work, NULL);
     (void)pthread_cond_init(&loader->done, NULL);
-    status = allocate(loader, err);
-    if (status == RQ_OK && rq_transform_is_whole(&options->transform))
-        status = rq_photo_cache_init(&loader->cache, n_images, options->cache_bytes, err);
-    if (status == RQ_OK)
-        status = start_workers(loader, err);
-    if (status == RQ_OK)
-        *out = loader;
-    else
+    RQ_TRY(allocate(loader, err));
+    if (rq_transform_is_whole(&options->transform))
+        RQ_TRY(rq_photo_cache_init(&loader->cache, n_images, options->cache_bytes, err));
+    return start_workers(loader, err);
+}
+
+rq_status rq_loader_create(rq_loader **out, const rq_dataset *dataset,
+                           const rq_loader_options *options, rq_error *err)
+{
+    RQ_TRY(check_options(dataset, options, err));
+    rq_loader *loader = rq_alloc(sizeof *loader);
+    if (!loader)
+        return rq_fail(err, RQ_ERR_NOMEM, "out of memory (loader)");
+    const rq_status status = init(loader, dataset, options, err);
+    if (status)
         rq_loader_destroy(loader);
+    else
+        *out = loader;
     return status;
 }
 
@@ -335,8 +336,7 @@ size_t rq_loader_n_batches(const rq_loader *loader)
     return (loader->n_samples + loader->batch - 1) / loader->batch;
 }
 
-/* Give the held batch's slot back, then wait for the next one; its size, 0 at the end of the epoch.
- */
+/* Give the held batch's slot back, then wait for the next one; its size, 0 after the last one. */
 static size_t await_batch(rq_loader *loader)
 {
     (void)pthread_mutex_lock(&loader->lock);
@@ -359,7 +359,7 @@ static rq_status report_bad(rq_loader *loader, size_t first, size_t n, rq_error 
 {
     for (size_t i = first; i < first + n; i++) {
         const rq_error *found = &loader->errors[i];
-        if (found->code == RQ_OK)
+        if (!found->code)
             continue;
         const bool is_image = found->code == RQ_ERR_IMAGE || found->code == RQ_ERR_IO;
         if (loader->options.bad_images == RQ_BAD_FAIL || !is_image)
@@ -381,9 +381,7 @@ rq_status rq_loader_next(rq_loader *loader, rq_batch *out, rq_error *err)
     if (n == 0)
         return RQ_OK;
     const size_t first = loader->oldest % loader->n_slots * loader->batch;
-    const rq_status status = report_bad(loader, first, n, err);
-    if (status != RQ_OK)
-        return status;
+    RQ_TRY(report_bad(loader, first, n, err));
     *out = (rq_batch){.pixels = loader->pixels + first * loader->sample_bytes,
                       .labels = loader->labels + first,
                       .index = loader->index + first,

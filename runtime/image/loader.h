@@ -13,7 +13,9 @@
 #include "runtime/image/mixup.h"
 #include "runtime/image/transform.h"
 
+/* What to do about images that cannot be read. */
 typedef enum rq_bad_images { RQ_BAD_FAIL, RQ_BAD_SKIP } rq_bad_images;
+extern const char *const rq_bad_images_names[]; /* by the above, NULL at the end */
 
 typedef struct rq_loader_options {
     rq_transform transform;
@@ -41,8 +43,7 @@ typedef struct rq_loader_options {
 enum { RQ_LABEL_IGNORE = -1, RQ_LOADER_MAX_WORKERS = 1024, RQ_LOADER_MAX_MIXUP = 1000 };
 #define RQ_LOADER_CACHE_BYTES ((size_t)1 << 30)
 
-/* This process's rows. Valid until the next rq_loader_next, rq_loader_start or rq_loader_destroy.
- */
+/* This process's rows. Valid until the next rq_loader_next, _start or _destroy. */
 typedef struct rq_batch {
     const uint8_t *pixels; /* [n, size, size, 3] u8 RGB */
     const int32_t *labels; /* [n]; RQ_LABEL_IGNORE for a skipped image (its pixels are zero) */

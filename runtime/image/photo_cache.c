@@ -11,10 +11,9 @@ rq_status rq_photo_cache_init(rq_photo_cache *cache, size_t n, size_t budget_byt
     const size_t share = n > 0 ? budget_bytes / n : 0;
     if (share <= sizeof(rq_photo))
         return RQ_OK;
-    void *photos = NULL;
-    const rq_status status = rq_alloc_array_old(&photos, n, sizeof(rq_photo), err);
-    if (status != RQ_OK)
-        return status;
+    rq_photo *photos = rq_alloc_array(rq_photo, n);
+    if (!photos)
+        return rq_no_memory(err);
     *cache = (rq_photo_cache){.photos = photos, .most_bytes = share - sizeof(rq_photo), .n = n};
     return RQ_OK;
 }
@@ -39,7 +38,7 @@ void rq_photo_cache_keep(rq_photo_cache *cache, size_t i, const rq_photo *photo)
         return;
     rq_photo *kept = &cache->photos[i];
     rq_error ignored = RQ_ERROR_INIT;
-    if (rq_image_reserve(&kept->image, photo->image.w, photo->image.h, &ignored) != RQ_OK)
+    if (rq_image_reserve(&kept->image, photo->image.w, photo->image.h, &ignored))
         return; /* it is read again next time */
     memcpy(kept->image.pixels, photo->image.pixels, size_bytes);
     kept->w = photo->w;

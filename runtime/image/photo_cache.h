@@ -3,8 +3,7 @@
  *
  * Each photograph has the same share of the budget and is kept if it fits its share: what is kept
  * depends on the files alone, never on the order in which they come, and nothing is ever dropped
- * for something else. A set of large photographs thus keeps nothing instead of an arbitrary part.
- */
+ * for something else. A set of large photographs thus keeps nothing instead of an arbitrary part. */
 #ifndef RQ_RUNTIME_IMAGE_PHOTO_CACHE_H
 #define RQ_RUNTIME_IMAGE_PHOTO_CACHE_H
 

@@ -84,8 +84,7 @@ static void auto_contrast(const canvas *image, const rq_randaug_step *step)
     map_levels(image, &table);
 }
 
-/* Each channel's histogram becomes flat, in steps of 1/255 of what lies below the lightest level.
- */
+/* Each channel's histogram becomes flat, in steps of 1/255 of what is below the lightest level. */
 static void equalize(const canvas *image, const rq_randaug_step *step)
 {
     (void)step;

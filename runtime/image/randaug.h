@@ -2,16 +2,16 @@
  * each drawn uniformly from 16 with a magnitude drawn uniformly from 0…14, always applied. A
  * magnitude of 10 is an operation's nominal maximum; those above exceed it.
  *
- *   operation                   argument at magnitude m
- *   AutoContrast Equalize Invert   none
- *   Rotate                      ±3 m degrees
- *   Posterize                   keep int(0.4 m) bits (0: black)
- *   Solarize                    invert levels >= int(25.6 m)
- *   SolarizeAdd                 add int(11 m) to levels < 128
+ *   operation                             argument at magnitude m
+ *   AutoContrast Equalize Invert          none
+ *   Rotate                                ±3 m degrees
+ *   Posterize                             keep int(0.4 m) bits (0: black)
+ *   Solarize                              invert levels >= int(25.6 m)
+ *   SolarizeAdd                           add int(11 m) to levels < 128
  *   Color Contrast Brightness Sharpness   factor 0.18 m + 0.1 (1: unchanged)
- *   ShearX ShearY               ±0.03 m
- *   TranslateXRel TranslateYRel   ±0.045 m of the width or height
- *   Cutout                      side max(2, 4 m), colour (125, 122, 113)
+ *   ShearX ShearY                         ±0.03 m
+ *   TranslateXRel TranslateYRel           ±0.045 m of the width or height
+ *   Cutout                                side max(2, 4 m), colour (125, 122, 113)
  *
  * Rotations, shears and translations interpolate bilinear or bicubic, drawn as the sign is; what
  * comes from outside is grey (128, 128, 128). Each operation gives PIL's levels, none apart (Pillow
@@ -70,7 +70,7 @@ rq_randaug_step rq_randaug_draw(rq_random *random, int w, int h);
 /* Bytes of scratch that the functions below need for an image of w x h pixels. */
 size_t rq_randaug_scratch_bytes(int w, int h);
 
-/* pixels: [h, w, 3] u8, changed in place; w, h >= 1. Nothing is allocated. */
+/* pixels: [h, w, 3] u8, changed in place. Nothing is allocated. */
 void rq_randaug_apply(const rq_randaug_step *step, uint8_t *pixels, int w, int h, uint8_t *scratch);
 
 /* RQ_RANDAUG_STEPS times draw and apply. */

@@ -118,8 +118,8 @@ typedef uint8_t u8x16 __attribute__((vector_size(16)));
 #define WIDEN(v)  __builtin_shufflevector(v, v, 0, 4, 5, 6, 1, 8, 9, 10, 2, 12, 13, 14, 3, 4, 5, 6)
 #define NARROW(v) __builtin_shufflevector(v, v, 0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12)
 
-/* ROWS rows at a time, each pixel in lanes R, G, B and one unused. Reads one byte behind the last
- * pixel of a row and writes one behind the last result. */
+/* ROWS rows at a time, each pixel in lanes R, G, B and one unused. Reads one byte after the last
+ * pixel of a row and writes one after the last result. */
 VECTOR_CLONES
 static void horizontal_rows(const uint8_t *const src[ROWS], const axis *x_axis, uint8_t *dst,
                             size_t dst_stride)
@@ -188,7 +188,7 @@ static void vertical_row(const uint8_t *src, size_t stride, const int32_t *coeff
 typedef struct plan {
     axis x, y;
     double *weights;   /* of one position */
-    uint8_t *last_row; /* the source's last row with a byte behind it */
+    uint8_t *last_row; /* the source's last row and one byte more */
     uint8_t *rows;     /* [rows that the vertical pass needs, row_stride] */
     size_t row_stride;
 } plan;
@@ -281,9 +281,7 @@ rq_status rq_resize(rq_resizer *resizer, const uint8_t *src, int src_w, int src_
         return RQ_OK;
     }
     plan work;
-    const rq_status status = make_plan(resizer, &x, &y, &work, err);
-    if (status != RQ_OK)
-        return status;
+    RQ_TRY(make_plan(resizer, &x, &y, &work, err));
     const int begin = work.y.first[0];
     const int end = work.y.first[win_h - 1] + work.y.n_taps;
     for (int row = begin; row < end; row += ROWS) {
@@ -291,7 +289,7 @@ rq_status rq_resize(rq_resizer *resizer, const uint8_t *src, int src_w, int src_
         for (int r = 0; r < ROWS; r++) {
             const int source_row = row + r < end ? row + r : end - 1;
             rows[r] = src + (size_t)source_row * src_stride;
-            if (source_row == src_h - 1) /* nothing may be read behind it */
+            if (source_row == src_h - 1) /* nothing may be read after it */
                 rows[r] = memcpy(work.last_row, rows[r], (size_t)src_w * 3);
         }
         horizontal_rows(rows, &work.x, work.rows + (size_t)(row - begin) * work.row_stride,

@@ -118,8 +118,7 @@ static void resized_sides(int w, int h, int short_to, int *out_w, int *out_h)
     *out_h = w <= h ? long_to : short_to;
 }
 
-/* torchvision's CenterCrop: round((side - size) / 2) to even, or padding with the odd pixel behind.
- */
+/* torchvision's CenterCrop: round((side - size) / 2) to even, or padding, an odd pixel at the end. */
 static span centre_span(int side, int size)
 {
     const int rest = side - size;
@@ -192,8 +191,7 @@ static int min_int(int a, int b)
     return a < b ? a : b;
 }
 
-/* Columns [left, right) and rows [top, bottom) are there; mirror them about their outermost ones.
- */
+/* Columns [left, right) and rows [top, bottom) are there; mirror them about the outermost. */
 static void reflect(uint8_t *pixels, int size, int left, int right, int top, int bottom)
 {
     const size_t row_bytes = (size_t)size * 3;
@@ -239,12 +237,12 @@ static rq_status render(rq_sampler *sampler, const rq_photo *photo, const choice
     const size_t stride = (size_t)image->w * 3;
     const uint8_t *pixels = image->pixels + (size_t)y0 * stride + (size_t)x0 * 3;
     uint8_t *shown = dst + ((size_t)(top - y->at) * (size_t)size + (size_t)(left - x->at)) * 3;
-    const rq_status status =
-        rq_resize(&sampler->resizer, pixels, x1 - x0, y1 - y0, stride, box, x->resized, y->resized,
-                  left, top, right - left, bottom - top, shown, (size_t)size * 3, err);
-    if (status == RQ_OK && transform->padding_mode == RQ_PADDING_REFLECT)
+    RQ_TRY(rq_resize(&sampler->resizer, pixels, x1 - x0, y1 - y0, stride, box, x->resized,
+                     y->resized, left, top, right - left, bottom - top, shown, (size_t)size * 3,
+                     err));
+    if (transform->padding_mode == RQ_PADDING_REFLECT)
         reflect(dst, size, left - x->at, right - x->at, top - y->at, bottom - y->at);
-    return status;
+    return RQ_OK;
 }
 
 static void flip_rows(uint8_t *pixels, int size)
@@ -262,7 +260,7 @@ static void flip_rows(uint8_t *pixels, int size)
     }
 }
 
-/* What comes behind the flip. */
+/* What comes after the flip. */
 static rq_status augment(rq_sampler *sampler, const rq_transform *transform, rq_random *random,
                          uint8_t *dst, rq_error *err)
 {
@@ -287,9 +285,7 @@ static rq_status augment(rq_sampler *sampler, const rq_transform *transform, rq_
 static rq_status finish(rq_sampler *sampler, const rq_photo *photo, const rq_transform *transform,
                         const choice *chosen, rq_random *random, uint8_t *dst, rq_error *err)
 {
-    const rq_status status = render(sampler, photo, chosen, transform, dst, err);
-    if (status != RQ_OK)
-        return status;
+    RQ_TRY(render(sampler, photo, chosen, transform, dst, err));
     if (chosen->flip)
         flip_rows(dst, transform->size);
     return augment(sampler, transform, random, dst, err);
@@ -300,64 +296,58 @@ rq_status rq_sample_memory(rq_sampler *sampler, const uint8_t *data, size_t size
                            rq_error *err)
 {
     rq_photo *photo = &sampler->photo;
-    rq_status status;
-    if ((status = rq_transform_check(transform, err)) ||
-        (!sampler->decoder && (status = rq_jpeg_decoder_create(&sampler->decoder, err))) ||
-        (status = rq_jpeg_size(sampler->decoder, data, size_bytes, &photo->w, &photo->h, err)))
-        return status;
+    RQ_TRY(rq_transform_check(transform, err));
+    if (!sampler->decoder)
+        RQ_TRY(rq_jpeg_decoder_create(&sampler->decoder, err));
+    RQ_TRY(rq_jpeg_size(sampler->decoder, data, size_bytes, &photo->w, &photo->h, err));
     const choice chosen = choose(transform, photo->w, photo->h, random);
     photo->denominator = scale_denominator(transform, &chosen.source);
-    status =
-        rq_jpeg_decode(sampler->decoder, data, size_bytes, photo->denominator, &photo->image, err);
-    return status ? status : finish(sampler, photo, transform, &chosen, random, dst, err);
+    RQ_TRY(
+        rq_jpeg_decode(sampler->decoder, data, size_bytes, photo->denominator, &photo->image, err));
+    return finish(sampler, photo, transform, &chosen, random, dst, err);
 }
 
 rq_status rq_sample_photo(rq_sampler *sampler, const rq_photo *photo, const rq_transform *transform,
                           rq_random *random, uint8_t *dst, rq_error *err)
 {
-    const rq_status status = rq_transform_check(transform, err);
-    if (status != RQ_OK)
-        return status;
+    RQ_TRY(rq_transform_check(transform, err));
     if (!rq_transform_is_whole(transform))
         return rq_fail(err, RQ_ERR_ARG, "a decoded photograph for a transform that crops first");
     const choice chosen = choose(transform, photo->w, photo->h, random);
     return finish(sampler, photo, transform, &chosen, random, dst, err);
 }
 
-/* Read a whole file into sampler->file. */
-static rq_status read_file(rq_sampler *sampler, const char *path, size_t *size_bytes, rq_error *err)
+/* Read a whole open file into sampler->file. */
+static rq_status read_open(rq_sampler *sampler, int file, const char *path, size_t *size_bytes,
+                           rq_error *err)
 {
-    rq_status status = RQ_OK;
     struct stat info;
-    const int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe must not hang us */
-    if (file < 0)
-        return rq_fail_errno(err, path, "open");
-    if (fstat(file, &info) != 0) {
-        status = rq_fail_errno(err, path, "read");
-        goto out;
-    }
-    if (!S_ISREG(info.st_mode) || info.st_size > MAX_FILE_BYTES) {
-        status = rq_fail(err, RQ_ERR_IO, "%s: %s", path,
-                         S_ISREG(info.st_mode) ? "larger than 1 GiB" : "not a regular file");
-        goto out;
-    }
+    if (fstat(file, &info) != 0)
+        return rq_fail_errno(err, path, "read");
+    if (!S_ISREG(info.st_mode) || info.st_size > MAX_FILE_BYTES)
+        return rq_fail(err, RQ_ERR_IO, "%s: %s", path,
+                       S_ISREG(info.st_mode) ? "larger than 1 GiB" : "not a regular file");
     const size_t expected = (size_t)info.st_size;
-    if (!rq_grow(&sampler->file, &sampler->file_capacity_bytes, expected)) {
-        status = rq_fail(err, RQ_ERR_NOMEM, "%s: out of memory (%zu bytes)", path, expected);
-        goto out;
-    }
+    if (!rq_grow(&sampler->file, &sampler->file_capacity_bytes, expected))
+        return rq_fail(err, RQ_ERR_NOMEM, "%s: out of memory (%zu bytes)", path, expected);
     *size_bytes = 0;
     while (*size_bytes < expected) {
         const ssize_t n = read(file, sampler->file + *size_bytes, expected - *size_bytes);
-        if (n < 0 && errno != EINTR) {
-            status = rq_fail_errno(err, path, "read");
-            goto out;
-        }
+        if (n < 0 && errno != EINTR)
+            return rq_fail_errno(err, path, "read");
         if (n == 0)
             break; /* cut short meanwhile: what there is decides */
         *size_bytes += n > 0 ? (size_t)n : 0;
     }
-out:
+    return RQ_OK;
+}
+
+static rq_status read_file(rq_sampler *sampler, const char *path, size_t *size_bytes, rq_error *err)
+{
+    const int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe must not hang us */
+    if (file < 0)
+        return rq_fail_errno(err, path, "open");
+    const rq_status status = read_open(sampler, file, path, size_bytes, err);
     (void)close(file);
     return status;
 }
@@ -366,11 +356,10 @@ rq_status rq_sample_file(rq_sampler *sampler, const char *path, const rq_transfo
                          rq_random *random, uint8_t *dst, rq_error *err)
 {
     size_t size_bytes = 0;
-    rq_status status = read_file(sampler, path, &size_bytes, err);
-    if (status != RQ_OK)
-        return status;
-    status = rq_sample_memory(sampler, sampler->file, size_bytes, transform, random, dst, err);
-    if (status != RQ_OK)
+    RQ_TRY(read_file(sampler, path, &size_bytes, err));
+    const rq_status status =
+        rq_sample_memory(sampler, sampler->file, size_bytes, transform, random, dst, err);
+    if (status)
         rq_error_prefix(err, "%s", path);
     return status;
 }

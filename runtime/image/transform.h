@@ -40,13 +40,12 @@ typedef enum rq_flip { RQ_FLIP_BY_CHANCE, RQ_FLIP_ALWAYS, RQ_FLIP_NEVER } rq_fli
 typedef struct rq_transform {
     rq_transform_kind kind;
     int resize;  /* all but CROP: short side before the crop, 1…RQ_MAX_IMAGE_SIDE; of PAD_CROP at
-                  * least  size */
+                    least size */
     int size;    /* side of the result, 1…RQ_MAX_IMAGE_SIDE */
     int padding; /* PAD_CROP: pixels on each side, 0…RQ_MAX_PADDING */
     rq_padding_mode padding_mode; /* PAD_CROP */
     rq_flip flip;                 /* not EVAL, which never does */
-    /* Behind the flip: colours, RandAugment, cutout; not for EVAL, which leaves nothing to chance.
-     */
+    /* After the flip: colours, RandAugment, cutout. Not for EVAL, which leaves nothing to chance. */
     rq_cutout cutout;    /* centred at any pixel */
     bool randaug;        /* RandAugment (randaug.h) */
     double color_jitter; /* strength in color_jitter.h, 0…1; 0: none */
@@ -55,7 +54,7 @@ typedef struct rq_transform {
 /* Does the sample depend on all of the photograph, whatever the random choices? */
 bool rq_transform_is_whole(const rq_transform *transform);
 
-/* Errors: RQ_ERR_ARG (sides outside their ranges, unknown kind, random steps behind EVAL, mirrored
+/* Errors: RQ_ERR_ARG (sides outside their ranges, unknown kind, random steps after EVAL, mirrored
  * borders of other kinds than PAD_CROP or of images too small). */
 RQ_NODISCARD rq_status rq_transform_check(const rq_transform *transform, rq_error *err);
 

@@ -1,4 +1,4 @@
-/* The scalar integer kernels and the walk over a graph. The rule stands in integer.h; nothing here
+/* The scalar integer kernels and the walk over a graph. The rule is in integer.h; nothing here
  * is written for speed. */
 #include "runtime/reference/integer.h"
 
@@ -191,10 +191,12 @@ static rq_status run_node(const ref_run *run, int i, rq_arena *arena)
     const rq_node *node = &run->model->graph.nodes[i];
     const int input = node->n_inputs > 0 ? node->input[0] : i;
     const rq_shape *out = &run->shapes[i];
-    const rq_status status = rq_arena_array_old(arena, &run->values[i], rq_shape_elems(out),
-                                                rq_dtype_size(out->dtype), run->err);
-    if (status)
-        return status;
+    const size_t n_elems = rq_shape_elems(out);
+    void *value = out->dtype == RQ_F32 ? (void *)rq_arena_array(arena, float, n_elems)
+                                       : (void *)rq_arena_array(arena, uint8_t, n_elems);
+    if (!value)
+        return rq_no_memory(run->err);
+    run->values[i] = value;
     const ref_node self = {
         .run = run,
         .index = i,
@@ -202,7 +204,7 @@ static rq_status run_node(const ref_run *run, int i, rq_arena *arena)
         .in = &run->shapes[input],
         .out = out,
         .src = node->n_inputs > 0 ? run->values[input] : NULL,
-        .dst = run->values[i],
+        .dst = value,
     };
     return kernels[node->op](&self);
 }
@@ -217,41 +219,39 @@ static rq_status check_output(const rq_model *model, const rq_shape *shape, rq_e
                    (long long)shape->h, (long long)shape->w, (long long)shape->c, model->n_classes);
 }
 
+static rq_status run_graph(const rq_model *model, const uint8_t *pixels, int64_t n, int64_t h,
+                           int64_t w, float *logits, rq_value_observer *observer, void *context,
+                           rq_arena *arena, rq_error *err)
+{
+    const rq_graph *graph = &model->graph;
+    const int last = graph->n_nodes - 1;
+    rq_shape *shapes = rq_arena_array(arena, rq_shape, graph->n_nodes);
+    void **values = rq_arena_array(arena, void *, graph->n_nodes);
+    if (!shapes || !values)
+        return rq_no_memory(err);
+    RQ_TRY(rq_graph_shapes(graph, n, h, w, shapes, err));
+    RQ_TRY(check_output(model, &shapes[last], err));
+    RQ_TRY(rq_integer_check(model, err));
+    const ref_run run = {model, pixels, shapes, values, err};
+    for (int i = 0; i <= last; i++) {
+        RQ_TRY(run_node(&run, i, arena));
+        if (observer)
+            observer(context, i, values[i], &shapes[i]);
+    }
+    memcpy(logits, values[last], rq_shape_elems(&shapes[last]) * sizeof *logits);
+    return RQ_OK;
+}
+
 rq_status rq_integer_run_ref(const rq_model *model, const uint8_t *pixels, int64_t n, int64_t h,
                              int64_t w, float *logits, rq_value_observer *observer, void *context,
                              rq_error *err)
 {
-    const rq_graph *graph = &model->graph;
-    const size_t n_nodes = (size_t)graph->n_nodes;
-    rq_arena arena = RQ_ARENA_INIT;
-    void *shapes_memory = NULL, *values = NULL;
-    rq_status status = RQ_OK;
     if (model->form != RQ_FORM_INT8)
         return rq_fail(err, RQ_ERR_MODEL, "the model's form is %s, not int8",
                        rq_form_name(model->form));
-
-    status = rq_arena_array_old(&arena, &shapes_memory, n_nodes, sizeof(rq_shape), err);
-    if (!status)
-        status = rq_arena_array_old(&arena, &values, n_nodes, sizeof(void *), err);
-    if (status)
-        goto out;
-    rq_shape *shapes = shapes_memory;
-    status = rq_graph_shapes(graph, n, h, w, shapes, err);
-    if (!status)
-        status = check_output(model, &shapes[n_nodes - 1], err);
-    if (!status)
-        status = rq_integer_check(model, err);
-
-    const ref_run run = {model, pixels, shapes, values, err};
-    for (int i = 0; i < graph->n_nodes && !status; i++) {
-        status = run_node(&run, i, &arena);
-        if (!status && observer)
-            observer(context, i, run.values[i], &shapes[i]);
-    }
-    if (!status)
-        memcpy(logits, run.values[n_nodes - 1],
-               rq_shape_elems(&shapes[n_nodes - 1]) * sizeof(float));
-out:
+    rq_arena arena = RQ_ARENA_INIT;
+    const rq_status status =
+        run_graph(model, pixels, n, h, w, logits, observer, context, &arena, err);
     rq_arena_deinit(&arena);
     return status;
 }

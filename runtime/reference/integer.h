@@ -8,7 +8,7 @@
  *                     rows and columns o * stride - pad + k * dilation; x = 0 outside the image
  *                     q = rq_requantize_u8(acc, BIAS[oc], MULTIPLIER[oc])
  *   qconv on pixels   (its input is the graph's input) the same, but x is the pixel 0..255 itself,
- *                     and x = ZERO_POINT[ic] outside the image; the zero points' share stands in
+ *                     and x = ZERO_POINT[ic] outside the image; the zero points' share is in
  *                     BIAS[oc] = rne(bias / s_w) - sum of ZERO_POINT[ic] * w over all taps
  *   qlinear           acc[oc] = sum of x * w over the input channels
  *                     real = rq_requantize_f32(acc, BIAS[oc], MULTIPLIER[oc]): logits, or what goes
@@ -18,17 +18,18 @@
  *                     q = rq_requantize_u8(acc, b, m), b and m by rq_pool_rule of the scales and
  *                     zero points of input and output
  *   qsigmoid          q = rq_gate_level(x) of the real x: rne(255 * sigmoid(x)) by constants
- *   qmul              acc = (x - ZERO_POINT[0]) * g, g the gate's u8 of the pixel's image and
- * channel q = rq_requantize_u8(acc, b, m), b and m by rq_gate_rule. A relu behind the product is
- * its clamp at 0 (then ZERO_POINT[1] is 0) quantize          q = rq_quantize_activation(x, 1 /
- * SCALE, ZERO_POINT), the quotient in f32 dequantize        x = SCALE * (q - ZERO_POINT) in f32
+ *   qmul              acc = (x - ZERO_POINT[0]) * g, g the gate's u8 of the pixel's image and channel
+ *                     q = rq_requantize_u8(acc, b, m), b and m by rq_gate_rule; a relu after the
+ *                     product is its clamp at 0 (then ZERO_POINT[1] is 0)
+ *   quantize          q = rq_quantize_activation(x, 1 / SCALE, ZERO_POINT), the quotient in f32
+ *   dequantize        x = SCALE * (q - ZERO_POINT) in f32
  *
  * Zero points of values (real = scale * (q - z), where a value can be negative) need nothing in a
  * convolution: what it gives and what it reads has them in BIAS = rne((bias + z_y * s_y) / (s_x *
  * s_w)) - z_x * sum of w. A border of zeros would not be 0 then, so a qconv with padding reads
  * values with zero point 0 only; lowering refuses others.
  *
- * Layers that were left in float stand in the same graph as float operators:
+ * Layers that were left in float are float operators of the same graph:
  *
  *   input             x = factor * p + offset in f32 (runtime/model/model.h); a float conv pads it
  *                     with 0

@@ -1,9 +1,9 @@
-/* Inside the reference (integer.h): one node as its kernel sees it. Float kernels stand in
- * float_ref.c, integer kernels and the walk in integer.c. Not for others. */
+/* Inside the reference (integer.h): one node as its kernel sees it. Float kernels are in float_ref.c,
+ * integer kernels and the walk in integer.c. Only for this folder. */
 #ifndef RQ_RUNTIME_REFERENCE_REFERENCE_H
 #define RQ_RUNTIME_REFERENCE_REFERENCE_H
 
-#include "runtime/reference/integer.h"
+#include "runtime/model/model.h"
 
 typedef struct ref_run {
     const rq_model *model;
@@ -13,7 +13,6 @@ typedef struct ref_run {
     rq_error *err;
 } ref_run;
 
-/* One node as its kernel sees it. */
 typedef struct ref_node {
     const ref_run *run;
     int index;

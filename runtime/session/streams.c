@@ -1,8 +1,9 @@
 /* Threads that wait for a run, take small batches by an atomic counter until none is left, and wait
- * again. Each creates, runs and destroys its own session: oneDNN's scratchpads belong to the thread
+ * again. Each creates, runs and destroys its own executor: oneDNN's scratchpads belong to the thread
  * that made them. */
 #include "runtime/session/streams.h"
 
+#include <assert.h>
 #include <limits.h>
 #include <omp.h>
 #include <pthread.h>
@@ -11,13 +12,15 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "runtime/session/executor.h"
+
 enum { MAX_STREAM_BATCH = 16, DEFAULT_CACHE_BYTES = 1 << 20 };
 
 typedef struct stream {
     rq_streams *all;
     pthread_t thread;
     int cpu; /* to stay on; -1: any */
-    rq_session *session;
+    rq_executor *executor;
     size_t n_runs; /* runs that this thread has finished */
     bool is_ready, stop;
     rq_status status; /* of creation, then of the last run */
@@ -28,8 +31,8 @@ struct rq_streams {
     stream *streams;
     int n_started;
     rq_stream_plan plan;
-    const rq_model *model; /* during creation only */
-    rq_session_options options;
+    const rq_model *model;      /* during creation only */
+    rq_session_options options; /* of each executor */
     size_t image_bytes;
     pthread_mutex_t lock;
     pthread_cond_t work, done;
@@ -54,25 +57,17 @@ static size_t value_bytes(const rq_shape *shape)
     return rq_shape_elems(shape) * rq_dtype_size(shape->dtype);
 }
 
-/* Bytes that a convolution reads and writes for one image, the median over the convolutions. */
-static rq_status median_layer_bytes(size_t *out, const rq_model *model,
-                                    const rq_session_options *options, rq_error *err)
+/* Bytes that a convolution reads and writes for one image, the median over the convolutions; 0
+ * without any. */
+static rq_status find_median_layer(size_t *out, const rq_graph *graph, int height, int width,
+                                   rq_arena *arena, rq_error *err)
 {
-    const rq_graph *graph = &model->graph;
-    const int crop = model->preprocess.crop;
-    void *shapes_memory = NULL, *sizes_memory = NULL;
-    rq_arena arena = RQ_ARENA_INIT;
-    rq_status status =
-        rq_arena_array_old(&arena, &shapes_memory, (size_t)graph->n_nodes, sizeof(rq_shape), err);
-    if (status == RQ_OK)
-        status =
-            rq_arena_array_old(&arena, &sizes_memory, (size_t)graph->n_nodes, sizeof(size_t), err);
-    rq_shape *shapes = shapes_memory;
-    size_t *sizes = sizes_memory, n = 0;
-    if (status == RQ_OK)
-        status = rq_graph_shapes(graph, 1, options->height ? options->height : crop,
-                                 options->width ? options->width : crop, shapes, err);
-    for (int i = 0; i < graph->n_nodes && status == RQ_OK; i++) {
+    rq_shape *shapes = rq_arena_array(arena, rq_shape, graph->n_nodes);
+    size_t *sizes = rq_arena_array(arena, size_t, graph->n_nodes), n = 0;
+    if (!shapes || !sizes)
+        return rq_no_memory(err);
+    RQ_TRY(rq_graph_shapes(graph, 1, height, width, shapes, err));
+    for (int i = 0; i < graph->n_nodes; i++) {
         const rq_op op = graph->nodes[i].op;
         if (op == RQ_OP_CONV || op == RQ_OP_QCONV)
             sizes[n++] = value_bytes(&shapes[graph->nodes[i].input[0]]) + value_bytes(&shapes[i]);
@@ -80,8 +75,7 @@ static rq_status median_layer_bytes(size_t *out, const rq_model *model,
     if (n)
         qsort(sizes, n, sizeof *sizes, by_size);
     *out = n ? sizes[n / 2] : 0;
-    rq_arena_deinit(&arena);
-    return status;
+    return RQ_OK;
 }
 
 static int clamp(size_t x, int low, int high)
@@ -105,7 +99,7 @@ static int even_batch(int n_images, int n_streams, int most)
     return best;
 }
 
-rq_status rq_plan_streams(rq_stream_plan *out, const rq_model *model,
+rq_status rq_streams_plan(rq_stream_plan *out, const rq_model *model,
                           const rq_session_options *options, rq_error *err)
 {
     const int wanted =
@@ -116,7 +110,10 @@ rq_status rq_plan_streams(rq_stream_plan *out, const rq_model *model,
     out->n_streams = clamp((size_t)wanted, 1, options->batch);
     if (out->n_streams == 1)
         return RQ_OK;
-    const rq_status status = median_layer_bytes(&layer_bytes, model, options, err);
+    rq_arena arena = RQ_ARENA_INIT;
+    const rq_status status = find_median_layer(&layer_bytes, &model->graph, options->height,
+                                               options->width, &arena, err);
+    rq_arena_deinit(&arena);
     const size_t fit = (cache > 0 ? (size_t)cache : DEFAULT_CACHE_BYTES) / (layer_bytes + 1);
     out->batch = even_batch(options->batch, out->n_streams, clamp(fit, 1, MAX_STREAM_BATCH));
     return status;
@@ -132,28 +129,23 @@ static void stay_on_cpu(int cpu)
     (void)pthread_setaffinity_np(pthread_self(), sizeof set, &set); /* a slower run otherwise */
 }
 
-static void create_session(stream *self)
+static rq_status create_executor(stream *self)
 {
     const rq_streams *all = self->all;
-    rq_session_options options = all->options;
-    options.batch = all->plan.batch;
-    options.n_streams = 1;
-    if (self != all->streams)
-        options.weights_of = all->streams[0].session;
-    self->status = rq_session_create(&self->session, all->model, &options, &self->err);
+    const rq_executor *weights_of = self == all->streams ? NULL : all->streams[0].executor;
+    return rq_executor_create(&self->executor, all->model, &all->options, weights_of, &self->err);
 }
 
-static void run_batches(stream *self)
+static rq_status run_batches(stream *self)
 {
     rq_streams *all = self->all;
-    const size_t n_classes = (size_t)rq_session_get_info(self->session).n_classes;
+    const size_t n_classes = (size_t)rq_executor_get_info(self->executor).n_classes;
     const int batch = all->plan.batch;
-    self->status = RQ_OK;
-    for (int first;
-         self->status == RQ_OK && (first = atomic_fetch_add(&all->next, batch)) < all->n;)
-        self->status = rq_session_run(self->session, all->pixels + (size_t)first * all->image_bytes,
-                                      all->n - first < batch ? all->n - first : batch,
-                                      all->logits + (size_t)first * n_classes, &self->err);
+    for (int first; (first = atomic_fetch_add(&all->next, batch)) < all->n;)
+        RQ_TRY(rq_executor_run(self->executor, all->pixels + (size_t)first * all->image_bytes,
+                               all->n - first < batch ? all->n - first : batch,
+                               all->logits + (size_t)first * n_classes, NULL, &self->err));
+    return RQ_OK;
 }
 
 static void *serve(void *argument)
@@ -163,7 +155,7 @@ static void *serve(void *argument)
     omp_set_num_threads(1); /* of this thread's parallel regions */
     if (self->cpu >= 0)
         stay_on_cpu(self->cpu);
-    create_session(self);
+    self->status = create_executor(self);
     (void)pthread_mutex_lock(&all->lock);
     self->is_ready = true;
     (void)pthread_cond_broadcast(&all->done);
@@ -173,13 +165,13 @@ static void *serve(void *argument)
         if (self->stop)
             break;
         (void)pthread_mutex_unlock(&all->lock);
-        run_batches(self);
+        self->status = run_batches(self);
         (void)pthread_mutex_lock(&all->lock);
         self->n_runs++;
         (void)pthread_cond_broadcast(&all->done);
     }
     (void)pthread_mutex_unlock(&all->lock);
-    rq_session_destroy(self->session);
+    rq_executor_destroy(self->executor);
     return NULL;
 }
 
@@ -196,7 +188,7 @@ static int nth_cpu(int k, int n)
     return -1;
 }
 
-/* Start the next thread and wait until its session exists: the first one's weights are shared. */
+/* Start the next thread and wait until its executor exists: the first one's weights are shared. */
 static rq_status start_stream(rq_streams *all, rq_error *err)
 {
     stream *self = &all->streams[all->n_started];
@@ -209,36 +201,42 @@ static rq_status start_stream(rq_streams *all, rq_error *err)
     while (!self->is_ready)
         (void)pthread_cond_wait(&all->done, &all->lock);
     (void)pthread_mutex_unlock(&all->lock);
-    if (self->status != RQ_OK && err)
+    if (self->status && err)
         *err = self->err;
     return self->status;
+}
+
+static rq_status start_streams(rq_streams *all, rq_error *err)
+{
+    all->streams = rq_alloc_array(stream, all->plan.n_streams);
+    if (!all->streams)
+        return rq_no_memory(err);
+    while (all->n_started < all->plan.n_streams)
+        RQ_TRY(start_stream(all, err));
+    return RQ_OK;
 }
 
 rq_status rq_streams_create(rq_streams **out, const rq_model *model,
                             const rq_session_options *options, rq_stream_plan plan, rq_error *err)
 {
-    const int crop = model->preprocess.crop;
-    void *memory = NULL;
     rq_streams *all = rq_alloc(sizeof *all);
+    assert(plan.n_streams >= 1 && plan.batch >= 1);
     if (!all)
-        return rq_fail(err, RQ_ERR_NOMEM, "out of memory");
+        return rq_no_memory(err);
     (void)pthread_mutex_init(&all->lock, NULL);
     (void)pthread_cond_init(&all->work, NULL);
     (void)pthread_cond_init(&all->done, NULL);
     all->plan = plan;
     all->model = model;
     all->options = *options;
-    all->image_bytes = (size_t)(options->height ? options->height : crop) *
-                       (size_t)(options->width ? options->width : crop) * 3;
-    rq_status status = rq_alloc_array_old(&memory, (size_t)plan.n_streams, sizeof(stream), err);
-    all->streams = memory;
-    while (status == RQ_OK && all->n_started < plan.n_streams)
-        status = start_stream(all, err);
+    all->options.batch = plan.batch;
+    all->image_bytes = (size_t)options->height * (size_t)options->width * 3;
+    const rq_status status = start_streams(all, err);
     all->model = NULL;
-    if (status == RQ_OK)
-        *out = all;
-    else
+    if (status)
         rq_streams_destroy(all);
+    else
+        *out = all;
     return status;
 }
 
@@ -277,7 +275,7 @@ rq_status rq_streams_run(rq_streams *all, const uint8_t *pixels, int n, float *l
             (void)pthread_cond_wait(&all->done, &all->lock);
     (void)pthread_mutex_unlock(&all->lock);
     for (int k = 0; k < all->n_started; k++)
-        if (all->streams[k].status != RQ_OK) {
+        if (all->streams[k].status) {
             if (err)
                 *err = all->streams[k].err;
             return all->streams[k].status;
@@ -287,7 +285,7 @@ rq_status rq_streams_run(rq_streams *all, const uint8_t *pixels, int n, float *l
 
 rq_session_info rq_streams_get_info(const rq_streams *all)
 {
-    rq_session_info info = rq_session_get_info(all->streams[0].session);
+    rq_session_info info = rq_executor_get_info(all->streams[0].executor);
     info.activation_bytes *= (size_t)all->plan.n_streams;
     info.n_streams = all->plan.n_streams;
     info.stream_batch = all->plan.batch;

@@ -8,7 +8,8 @@
 #include "runtime/base/bf16.h"
 #include "runtime/base/random.h"
 #include "runtime/base/size.h"
-#include "runtime/dnn/dnn.h"
+#include "runtime/dnn/dnn_conv.h"
+#include "runtime/dnn/dnn_train_conv.h"
 #include "tests/support/test.h"
 
 typedef struct guarded {

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "runtime/base/random.h"
+#include "runtime/dnn/dnn_conv.h"
 #include "runtime/dnn/integer_conv.h"
 #include "runtime/reference/integer.h"
 #include "tests/support/test.h"
@@ -167,7 +168,7 @@ static void test_groups__dense_where_there_is_no_kernel(void **state)
 
 int main(void)
 {
-    print_message("instruction set: %s\n", rq_dnn_isa_name());
+    print_message("instruction set: rq_dnn_isa %d\n", (int)rq_dnn_isa_level());
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_groups__of_repvgg),
         cmocka_unit_test(test_groups__of_any_size),

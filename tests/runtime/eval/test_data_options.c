@@ -57,8 +57,8 @@ static void test_data_options__fill_the_loader(void **state)
     assert_int_equal(loader.batch, 7);
     assert_int_equal(loader.workers, 3);
     assert_int_equal(loader.bad_images, RQ_BAD_SKIP);
-    assert_string_equal(rq_bad_image_words[RQ_BAD_SKIP], "skip");
-    assert_null(rq_bad_image_words[RQ_BAD_SKIP + 1]);
+    assert_string_equal(rq_bad_images_names[RQ_BAD_SKIP], "skip");
+    assert_null(rq_bad_images_names[RQ_BAD_SKIP + 1]);
 }
 
 static void test_eval_data__opens_the_split(void **state)

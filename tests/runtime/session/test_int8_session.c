@@ -184,7 +184,7 @@ static void test_integer_conv__f32_sums_are_exact_beyond_2_24(void **state)
 
 int main(void)
 {
-    print_message("instruction set: %s\n", rq_dnn_isa_name());
+    print_message("instruction set: rq_dnn_isa %d\n", (int)rq_dnn_isa_level());
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_session__equals_reference_on_random_networks),
         cmocka_unit_test(test_session__equals_reference_at_extremes),

@@ -4,6 +4,8 @@
 #include <omp.h>
 
 #include "runtime/base/random.h"
+#include "runtime/session/executor.h"
+#include "runtime/session/session.h"
 #include "tests/runtime/tiny_models.h"
 
 enum { BATCH = 11, N_PIXELS = TINY_SIDE * TINY_SIDE * 3, N_LOGITS = BATCH * TINY_CLASSES };
@@ -99,22 +101,24 @@ static void test_streams__weights_count_once(void **state)
 }
 
 /* A convolution of another network has no weights to share: it packs its own. */
-static void test_session__weights_of_a_batch_of_another_size(void **state)
+static void test_executor__weights_of_a_batch_of_another_size(void **state)
 {
     (void)state;
     rq_model model;
     float want[N_LOGITS], got[N_LOGITS];
     tiny_int8(&model);
-    rq_session *owner = open_session(&model, 1), *guest = NULL;
-    const rq_session_options options = {.batch = 2, .weights_of = owner};
-    assert_ok(rq_session_create(&guest, &model, &options, &err), &err);
-    assert_ok(rq_session_run(owner, pixels, BATCH, want, &err), &err);
+    rq_executor *owner = NULL, *guest = NULL;
+    rq_session_options options = {.batch = BATCH, .height = TINY_SIDE, .width = TINY_SIDE};
+    assert_ok(rq_executor_create(&owner, &model, &options, NULL, &err), &err);
+    options.batch = 2;
+    assert_ok(rq_executor_create(&guest, &model, &options, owner, &err), &err);
+    assert_ok(rq_executor_run(owner, pixels, BATCH, want, NULL, &err), &err);
     for (int i = 0; i + 2 <= BATCH; i += 2) {
-        assert_ok(rq_session_run(guest, pixels + i * N_PIXELS, 2, got, &err), &err);
+        assert_ok(rq_executor_run(guest, pixels + i * N_PIXELS, 2, got, NULL, &err), &err);
         assert_memory_equal(got, want + i * TINY_CLASSES, 2 * TINY_CLASSES * sizeof *got);
     }
-    rq_session_destroy(guest);
-    rq_session_destroy(owner);
+    rq_executor_destroy(guest);
+    rq_executor_destroy(owner);
     rq_model_deinit(&model);
 }
 
@@ -131,14 +135,18 @@ static void test_plan__divides_the_batch(void **state)
     tiny_int8(&model); /* small enough for any cache */
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         rq_stream_plan plan;
-        const rq_session_options options = {.batch = cases[i].batch, .n_streams = cases[i].wanted};
-        assert_ok(rq_plan_streams(&plan, &model, &options, &err), &err);
+        const rq_session_options options = {.batch = cases[i].batch,
+                                            .height = TINY_SIDE,
+                                            .width = TINY_SIDE,
+                                            .n_streams = cases[i].wanted};
+        assert_ok(rq_streams_plan(&plan, &model, &options, &err), &err);
         assert_int_equal(plan.n_streams, cases[i].n_streams);
         assert_int_equal(plan.batch, cases[i].stream_batch);
     }
     rq_stream_plan plan;
-    const rq_session_options automatic = {.batch = 1000, .n_streams = RQ_STREAMS_AUTO};
-    assert_ok(rq_plan_streams(&plan, &model, &automatic, &err), &err);
+    const rq_session_options automatic = {
+        .batch = 1000, .height = TINY_SIDE, .width = TINY_SIDE, .n_streams = RQ_STREAMS_AUTO};
+    assert_ok(rq_streams_plan(&plan, &model, &automatic, &err), &err);
     assert_int_equal(plan.n_streams, omp_get_max_threads());
     rq_model_deinit(&model);
 }
@@ -199,7 +207,7 @@ int main(void)
         cmocka_unit_test(test_streams__rows_of_one_session),
         cmocka_unit_test(test_streams__many_runs),
         cmocka_unit_test(test_streams__weights_count_once),
-        cmocka_unit_test(test_session__weights_of_a_batch_of_another_size),
+        cmocka_unit_test(test_executor__weights_of_a_batch_of_another_size),
         cmocka_unit_test(test_plan__divides_the_batch),
         cmocka_unit_test(test_streams__refusals),
         cmocka_unit_test(test_streams__without_memory),
