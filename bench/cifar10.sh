@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs the whole pipeline on CIFAR-10: FP32 training, deploy form, batch norm, QAT, INT8, comparison.
+# Runs the whole pipeline on CIFAR-10: FP32 training, deploy form, batch norm, QAT, INT8,
+# comparison.
 #
 #   bench/cifar10.sh DIR [OUT]
 #
@@ -18,8 +19,9 @@ mkdir -p "$out"
 
 sgd=(-b 64 --epochs 100 --wd 1e-3 --nesterov --label-smoothing 0.1 --alternate-flips --precision "$precision" -p 100 --profile)
 
-# First crops of 24 pixels with mixup, then whole images; the learning rate goes on where it was. No validation, which would take a
-# tenth of the time: the result is the average of the weights at the end of training, and only then are test images seen.
+# First crops of 24 pixels with mixup, then whole images; the learning rate goes on where it was. No
+# validation, which would take a tenth of the time: the result is the average of the weights at the
+# end of training, and only then are test images seen.
 run train "$dir/train" -a "$arch" -r 24 --resize 32 --padding 0 --mixup 0.2 --budget 16m --lr 0.1 --min-lr 0.05 --warmup-epochs 1 \
     --seed 1 "${sgd[@]}" -o "$out/crops.bin" 2>"$out/crops.log"
 run train "$dir/train" --init "$out/crops.bin" -r 32 --val-resolution 32 --padding-mode reflect --budget 25m --lr 0.05 --min-lr 0.002 \

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Compares the family's kinds of blocks on CIFAR-10: trains one small network from two seeds as plain (one 3x3
-# convolution), RepVGG, RepOpt (plain, trained by RepOptimizer with scales that are searched first) and QARepVGG.
+# Compares the family's kinds of blocks on CIFAR-10: trains one small network from two seeds as
+# plain (one 3x3 convolution), RepVGG, RepOpt (plain, trained by RepOptimizer with scales that are
+# searched first) and QARepVGG.
 #
 #   bench/cifar10_blocks.sh DIR [OUT]
 #

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# INT8 of the family's other members on CIFAR-10. Small networks with squeeze-and-excitation before the ReLU (as
-# RepVGG-D2se), after it with auxiliary heads (as RepVGGplus-L2pse), and with groups (as the g4 models) are trained
-# for a few epochs, quantized, exported and compared with their FP32 form.
+# INT8 of the family's other members on CIFAR-10. Small networks with squeeze-and-excitation before
+# the ReLU (as RepVGG-D2se), after it with auxiliary heads (as RepVGGplus-L2pse), and with groups
+# (as the g4 models) are trained for a few epochs, quantized, exported and compared with their FP32
+# form.
 #
 #   bench/cifar10_family.sh DIR [OUT]
 #

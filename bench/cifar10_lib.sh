@@ -1,4 +1,5 @@
-# Sourced by the cifar10 scripts, which take DIR [OUT]. Sets dir, and repqat (REPQAT, or this clone's, built if it is not there).
+# Sourced by the cifar10 scripts, which take DIR [OUT]. Sets dir, and repqat (REPQAT, or this
+# clone's, built if it is not there).
 # shellcheck shell=bash disable=SC2034
 [ $# -ge 1 ] || { echo "usage: $0 DIR [OUT]" >&2; exit 2; }
 dir=$1

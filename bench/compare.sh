@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Compares two files of values that bench/run.sh -o wrote, for example of two versions of the project.
+# Compares two files of values that bench/run.sh -o wrote, for example of two versions of the
+# project.
 #
 #   bench/compare.sh VALUES_A VALUES_B
 #
-# For each figure that both have: the medians of A and B, B / A, and how far the rounds of each are apart (largest / smallest).
-# An asterisk marks figures whose medians differ by more than the rounds of A or of B differ among themselves (never where there
-# is only one round).
+# For each figure that both have: the medians of A and B, B / A, and how far the rounds of each are
+# apart (largest / smallest). An asterisk marks figures whose medians differ by more than the rounds
+# of A or of B differ among themselves (never where there is only one round).
 set -euo pipefail
 [ $# -eq 2 ] || { echo "usage: $0 VALUES_A VALUES_B" >&2; exit 2; }
 here=$(dirname "$0")
@@ -20,8 +21,8 @@ END {
         ratio = median(b) / median(a)
         differs = n[a] > 1 && n[b] > 1 &&
             (ratio > 1 ? ratio : 1 / ratio) > (spread(a) > spread(b) ? spread(a) : spread(b))
-        printf "%-26s %12.6g %12.6g %8.3f %9.3f %9.3f  %d, %d%s\n", name, median(a), median(b), ratio, spread(a), spread(b),
-            n[a], n[b], differs ? " *" : ""
+        printf "%-26s %12.6g %12.6g %8.3f %9.3f %9.3f  %d, %d%s\n", name, median(a), median(b),
+            ratio, spread(a), spread(b), n[a], n[b], differs ? " *" : ""
         n_both++; n_differ += differs
     }
     printf "%d figures, %d of them differ by more than their rounds\n", n_both, n_differ

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# into_page.sh NAME TEXT PAGE: replaces the lines between <!-- NAME: begin --> and <!-- NAME: end --> of PAGE by the file TEXT.
+# into_page.sh NAME TEXT PAGE: replaces the lines between <!-- NAME: begin --> and <!-- NAME: end
+# --> of PAGE by the file TEXT.
 set -euo pipefail
 [ $# -eq 3 ] || { echo "usage: $0 NAME TEXT PAGE" >&2; exit 2; }
 for mark in begin end; do

@@ -1,4 +1,5 @@
-# Sourced by the scripts that measure (run.sh, scaling.sh). Sets root, work (a temporary folder) and OMP_NUM_THREADS.
+# Sourced by the scripts that measure (run.sh, scaling.sh). Sets root, work (a temporary folder) and
+# OMP_NUM_THREADS.
 # shellcheck shell=bash disable=SC2034
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(nproc)}

@@ -1,20 +1,24 @@
 #!/usr/bin/env bash
-# Measures RepVGG-A0 at 224 pixels on this machine: ours, oneDNN's convolutions alone and the peers, in turns on the same
-# cores, and writes the tables between the marks of docs/performance.md.
+# Measures RepVGG-A0 at 224 pixels on this machine: ours, oneDNN's convolutions alone and the peers,
+# in turns on the same cores, and writes the tables between the marks of docs/performance.md.
 #
 #   bench/run.sh [-n] [-p] [-t TREE] [-o VALUES] [IMAGES [ROUNDS]]
 #
-#   IMAGES     photographs in class folders, for the loaders and insert_bn, which are left out without it (or with '')
-#   ROUNDS     each program runs once in a round; the tables show medians over the rounds (default 3)
+#   IMAGES     photographs in class folders, for the loaders and insert_bn; not given or '': these
+#              are left out
+#   ROUNDS     each program runs once in a round; the tables show medians of the rounds (default 3)
 #   -n         print the tables, do not write them into the docs
 #   -p         without peers (and without writing into the docs)
-#   -t TREE    measure the programs of another clone, which are built in its build/release (and do not write into the docs)
-#   -o VALUES  keep the measured values in this file, after those that are in it; the tables are of them all
+#   -t TREE    measure the programs of another clone, which are built in its build/release (and do
+#              not write into the docs)
+#   -o VALUES  keep the measured values in this file, after those that are in it; the tables are of
+#              them all
 #
-# VALUES has one line "name value" for each figure and round: bench/compare.sh compares two such files, bench/tables.awk makes
-# the tables of one. bench/peers/install.sh installs the peers; one that cannot run is left out, with a line that says so.
-# OMP_NUM_THREADS (default: all CPUs) holds for all programs. Weights are random: speed does not depend on them. A round takes
-# four to five minutes with all peers, a minute and a half without.
+# VALUES has one line "name value" for each figure and round: bench/compare.sh compares two such
+# files, bench/tables.awk makes the tables of one. bench/peers/install.sh installs the peers; one
+# that cannot run is left out, with a line that says so. OMP_NUM_THREADS (default: all CPUs) holds
+# for all programs. Weights are random: speed does not depend on them. A round takes four to five
+# minutes with all peers, a minute and a half without.
 set -euo pipefail
 usage() {
     echo "usage: $0 [-n] [-p] [-t TREE] [-o VALUES] [IMAGES [ROUNDS]]" >&2
@@ -69,12 +73,14 @@ keep() {
 # Of what train_step printed: the number between two texts.
 between() { sed -n "s/.*$1\([0-9.]*\)$2.*/\1/p" out; }
 
-# peer NAME SUFFIX COMMAND...: keep what a peer prints, lines "name value", with SUFFIX after each name, and comments.
+# peer NAME SUFFIX COMMAND...: keep what a peer prints, lines "name value", with SUFFIX after each
+# name, and comments.
 declare -A left_out
 peer() {
     [ -n "$with_peers" ] && [ -z "${left_out[$1]:-}" ] || return 0
     if "${@:3}" >out 2>errors; then
-        awk -v suffix="$2" '/^#/ { print } /^[a-z]/ && NF == 2 { print $1 suffix, $2 }' out | tee -a "$values"
+        awk -v suffix="$2" '/^#/ { print } /^[a-z]/ && NF == 2 { print $1 suffix, $2 }' out |
+            tee -a "$values"
     else
         left_out[$1]=yes
         echo "left out: $1: $(grep . errors | tail -1)"
@@ -96,7 +102,7 @@ inference() {
             read -r batch streams <<<"$mode"
             "$repqat" bench $form.bin -b "$batch" --streams "$streams" --json >out
             name=${form}_$batch$([ "$streams" = 1 ] || echo _streams)
-            keep "$name" "$(json_number median_ms <out | awk -v batch="$batch" '{ print $1 / batch }')" # per image
+            keep "$name" "$(json_number median_ms <out | awk -v b="$batch" '{ print $1 / b }')"
             keep "${name}_rss" "$(json_number peak_rss_bytes <out)"
             keep "${name}_weights" "$(json_number weight_bytes <out)"
             keep "${name}_largest" "$(json_number largest_activation_bytes <out)"
@@ -134,10 +140,12 @@ loading() {
     peer torchvision '' /usr/bin/python3 "$peers/torch_loader.py" "$images"
 }
 
+cpu=$(sed -n '/^model name/ { s/^[^:]*: //p; q }' /proc/cpuinfo)
+vnni=$(grep -om1 avx512_vnni /proc/cpuinfo || echo 'no VNNI')
+bf16=$(grep -om1 avx512_bf16 /proc/cpuinfo || echo 'no BF16')
 cat >>"$values" <<EOT
 # date $(date +%F)
-# machine $OMP_NUM_THREADS cores of $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1) ($(grep -om1 avx512_vnni \
-    /proc/cpuinfo || echo 'no VNNI'), $(grep -om1 avx512_bf16 /proc/cpuinfo || echo 'no BF16'))
+# machine $OMP_NUM_THREADS cores of $cpu ($vnni, $bf16)
 # commit $(git -C "$tree" describe --always --dirty 2>/dev/null || echo unknown)
 EOT
 peer "ONNX Runtime" '' /usr/bin/python3 "$peers/onnx_a0.py" .

@@ -19,10 +19,18 @@ function network(m, side,    d, w, s, i, c, out, n) {
     layer(c, 1000, 1, 1)
 }
 function half(side) { return int((side + 1) / 2) }
-function layer(ic, oc, taps, side) { ops += 2 * taps * ic * oc * side * side; weights += taps * ic * oc }
-function model(i) { network(width[i], side[i]); return 1e3 * (batch[i] * ops / (e * 1e9 * peak[threads[i]]) + weights / B) }
+function layer(ic, oc, taps, side) {
+    ops += 2 * taps * ic * oc * side * side; weights += taps * ic * oc
+}
+function model(i) {
+    network(width[i], side[i])
+    return 1e3 * (batch[i] * ops / (e * 1e9 * peak[threads[i]]) + weights / B)
+}
 FILENAME ~ /peaks$/ { peak[$1] = $2; next }
-{ n++; series[n] = $1; x[n] = $2; width[n] = $3; batch[n] = $4; side[n] = $5; threads[n] = $6; ms[n] = $7 }
+{
+    n++; series[n] = $1; x[n] = $2
+    width[n] = $3; batch[n] = $4; side[n] = $5; threads[n] = $6; ms[n] = $7
+}
 END {
     # t / ms = u * alpha + v * beta with alpha = 1 / e, beta = 1 / B, as near to 1 as may be
     for (i = 1; i <= n; i++) if (series[i] == "batch") {
@@ -65,4 +73,4 @@ function panel(name, title, left, top,    i, line, x0, x1, y0, y1, px) {
         printf "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\" fill=\"#c33\" font-size=\"10\">%.3g</text>\n", px - 6, at(ms[i], y0, y1, top + 190, -190) - 3, ms[i] > svg
     }
     printf "<polyline points=\"%s\" fill=\"none\" stroke=\"#36c\" stroke-width=\"1.5\"/>\n", line > svg
-}'
+}

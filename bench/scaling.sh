@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The time of an INT8 session of RepVGG-A0 for different batches, resolutions, widths and numbers of threads, next to a model of
-# it.
+# The time of an INT8 session of RepVGG-A0 for different batches, resolutions, widths and numbers of
+# threads, next to a model of it.
 #
 #   bench/scaling.sh
 #
@@ -12,8 +12,9 @@
 #   e   share of P that kernels reach
 #   B   bytes of weights per second, with everything else that a layer costs whatever the batch
 #
-# e and B are fitted to the series of batches by least squares of relative errors; the other series are predicted with the same
-# two numbers. Writes docs/scaling.svg, and a table between the marks of docs/performance.md. Takes about two minutes.
+# e and B are fitted to the series of batches by least squares of relative errors; the other series
+# are predicted with the same two numbers. Writes docs/scaling.svg, and a table between the marks of
+# docs/performance.md. Takes about two minutes.
 set -euo pipefail
 # shellcheck source=bench/lib.sh
 . "$(dirname "$0")/lib.sh"

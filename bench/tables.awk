@@ -8,25 +8,30 @@ function number(name, format) { return known("1 " name) ? sprintf(format, median
 function ms(name) { return number(name, "%.2f ms") }
 function rate(name) { return number(name, "%.1f") }
 function quotient(a, b, factor, format) {
-    return known("1 " a) && known("1 " b) ? sprintf(format, factor * median("1 " a) / median("1 " b)) : "–"
+    if (!known("1 " a) || !known("1 " b))
+        return "–"
+    return sprintf(format, factor * median("1 " a) / median("1 " b))
 }
 function times(a, b) { return quotient(a, b, 1, "%.2f×") }
 function percent(a, b) { return quotient(a, b, 100, "%.0f %%") }
 
 function inference(label, ours, limit, limit_target, peer, peer_target) {
-    print "| " label " | " ms(ours) " | " ms(limit) " | " percent(limit, ours) " | " limit_target " | " ms(peer) \
-        " | " times(peer, ours) " | " peer_target " |"
+    print "| " label " | " ms(ours) " | " ms(limit) " | " percent(limit, ours) " | " limit_target \
+        " | " ms(peer) " | " times(peer, ours) " | " peer_target " |"
 }
 
 function training(label, ours, limit, peer, target) {
-    print "| " label " | " rate(ours) " | " rate(limit) " | " rate(peer) " | " times(ours, peer) " | " target " |"
+    print "| " label " | " rate(ours) " | " rate(limit) " | " rate(peer) " | " times(ours, peer) \
+        " | " target " |"
 }
 
 function loading(label, ours, peer, target) {
     print "| " label " | " rate(ours) " | " rate(peer) " | " times(ours, peer) " | " target " |"
 }
 
-function rss(name) { return known("1 " name "_rss") ? sprintf("%.1f MB", median("1 " name "_rss") / 1e6) : "–" }
+function rss(name) {
+    return known("1 " name "_rss") ? sprintf("%.1f MB", median("1 " name "_rss") / 1e6) : "–"
+}
 function rss_target(name) {
     return sprintf("≤ %.1f MB: weights + 2 × largest activation + 16 MiB",
                    (median("1 " name "_weights") + 2 * median("1 " name "_largest")) / 1e6 + 16.777)
@@ -43,11 +48,12 @@ function rest(label, measured, target) { print "| " label " | " measured " | " t
 END {
     rounds = n["1 int8_1"]
     images = known("1 insert_bn") ? " IMAGES" : rounds == 3 ? "" : " \"\""
-    print notes[1, "date"] ", " notes[1, "machine"] ", medians of " rounds " round" (rounds == 1 ? "" : "s") \
-        ": `bench/run.sh" images (rounds == 3 ? "" : " " rounds) "`" \
+    print notes[1, "date"] ", " notes[1, "machine"] ", medians of " rounds " round" \
+        (rounds == 1 ? "" : "s") ": `bench/run.sh" images (rounds == 3 ? "" : " " rounds) "`" \
         (notes[1, "with"] == "" ? "" : ", with " notes[1, "with"]) "."
 
-    print "\n| inference, per image | ours | oneDNN's convolutions alone | of their speed | target | ONNX Runtime | against it | target |"
+    print "\n| inference, per image | ours | oneDNN's convolutions alone | of their speed | " \
+        "target | ONNX Runtime | against it | target |"
     print "|---|---|---|---|---|---|---|---|"
     inference("INT8, batch 1", "int8_1", "limit_int8_1", "≥ 90 %", "ort_int8_1", "≥ 1.5×")
     inference("INT8, batch 32", "int8_32", "limit_int8_32", "≥ 90 %", "ort_int8_32", "≥ 1.1×")
@@ -56,7 +62,8 @@ END {
     inference("FP32, batch 32", "deploy_32", "limit_fp32_32", "≥ 90 %", "ort_fp32_32", "≥ 1.15×")
     inference("FP32, batch 32, streams", "deploy_32_streams", "limit_fp32_32", "", "ort_fp32_32", "")
 
-    print "\n| training step, images/s | ours | oneDNN's convolutions alone | PyTorch | against it | target |"
+    print "\n| training step, images/s | ours | oneDNN's convolutions alone | PyTorch | " \
+        "against it | target |"
     print "|---|---|---|---|---|---|"
     training("QAT, bf16", "qat_bf16", "limit_train_bf16", "torch_qat", "≥ 8×, ≥ 80 images/s")
     training("QAT, f32", "qat_f32", "limit_train_f32", "torch_qat", "≥ 8×, ≥ 80 images/s")
@@ -79,15 +86,17 @@ END {
     print "|---|---|---|"
     rest("INT8 against our FP32, batch 1", times("deploy_1", "int8_1"), "≥ 3.3×")
     rest("INT8 against our FP32, batch 32", times("deploy_32", "int8_32"), "≥ 3.3×")
-    rest("INT8 against our FP32, batch 32, streams", times("deploy_32_streams", "int8_32_streams"), "≥ 3.3×")
+    rest("INT8 against our FP32, batch 32, streams", times("deploy_32_streams", "int8_32_streams"),
+         "≥ 3.3×")
     rest("INT8 session, batch 1: largest resident set", rss("int8_1"), rss_target("int8_1"))
     rest("INT8 session, batch 32: largest resident set", rss("int8_32"), rss_target("int8_32"))
-    half = known("1 torch_mb") ? sprintf("≤ %.0f MB: half of PyTorch's", median("1 torch_mb") / 2) : ""
+    if (known("1 torch_mb"))
+        half = sprintf("≤ %.0f MB: half of PyTorch's", median("1 torch_mb") / 2)
     rest("QAT, batch 32, bf16: largest resident set", number("qat_bf16_mb", "%.0f MB"), half)
     rest("QAT, batch 32, f32: largest resident set", number("qat_f32_mb", "%.0f MB"), half)
     rest("start: from the file to a session, INT8, batch 1", ms("int8_1_ready"), "≤ 50 ms")
     if (known("1 insert_bn"))
         rest("insert_bn", rate("insert_bn") " images/s",
-             sprintf("≥ %.1f images/s: 85 %% of the slower of decoding (%s) and inference (%.1f) alone",
-                     0.85 * insert_bn_limit(), rate("loader_all"), 1000 / median("1 deploy_32")))
+             sprintf("≥ %.1f images/s: 85 %% of the slower of decoding (%s) and inference (%.1f) " \
+                     "alone", 0.85 * insert_bn_limit(), rate("loader_all"), 1000 / median("1 deploy_32")))
 }

@@ -1,9 +1,9 @@
 /* winograd [BATCH SIDE IC OC]
  *
- * Times a 3x3 training convolution, forward + backward, by oneDNN's direct kernels and by Winograd's
- * convolution, in f32 and bf16: the best of 5 runs. Without arguments: layers of RepVGG-A0 at 224
- * and of networks for 32x32 images. The number of threads is OMP_NUM_THREADS; with 1 it is CPU time,
- * which other load on the machine disturbs less. */
+ * Times a 3x3 training convolution, forward + backward, by oneDNN's direct kernels and by
+ * Winograd's convolution, in f32 and bf16: the best of 5 runs. Without arguments: layers of
+ * RepVGG-A0 at 224 and of networks for 32x32 images. The number of threads is OMP_NUM_THREADS; with
+ * 1 it is CPU time, which other load on the machine disturbs less. */
 #include <omp.h>
 #include <time.h>
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs the programs that bench/run.sh compares with, on Debian 12: packages of Debian for Python, and ONNX Runtime from npm
-# into build/peers. What is there already stays. Says what could not be installed and then fails; bench/run.sh leaves it out.
+# Installs the programs that bench/run.sh compares with, on Debian 12: packages of Debian for
+# Python, and ONNX Runtime from npm into build/peers. What is there already stays. Says what could
+# not be installed and then fails; bench/run.sh leaves it out.
 #
 #   bench/peers/install.sh
 set -euo pipefail

@@ -3,13 +3,14 @@
 
     onnx_a0.py DIR
 
-DIR/a0_fp32.onnx   22 convolutions of 3x3 with ReLU, global average pooling, classifier of 1000 classes
-DIR/a0_int8.onnx   the same with QuantizeLinear / DequantizeLinear pairs, as quantization tools for ONNX Runtime
-                   write them: weights s8 with one scale per output channel (the classifier's one for all), activations
-                   u8 with one scale each, biases s32
+DIR/a0_fp32.onnx   22 convolutions of 3x3 with ReLU, global average pooling, 1000 classes
+DIR/a0_int8.onnx   the same with QuantizeLinear / DequantizeLinear pairs, as quantization tools for
+                   ONNX Runtime write them: weights s8 with one scale per output channel (the
+                   classifier's one for all), activations u8 with one scale each, biases s32
 
-The batch size is free, the image has 224x224 pixels. All scales of activations are made up: speed does not depend on
-them. Prints which version of onnx it ran with. Needs Debian's python3-onnx (1.12), not PyTorch.
+The batch size is free, the image has 224x224 pixels. All scales of activations are made up: speed
+does not depend on them. Prints which version of onnx it ran with. Needs Debian's python3-onnx
+(1.12), not PyTorch.
 """
 import os
 import sys
@@ -19,13 +20,14 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 # (output channels, stride) of each convolution
-LAYERS = [(48, 2), (48, 2), (48, 1), (96, 2)] + [(96, 1)] * 3 + [(192, 2)] + [(192, 1)] * 13 + [(1280, 2)]
+LAYERS = ([(48, 2), (48, 2), (48, 1), (96, 2)] + [(96, 1)] * 3 + [(192, 2)] + [(192, 1)] * 13 +
+          [(1280, 2)])
 CLASSES = 1000
 ACTIVATION_SCALE = 0.02
 
 
 class Network:
-    """Nodes and initializers of a graph; with quantized, values and weights pass through QDQ pairs."""
+    """Nodes and initializers of a graph; if quantized, with QDQ pairs for values and weights."""
 
     def __init__(self, quantized):
         self.quantized = quantized
@@ -59,17 +61,20 @@ class Network:
         """Weights and bias (zero) of a convolution."""
         n = len(weights)
         if not self.quantized:
-            return [self.constant(name + '_w', weights), self.constant(name + '_b', np.zeros(n, np.float32))]
+            return [self.constant(name + '_w', weights),
+                    self.constant(name + '_b', np.zeros(n, np.float32))]
         scale = (np.abs(weights).max((1, 2, 3)) / 127).astype(np.float32)
         integers = np.round(weights / scale[:, None, None, None]).astype(np.int8)
         bias_scale = (scale * ACTIVATION_SCALE).astype(np.float32)
         return [self.dequantized(name + '_w', integers, scale, np.zeros(n, np.int8), axis=0),
-                self.dequantized(name + '_b', np.zeros(n, np.int32), bias_scale, np.zeros(n, np.int32), axis=0)]
+                self.dequantized(name + '_b', np.zeros(n, np.int32), bias_scale,
+                                 np.zeros(n, np.int32), axis=0)]
 
     def linear_parameters(self, name, weights):
         n = len(weights)
         if not self.quantized:
-            return [self.constant(name + '_w', weights), self.constant(name + '_b', np.zeros(n, np.float32))]
+            return [self.constant(name + '_w', weights),
+                    self.constant(name + '_b', np.zeros(n, np.float32))]
         scale = np.float32(np.abs(weights).max() / 127)
         integers = np.round(weights / scale).astype(np.int8)
         bias_scale = np.float32(scale * ACTIVATION_SCALE)
@@ -91,12 +96,13 @@ def repvgg_a0(quantized):
         channels = width
     pooled = net.activation(net.node('GlobalAveragePool', [value], 'pooled'))
     flat = net.node('Flatten', [pooled], 'flat')
-    net.node('Gemm', [flat] + net.linear_parameters('linear', net.normal((CLASSES, channels), 0.02)), 'logits',
-             transB=1)
+    weights = net.normal((CLASSES, channels), 0.02)
+    net.node('Gemm', [flat] + net.linear_parameters('linear', weights), 'logits', transB=1)
     graph = helper.make_graph(
         net.nodes, 'RepVGG-A0',
         [helper.make_tensor_value_info('image', TensorProto.FLOAT, ['n', 3, 224, 224])],
-        [helper.make_tensor_value_info('logits', TensorProto.FLOAT, ['n', CLASSES])], net.initializers)
+        [helper.make_tensor_value_info('logits', TensorProto.FLOAT, ['n', CLASSES])],
+        net.initializers)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 13)])
     model.ir_version = 8
     onnx.checker.check_model(model)

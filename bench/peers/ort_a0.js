@@ -2,10 +2,10 @@
 //
 //   node ort_a0.js DIR
 //
-// Prints lines "name value", in ms per image: ort_fp32_1, ort_fp32_32, ort_int8_1 and ort_int8_32 (format and batch).
-// Each is the median of 60 runs at batch 1, of 6 at batch 32, after 3 runs to warm up, all graph optimizations on, with
-// OMP_NUM_THREADS threads (default: all CPUs). Needs the npm package onnxruntime-node, which install.sh puts into
-// build/peers.
+// Prints lines "name value", in ms per image: ort_fp32_1, ort_fp32_32, ort_int8_1 and ort_int8_32
+// (format and batch). Each is the median of 60 runs at batch 1, of 6 at batch 32, after 3 runs to
+// warm up, all graph optimizations on, with OMP_NUM_THREADS threads (default: all CPUs). Needs the
+// npm package onnxruntime-node, which install.sh puts into build/peers.
 'use strict';
 const os = require('os');
 const path = require('path');
@@ -50,7 +50,8 @@ async function main(dir) {
     console.log('# with ONNX Runtime', require('onnxruntime-node/package.json').version);
     for (const format of ['fp32', 'int8']) {
         for (const [batch, runs] of [[1, 60], [32, 6]]) {
-            const session = await ort.InferenceSession.create(path.join(dir, `a0_${format}.onnx`), options);
+            const file = path.join(dir, `a0_${format}.onnx`);
+            const session = await ort.InferenceSession.create(file, options);
             const ms = await measure(session, batch, runs);
             console.log(`ort_${format}_${batch}`, (ms / batch).toFixed(4));
             await session.release();

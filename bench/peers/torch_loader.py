@@ -3,13 +3,14 @@
 
     torch_loader.py IMAGES
 
-IMAGES: a folder with JPEG files, at any depth. All are read into memory first; decoding is part of the time. Prints
-lines "name value", in images/s:
+IMAGES: a folder with JPEG files, at any depth. All are read into memory first; decoding is part of
+the time. Prints lines "name value", in images/s:
 
     torch_train   RandomResizedCrop(224), RandomHorizontalFlip, ToTensor, Normalize
     torch_eval    Resize(256), CenterCrop(224), ToTensor, Normalize
 
-Each is the best of 3 passes over all files (the first warms up). Needs Debian's python3-torchvision (0.14).
+Each is the best of 3 passes over all files (the first warms up). Needs Debian's python3-torchvision
+(0.14).
 """
 import glob
 import io
@@ -24,9 +25,11 @@ from PIL import Image
 from torchvision import transforms
 
 PASSES = 3
-NORMALIZE = [transforms.ToTensor(), transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])]
+NORMALIZE = [transforms.ToTensor(),
+             transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])]
 TRANSFORMS = {
-    'torch_train': [transforms.RandomResizedCrop(224), transforms.RandomHorizontalFlip()] + NORMALIZE,
+    'torch_train': [transforms.RandomResizedCrop(224),
+                    transforms.RandomHorizontalFlip()] + NORMALIZE,
     'torch_eval': [transforms.Resize(256), transforms.CenterCrop(224)] + NORMALIZE,
 }
 
@@ -53,7 +56,8 @@ def main():
     print(f'# with torchvision {torchvision.__version__} and Pillow {PIL.__version__}')
     for name, steps in TRANSFORMS.items():
         transform = transforms.Compose(steps)
-        print(f'{name} {max(images_per_second(files, transform) for _ in range(PASSES)):.1f}', flush=True)
+        best = max(images_per_second(files, transform) for _ in range(PASSES))
+        print(f'{name} {best:.1f}', flush=True)
 
 
 main()

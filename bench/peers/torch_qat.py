@@ -1,17 +1,20 @@
 #!/usr/bin/python3
-"""Times training steps of PyTorch (eager mode, CPU) on RepVGG-A0 in its merged form: convolution, batch norm, ReLU.
+"""Times training steps of PyTorch (eager mode, CPU) on RepVGG-A0 in its merged form: convolution,
+batch norm, ReLU.
 
     torch_qat.py BATCH SIDE [STEPS]
 
 Prints lines "name value":
 
     torch_fp32   images/s of an FP32 step: forward, cross entropy, backward, SGD with momentum
-    torch_qat    the same of the network fused and prepared for quantization-aware training by PyTorch's default
-                 settings for x86 ('fbgemm': weights per channel, activations by moving averages of their range)
+    torch_qat    the same of the network fused and prepared for quantization-aware training by
+                 PyTorch's default settings for x86 ('fbgemm': weights per channel, activations by
+                 moving averages of their range)
     torch_mb     the most memory that the process held, in MB
 
-Each speed is that of the median of STEPS steps (default 4), after one to warm up. Threads: OMP_NUM_THREADS (default:
-all CPUs). Pixels and labels are random. Needs Debian's python3-torch (1.13).
+Each speed is that of the median of STEPS steps (default 4), after one to warm up. Threads:
+OMP_NUM_THREADS (default: all CPUs). Pixels and labels are random. Needs Debian's python3-torch
+(1.13).
 """
 import os
 import resource
