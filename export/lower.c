@@ -4,6 +4,7 @@
 #include "export/integer_layer.h"
 #include "export/lowering.h"
 #include "runtime/base/log.h"
+#include "runtime/dnn/plain_ops.h"
 #include "runtime/model/gate.h"
 #include "runtime/model/proofs.h"
 
@@ -59,15 +60,16 @@ static rq_status lower_relu(lw_pass *self, int i)
     return RQ_OK;
 }
 
-/* Integers keep what they mean. */
-static rq_status lower_max_pool(lw_pass *self, int i)
+/* Its twin over integers, which keep what they mean; else it stays in float. */
+static rq_status lower_plain(lw_pass *self, int i)
 {
     const rq_node *source = lw_source_node(self, i);
     const lw_value *input = lw_input_value(self, i);
+    const rq_op twin = rq_plain_op_of(source->op)->twin;
     lw_value *v = &self->values[i];
-    if (input->quantized == LW_NONE)
+    if (twin == RQ_OP_INPUT || input->quantized == LW_NONE)
         return lower_float(self, i);
-    RQ_TRY(lw_emit_node(self, RQ_OP_QMAX_POOL, source->name, input->quantized, &v->quantized));
+    RQ_TRY(lw_emit_node(self, twin, source->name, input->quantized, &v->quantized));
     self->out->graph.nodes[v->quantized].conv = source->conv;
     v->q = input->q;
     return RQ_OK;
@@ -206,24 +208,20 @@ static rq_status refuse_lowered(lw_pass *self, int i)
                    lw_name(self, i), rq_op_name(lw_source_node(self, i)->op));
 }
 
-/* Operators that share a row. */
-#define lower_conv             lower_later
-#define lower_linear           lower_later
-#define lower_sigmoid          lower_later
-#define lower_add              lower_float
-#define lower_scale            lower_float
-#define lower_avg_pool         lower_float
-#define lower_quantize         refuse_lowered
-#define lower_dequantize       refuse_lowered
-#define lower_qconv            refuse_lowered
-#define lower_qmax_pool        refuse_lowered
-#define lower_qglobal_avg_pool refuse_lowered
-#define lower_qlinear          refuse_lowered
-#define lower_qsigmoid         refuse_lowered
-#define lower_qmul             refuse_lowered
+/* operators that share a row */
+#define lower_conv    lower_later
+#define lower_linear  lower_later
+#define lower_sigmoid lower_later
+#define lower_add     lower_float
+#define lower_scale   lower_float
+
+#define ROW_OWN(name)     lower_##name
+#define ROW_PLAIN(name)   lower_plain
+#define ROW_INTEGER(name) refuse_lowered
+#define ROW_TWIN(name)    refuse_lowered
 
 static lower_row *const rows[RQ_N_OPS] = {
-#define X(code, name) [RQ_OP_##code] = lower_##name,
+#define X(code, name, kind) [RQ_OP_##code] = ROW_##kind(name),
     RQ_OP_LIST(X)
 #undef X
 };

@@ -4,7 +4,7 @@
 #include "qat/step/convolution.h"
 #include "qat/step/eltwise.h"
 #include "qat/step/gates.h"
-#include "qat/step/pooling.h"
+#include "qat/step/plain.h"
 #include "qat/step/step.h"
 #include "runtime/model/gate.h"
 
@@ -271,13 +271,28 @@ static rq_status row_elementwise(rq_trainer *trainer, int node, tr_value **raw, 
     return is_absorbed(trainer, node) ? RQ_OK : add_elementwise(trainer, node, raw, err);
 }
 
-static rq_status row_pool(rq_trainer *trainer, int node, tr_value **raw, rq_error *err)
+/* A unit of one source and a value of its own. */
+static rq_status add_unary(rq_trainer *trainer, int node, tr_unit **out, rq_error *err)
+{
+    RQ_TRY(new_unit(out, trainer, node, &trainer->values[node], err));
+    return add_scaled_source(*out, input_value(trainer, node, 0), err);
+}
+
+static rq_status row_global_avg_pool(rq_trainer *trainer, int node, tr_value **raw, rq_error *err)
 {
     (void)raw;
     tr_unit *unit;
-    RQ_TRY(new_unit(&unit, trainer, node, &trainer->values[node], err));
-    RQ_TRY(add_scaled_source(unit, input_value(trainer, node, 0), err));
-    tr_pool_init(unit, trainer->model->graph.nodes[node].op);
+    RQ_TRY(add_unary(trainer, node, &unit, err));
+    tr_pool_init(unit);
+    return RQ_OK;
+}
+
+static rq_status row_plain(rq_trainer *trainer, int node, tr_value **raw, rq_error *err)
+{
+    (void)raw;
+    tr_unit *unit;
+    RQ_TRY(add_unary(trainer, node, &unit, err));
+    tr_plain_init(trainer, unit);
     return RQ_OK;
 }
 
@@ -289,29 +304,23 @@ static rq_status row_none(rq_trainer *trainer, int node, tr_value **raw, rq_erro
 }
 
 /* operators that share a row */
-#define row_conv             row_convolution
-#define row_linear           row_convolution
-#define row_batch_norm       row_elementwise
-#define row_add              row_elementwise
-#define row_relu             row_elementwise
-#define row_fake_quant       row_elementwise
-#define row_global_avg_pool  row_pool
-#define row_avg_pool         row_pool
-#define row_max_pool         row_pool
-#define row_scale            row_elementwise
-#define row_sigmoid          row_elementwise
-#define row_mul              row_elementwise
-#define row_quantize         row_none
-#define row_dequantize       row_none
-#define row_qconv            row_none
-#define row_qmax_pool        row_none
-#define row_qglobal_avg_pool row_none
-#define row_qlinear          row_none
-#define row_qsigmoid         row_none
-#define row_qmul             row_none
+#define row_conv       row_convolution
+#define row_linear     row_convolution
+#define row_batch_norm row_elementwise
+#define row_add        row_elementwise
+#define row_relu       row_elementwise
+#define row_fake_quant row_elementwise
+#define row_scale      row_elementwise
+#define row_sigmoid    row_elementwise
+#define row_mul        row_elementwise
+
+#define ROW_OWN(name)     row_##name
+#define ROW_PLAIN(name)   row_plain
+#define ROW_INTEGER(name) row_none
+#define ROW_TWIN(name)    row_none
 
 static gradient_row *const gradient_rows[RQ_N_OPS] = {
-#define X(code, name) [RQ_OP_##code] = row_##name,
+#define X(code, name, kind) [RQ_OP_##code] = ROW_##kind(name),
     RQ_OP_LIST(X)
 #undef X
 };

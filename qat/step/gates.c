@@ -1,5 +1,6 @@
-/* The product, image by image an eltwise of one term whose factor is the gate, so the passes are
- * the same; and the sigmoid of a few numbers per image, for which plain loops do. */
+/* The mean over an image, the sigmoid of a few numbers per image, for which plain loops do, and the
+ * product: image by image an eltwise of one term whose factor is the gate, so the passes are the
+ * same. */
 #include "qat/step/gates.h"
 
 #include <math.h>
@@ -7,8 +8,59 @@
 
 #include "qat/step/share.h"
 #include "runtime/base/clock.h"
+#include "runtime/base/simd.h"
+#include "runtime/dnn/float_passes.h"
 #include "runtime/model/gate.h"
 #include "runtime/model/quant.h"
+
+/* ---- mean over an image ---- */
+
+/* Quantized values are summed, exactly: the output rule divides. */
+static rq_status pool_forward(rq_trainer *trainer, tr_unit *unit, rq_error *err)
+{
+    (void)trainer;
+    (void)err;
+    const tr_value *src = unit->src[0];
+    const rq_shape *s = &src->shape;
+    const size_t n = (size_t)s->n, pixels = (size_t)(s->h * s->w), channels = (size_t)s->c;
+    const double share = 1.0 / (double)pixels;
+    rq_pool_f32(src->data, unit->dst->data, n, pixels, channels,
+                src->quantized ? 1.0f : (float)share);
+    unit->dst->scale = src->quantized ? (float)((double)src->scale * share) : src->scale;
+    return RQ_OK;
+}
+
+RQ_SIMD static void spread(const float *restrict g, float share, float *restrict dsrc,
+                           size_t pixels, size_t channels)
+{
+    for (size_t p = 0; p < pixels; p++)
+        for (size_t c = 0; c < channels; c++)
+            dsrc[p * channels + c] = g[c] * share;
+}
+
+static rq_status pool_backward(rq_trainer *trainer, tr_unit *unit, rq_error *err)
+{
+    (void)trainer;
+    (void)err;
+    if (!unit->dsrc[0])
+        return RQ_OK;
+    const rq_shape *s = &unit->src[0]->shape;
+    const size_t pixels = (size_t)(s->h * s->w), channels = (size_t)s->c;
+    const float share = unit->src[0]->quantized ? 1.0f : (float)(1.0 / (double)pixels);
+    const float *g = tr_summed_gradient(unit->dst);
+#pragma omp parallel for schedule(static)
+    for (size_t i = 0; i < (size_t)s->n; i++)
+        spread(g + i * channels, share, unit->dsrc[0] + i * pixels * channels, pixels, channels);
+    return RQ_OK;
+}
+
+void tr_pool_init(tr_unit *unit)
+{
+    unit->forward = pool_forward;
+    unit->backward = pool_backward;
+    if (unit->src[0]->quantized)
+        unit->dst->pool_source = unit->src[0];
+}
 
 /* ---- sigmoid ---- */
 

@@ -31,31 +31,6 @@ void rq_sigmoid_f32(const float *src, float *dst, size_t n);
 void rq_gate_f32(const float *src, const float *gate, float *dst, size_t n, size_t pixels,
                  size_t channels);
 
-/* The rows top..bottom-1 and columns left..right-1 of an image. */
-typedef struct rq_area {
-    int64_t top, bottom, left, right;
-} rq_area;
-
-/* What the window of output pixel (oy, ox) covers of the image; never nothing, since pools pad less
- * than their window. */
-static inline rq_area rq_window_area(const rq_conv_attr *window, const rq_shape *in, int64_t oy,
-                                     int64_t ox)
-{
-    const int64_t top = oy * window->stride[0] - window->pad[0], bottom = top + window->kernel[0];
-    const int64_t left = ox * window->stride[1] - window->pad[1], right = left + window->kernel[1];
-    return (rq_area){top < 0 ? 0 : top, bottom < in->h ? bottom : in->h, left < 0 ? 0 : left,
-                     right < in->w ? right : in->w};
-}
-
-/* Mean over windows, zeros outside the image counted: src [n, ih, iw, c], dst [n, oh, ow, c]. */
-void rq_avg_pool_f32(const float *src, float *dst, const rq_shape *in, const rq_shape *out,
-                     const rq_conv_attr *window);
-
-/* The largest of the pixels of windows, of f32 or u8: src [n, ih, iw, c], dst [n, oh, ow, c]. Not
- * for NaN. */
-void rq_max_pool(const void *src, void *dst, bool as_f32, const rq_shape *in, const rq_shape *out,
-                 const rq_conv_attr *window);
-
 /* [n, pixels, channels] -> [n, channels]: factor times the sum over pixels, summed in f32 pixel by
  * pixel. */
 void rq_pool_f32(const float *src, float *dst, size_t n, size_t pixels, size_t channels,

@@ -7,9 +7,9 @@
  * node without a reader is an auxiliary output, [N, classes] too: form train may have some, for the
  * loss alone, and every other form is made without them.
  *
- * Activations are [N, H, W, C]. One operator is one row. The list below names all operators, and
- * these rooms have one table each, built from the list, so that an operator without a row does not
- * compile:
+ * Activations are [N, H, W, C]. One operator is one row. The list below names all operators and
+ * their kinds, and these rooms have one table each, built from the list, so that an operator
+ * without a row does not compile:
  *
  *   shape rule        runtime/model/ops.c
  *   steps of a run    runtime/session/rows.c, over the kernels of runtime/dnn
@@ -31,7 +31,14 @@
 #include "runtime/base/status.h"
 #include "runtime/model/tensor.h"
 
-/* Operators: code, name in files and tables.
+/* Operators: code, name in files and tables, kind.
+ *
+ *   kind      rows
+ *   OWN       in every table
+ *   PLAIN     shape rule, scalar truth, and its passes in runtime/dnn/plain_ops.c; session, gradient
+ *             and lowering follow from them
+ *   INTEGER   shape rule, scalar truth, steps of a run; form int8 only
+ *   TWIN      shape rule and scalar truth: what a PLAIN operator is lowered to
  *
  * Float:
  *   input             the image, normalised: x = (pixel / 255 - mean) / std
@@ -69,36 +76,39 @@
  *   qmul              u8 [N, H, W, C] times a u8 gate [N, 1, 1, C] -> u8; SCALE f32 [2], ZERO_POINT
  *                     u8 [2]: of the input and of the output */
 #define RQ_OP_LIST(X)                                                                              \
-    X(INPUT, input)                                                                                \
-    X(CONV, conv)                                                                                  \
-    X(BATCH_NORM, batch_norm)                                                                      \
-    X(ADD, add)                                                                                    \
-    X(RELU, relu)                                                                                  \
-    X(SCALE, scale)                                                                                \
-    X(AVG_POOL, avg_pool)                                                                          \
-    X(MAX_POOL, max_pool)                                                                          \
-    X(GLOBAL_AVG_POOL, global_avg_pool)                                                            \
-    X(SIGMOID, sigmoid)                                                                            \
-    X(MUL, mul)                                                                                    \
-    X(LINEAR, linear)                                                                              \
-    X(FAKE_QUANT, fake_quant)                                                                      \
-    X(QUANTIZE, quantize)                                                                          \
-    X(DEQUANTIZE, dequantize)                                                                      \
-    X(QCONV, qconv)                                                                                \
-    X(QMAX_POOL, qmax_pool)                                                                        \
-    X(QGLOBAL_AVG_POOL, qglobal_avg_pool)                                                          \
-    X(QLINEAR, qlinear)                                                                            \
-    X(QSIGMOID, qsigmoid)                                                                          \
-    X(QMUL, qmul)
+    X(INPUT, input, OWN)                                                                           \
+    X(CONV, conv, OWN)                                                                             \
+    X(BATCH_NORM, batch_norm, OWN)                                                                 \
+    X(ADD, add, OWN)                                                                               \
+    X(RELU, relu, OWN)                                                                             \
+    X(SCALE, scale, OWN)                                                                           \
+    X(AVG_POOL, avg_pool, PLAIN)                                                                   \
+    X(MAX_POOL, max_pool, PLAIN)                                                                   \
+    X(GLOBAL_AVG_POOL, global_avg_pool, OWN)                                                       \
+    X(SIGMOID, sigmoid, OWN)                                                                       \
+    X(MUL, mul, OWN)                                                                               \
+    X(LINEAR, linear, OWN)                                                                         \
+    X(FAKE_QUANT, fake_quant, OWN)                                                                 \
+    X(QUANTIZE, quantize, INTEGER)                                                                 \
+    X(DEQUANTIZE, dequantize, INTEGER)                                                             \
+    X(QCONV, qconv, INTEGER)                                                                       \
+    X(QMAX_POOL, qmax_pool, TWIN)                                                                  \
+    X(QGLOBAL_AVG_POOL, qglobal_avg_pool, INTEGER)                                                 \
+    X(QLINEAR, qlinear, INTEGER)                                                                   \
+    X(QSIGMOID, qsigmoid, INTEGER)                                                                 \
+    X(QMUL, qmul, INTEGER)
 
 typedef enum rq_op {
-#define X(code, name) RQ_OP_##code,
+#define X(code, name, kind) RQ_OP_##code,
     RQ_OP_LIST(X)
 #undef X
         RQ_N_OPS
 } rq_op;
 
 const char *rq_op_name(rq_op op);
+
+/* Does it belong to form int8: kind INTEGER or TWIN? */
+bool rq_op_is_integer(rq_op op);
 
 /* Does it slide a window over its input: a convolution, or pooling by windows? */
 bool rq_op_has_window(rq_op op);

@@ -300,11 +300,14 @@ RULE(qmul, 2, 2, RQ_U8, RQ_U8, shape_qmul, REQUIRED(SCALE, RQ_F32, 1),
 RULE(qlinear, 1, 1, RQ_U8, RQ_F32, shape_linear, REQUIRED(WEIGHT, RQ_S8, 2),
      REQUIRED(BIAS, RQ_S32, 1), REQUIRED(MULTIPLIER, RQ_F32, 1), REQUIRED(ACC_MAX, RQ_S64, 2));
 
+enum op_kind { OWN, PLAIN, INTEGER, TWIN };
+
 static const struct {
     const char *name;
+    enum op_kind kind;
     const op_rule *rule;
 } op_table[RQ_N_OPS] = {
-#define X(code, name) [RQ_OP_##code] = {#name, &rule_##name},
+#define X(code, name, kind) [RQ_OP_##code] = {#name, kind, &rule_##name},
     RQ_OP_LIST(X)
 #undef X
 };
@@ -314,10 +317,16 @@ const char *rq_op_name(rq_op op)
     return op_table[op].name;
 }
 
+bool rq_op_is_integer(rq_op op)
+{
+    return op_table[op].kind == INTEGER || op_table[op].kind == TWIN;
+}
+
 bool rq_op_has_window(rq_op op)
 {
-    return op == RQ_OP_CONV || op == RQ_OP_QCONV || op == RQ_OP_AVG_POOL || op == RQ_OP_MAX_POOL ||
-           op == RQ_OP_QMAX_POOL;
+    const op_rule *rule = op_table[op].rule;
+    return rule->shape == shape_conv || rule->shape == shape_qconv ||
+           rule->shape == shape_window_pool;
 }
 
 /* ---- the checks that all operators share ---- */

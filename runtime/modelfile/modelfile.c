@@ -213,7 +213,7 @@ static rq_status check_form(const rq_model *model, rq_error *err)
     for (int i = 0; i < model->graph.n_nodes; i++) {
         const rq_node *node = &model->graph.nodes[i];
         const bool fits = node->op == RQ_OP_FAKE_QUANT ? model->form == RQ_FORM_QAT
-                          : node->op >= RQ_OP_QUANTIZE ? model->form == RQ_FORM_INT8
+                          : rq_op_is_integer(node->op) ? model->form == RQ_FORM_INT8
                                                        : true;
         if (!fits || (node->slot[RQ_SLOT_WEIGHT_SCALE] >= 0 && model->form != RQ_FORM_QAT))
             return rq_fail(err, RQ_ERR_MODEL, "%s: this %s does not belong to a %s model",

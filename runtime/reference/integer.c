@@ -181,7 +181,7 @@ static rq_status ref_qlinear(const ref_node *self)
 /* ---- the walk ---- */
 
 static ref_kernel *const kernels[RQ_N_OPS] = {
-#define X(code, name) [RQ_OP_##code] = ref_##name,
+#define X(code, name, kind) [RQ_OP_##code] = ref_##name,
     RQ_OP_LIST(X)
 #undef X
 };

@@ -218,49 +218,38 @@ rq_status rq_row_relu(rq_plan *plan, int node, rq_error *err)
     return RQ_OK;
 }
 
-/* ---- pools ---- */
+/* ---- plain operators, and the mean over an image ---- */
 
-static rq_status run_avg_pool(const rq_executor *executor, rq_step *step, rq_error *err)
+static rq_status run_plain(const rq_executor *executor, rq_step *step, rq_error *err)
 {
     (void)err;
-    rq_avg_pool_f32(rq_src(executor, step, 0), rq_dst(executor, step), &step->in, &step->out,
-                    &step->window);
+    const rq_plain_args args = {
+        .in = &step->in, .out = &step->out, .window = &step->window, .is_u8 = !step->as_f32};
+    step->plain->forward(&args, rq_src(executor, step, 0), rq_dst(executor, step));
     return RQ_OK;
 }
 
-rq_status rq_row_avg_pool(rq_plan *plan, int node, rq_error *err)
+/* A plain operator, or the twin of one. Where there is a twin, the result is the kind of value that
+ * the input is; else both are real. */
+rq_status rq_row_plain(rq_plan *plan, int node, rq_error *err)
 {
-    rq_step *step;
-    RQ_TRY(rq_plan_real_step(plan, node, "avg_pool", run_avg_pool, &step, err));
-    step->window = rq_plan_node(plan, node)->conv;
-    return RQ_OK;
-}
-
-static rq_status run_max_pool(const rq_executor *executor, rq_step *step, rq_error *err)
-{
-    (void)err;
-    rq_max_pool(rq_src(executor, step, 0), rq_dst(executor, step), step->as_f32, &step->in,
-                &step->out, &step->window);
-    return RQ_OK;
-}
-
-/* max_pool and qmax_pool, of any kind of value, which the result is too. */
-rq_status rq_row_max_pool(rq_plan *plan, int node, rq_error *err)
-{
+    const rq_node *n = rq_plan_node(plan, node);
+    const rq_plain_op *op = rq_plain_op_of(n->op);
     rq_value value = *rq_plan_input(plan, node, 0);
     rq_step *step;
-    if (value.repr == RQ_REPR_IMAGE) {
+    if (value.repr == RQ_REPR_IMAGE || op->twin == RQ_OP_INPUT) {
         RQ_TRY(rq_plan_real_input(plan, node, 0, &value.buffer, err));
         value.repr = RQ_REPR_REAL;
     }
     const int src = value.buffer;
     const bool as_f32 = value.repr != RQ_REPR_U8;
     RQ_TRY(rq_plan_value_buffer(plan, node, as_f32 ? sizeof(float) : 1, &value.buffer, err));
-    RQ_TRY(rq_plan_step(plan, node, "max_pool", &src, 1, &step, err));
-    step->run = run_max_pool;
+    RQ_TRY(rq_plan_step(plan, node, rq_op_name(n->op), &src, 1, &step, err));
+    step->run = run_plain;
     step->dst = value.buffer;
     step->as_f32 = as_f32;
-    step->window = rq_plan_node(plan, node)->conv;
+    step->plain = op;
+    step->window = n->conv;
     plan->values[node] = value;
     return RQ_OK;
 }

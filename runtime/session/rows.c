@@ -43,14 +43,18 @@ static rq_status row_mul(rq_plan *plan, int node, rq_error *err)
 #define rq_row_global_avg_pool row_pool
 #define rq_row_sigmoid         row_sigmoid
 #define rq_row_mul             row_mul
-#define rq_row_qmax_pool       rq_row_max_pool
 #define rq_row_quantize        rq_row_convert
 #define rq_row_dequantize      rq_row_convert
 #define rq_row_qconv           rq_row_integer_layer
 #define rq_row_qlinear         rq_row_integer_layer
 
+#define ROW_OWN(name)     rq_row_##name
+#define ROW_PLAIN(name)   rq_row_plain
+#define ROW_INTEGER(name) rq_row_##name
+#define ROW_TWIN(name)    rq_row_plain
+
 rq_row *const rq_rows[RQ_N_OPS] = {
-#define X(code, name) [RQ_OP_##code] = rq_row_##name,
+#define X(code, name, kind) [RQ_OP_##code] = ROW_##kind(name),
     RQ_OP_LIST(X)
 #undef X
 };

@@ -15,8 +15,7 @@ rq_row rq_row_float_conv, rq_row_float_pool, rq_row_float_sigmoid, rq_row_float_
 rq_row rq_row_fake_layer, rq_row_fake_pool, rq_row_fake_sigmoid, rq_row_fake_mul;
 
 /* The other rows of the table. */
-rq_row rq_row_input, rq_row_batch_norm, rq_row_add, rq_row_relu, rq_row_scale, rq_row_avg_pool,
-    rq_row_max_pool;
+rq_row rq_row_input, rq_row_batch_norm, rq_row_add, rq_row_relu, rq_row_scale, rq_row_plain;
 rq_row rq_row_fake_quant;
 rq_row rq_row_convert, rq_row_integer_layer, rq_row_qglobal_avg_pool, rq_row_qsigmoid, rq_row_qmul;
 

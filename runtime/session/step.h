@@ -5,6 +5,7 @@
 
 #include "runtime/dnn/float_conv.h"
 #include "runtime/dnn/integer_conv.h"
+#include "runtime/dnn/plain_ops.h"
 #include "runtime/model/quant.h"
 #include "runtime/session/session_options.h"
 
@@ -38,7 +39,8 @@ struct rq_step {
     rq_rule rule;           /* pool, gate */
     uint8_t zero_point[4];
     int pad[2];
-    rq_conv_attr window; /* avg_pool, max_pool */
+    const rq_plain_op *plain; /* with its window */
+    rq_conv_attr window;
 };
 
 struct rq_executor {
