@@ -92,12 +92,29 @@ static void test_command_line__quotes_for_the_shell(void **state)
     assert_null(none);
 }
 
+static void test_command_words__split_at_blanks(void **state)
+{
+    (void)state;
+    rq_arena arena = RQ_ARENA_INIT;
+    int argc = 0;
+    char **argv = rq_command_words(&arena, "  train images  -b 4 ", &argc);
+    static const char *const want[] = {"train", "images", "-b", "4"};
+    assert_int_equal(argc, 4);
+    for (int i = 0; i < 4; i++)
+        assert_string_equal(argv[i], want[i]);
+    assert_null(argv[4]);
+    assert_null(rq_command_words(&arena, "", &argc)[0]);
+    assert_null(rq_command_words(&arena, NULL, &argc));
+    rq_arena_deinit(&arena);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_options__quiet_and_verbose_set_the_level),
         cmocka_unit_test(test_log__without_sink_is_silent),
         cmocka_unit_test(test_command_line__quotes_for_the_shell),
+        cmocka_unit_test(test_command_words__split_at_blanks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
