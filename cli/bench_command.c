@@ -108,12 +108,10 @@ static rq_status run(const rq_command *self, int argc, char **argv, rq_error *er
         {table, sizeof table / sizeof table[0], &given},
         rq_open_option_set(&given.open),
     };
-    rq_status status = rq_command_option_sets(self, sets, 2, argc, argv, &done, err);
-    if (status != RQ_OK || done)
-        return status;
-    status = check_usage(&given, err);
-    if (status != RQ_OK)
-        return status;
+    RQ_TRY(rq_command_option_sets(self, sets, 2, argc, argv, &done, err));
+    if (done)
+        return RQ_OK;
+    RQ_TRY(check_usage(&given, err));
     return given.data.dir ? bench_loader(&given, err) : bench_model(&given, err);
 }
 

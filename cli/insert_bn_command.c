@@ -11,7 +11,7 @@
 #include "calib/same_function.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/file.h"
-#include "runtime/base/json_writer.h"
+#include "runtime/base/json_line.h"
 #include "runtime/base/log.h"
 #include "runtime/base/ranks.h"
 #include "runtime/eval/augment.h"
@@ -269,17 +269,17 @@ static void print_text(const options *given, const result *found)
                      found->accuracy[1].top1);
 }
 
-static void print_json(const result *found)
+static rq_status print_json(const result *found, rq_error *err)
 {
-    rq_json_writer json = rq_json_begin(stdout);
-    rq_json_add_int(&json, "images", (int64_t)found->n_images);
-    rq_json_add_number(&json, "max_abs_diff", found->difference.max_abs_diff);
-    rq_json_add_number(&json, "max_abs_logit", found->difference.max_abs_logit);
+    json_t *json = json_object();
+    rq_json_set(&json, "images", json_integer(found->n_images));
+    rq_json_set(&json, "max_abs_diff", rq_json_number(found->difference.max_abs_diff));
+    rq_json_set(&json, "max_abs_logit", rq_json_number(found->difference.max_abs_logit));
     if (found->has_accuracy) {
-        rq_json_add_number(&json, "base_top1", found->accuracy[0].top1);
-        rq_json_add_number(&json, "top1", found->accuracy[1].top1);
+        rq_json_set(&json, "base_top1", rq_json_number(found->accuracy[0].top1));
+        rq_json_set(&json, "top1", rq_json_number(found->accuracy[1].top1));
     }
-    rq_json_end(&json);
+    return rq_json_print(json, stdout, err);
 }
 
 /* The same batches whatever the number of processes. */
@@ -343,9 +343,8 @@ static rq_status run(const rq_command *self, int argc, char **argv, rq_error *er
     if (status != RQ_OK)
         return status;
     if (given.json)
-        print_json(&found);
-    else
-        print_text(&given, &found);
+        return print_json(&found, err);
+    print_text(&given, &found);
     return RQ_OK;
 }
 

@@ -5,7 +5,7 @@
 #include <sys/stat.h>
 
 #include "runtime/base/clock.h"
-#include "runtime/base/json_writer.h"
+#include "runtime/base/json_line.h"
 
 #define AUTO_SECONDS 2.0
 
@@ -99,25 +99,25 @@ static void print_text(const rq_loader_bench *given, const split *splits, int n)
     }
 }
 
-static void print_json(const rq_loader_bench *given, const split *splits, int n)
+static rq_status print_json(const rq_loader_bench *given, const split *splits, int n, rq_error *err)
 {
-    rq_json_writer json = rq_json_begin(stdout);
-    rq_json_add_int(&json, "batch", splits[0].options.batch);
-    rq_json_add_int(&json, "workers", splits[0].options.workers);
-    rq_json_add_string(&json, "augment", rq_augment_names[given->augment.kind]);
+    json_t *json = json_object();
+    rq_json_set(&json, "batch", json_integer(splits[0].options.batch));
+    rq_json_set(&json, "workers", json_integer(splits[0].options.workers));
+    rq_json_set(&json, "augment", rq_json_string(rq_augment_names[given->augment.kind]));
     for (int i = 0; i < n; i++) {
         const split *s = &splits[i];
-        rq_json_open_object(&json, s->key);
-        rq_json_add_int(&json, "resolution", s->options.transform.size);
-        rq_json_add_int(&json, "files", (int64_t)s->n_files);
-        rq_json_add_int(&json, "images", (int64_t)s->time.n_images);
-        rq_json_add_int(&json, "skipped", (int64_t)s->time.n_skipped);
-        rq_json_add_number(&json, "seconds", s->time.seconds);
-        rq_json_add_number(&json, "img_per_s", images_per_s(s));
-        rq_json_add_number(&json, "mb_per_s", mb_per_s(s));
-        rq_json_close(&json);
+        json_t *one = json_object();
+        rq_json_set(&one, "resolution", json_integer(s->options.transform.size));
+        rq_json_set(&one, "files", json_integer(s->n_files));
+        rq_json_set(&one, "images", json_integer(s->time.n_images));
+        rq_json_set(&one, "skipped", json_integer(s->time.n_skipped));
+        rq_json_set(&one, "seconds", rq_json_number(s->time.seconds));
+        rq_json_set(&one, "img_per_s", rq_json_number(images_per_s(s)));
+        rq_json_set(&one, "mb_per_s", rq_json_number(mb_per_s(s)));
+        rq_json_set(&json, s->key, one);
     }
-    rq_json_end(&json);
+    return rq_json_print(json, stdout, err);
 }
 
 static rq_status time_split(split *self, const rq_loader_bench *given, rq_error *err)
@@ -151,8 +151,7 @@ rq_status rq_bench_loader(const rq_loader_bench *self, rq_error *err)
             return status;
     }
     if (self->json)
-        print_json(self, splits, N_SPLITS);
-    else
-        print_text(self, splits, N_SPLITS);
+        return print_json(self, splits, N_SPLITS, err);
+    print_text(self, splits, N_SPLITS);
     return RQ_OK;
 }

@@ -5,7 +5,7 @@
 #include <sys/resource.h>
 
 #include "runtime/base/clock.h"
-#include "runtime/base/json_writer.h"
+#include "runtime/base/json_line.h"
 #include "runtime/dnn/peak.h"
 #include "runtime/eval/timing.h"
 
@@ -124,66 +124,64 @@ static void print_layers(const report *self)
 
 /* ---- JSON ---- */
 
-static void add_layers(rq_json_writer *json, const report *self)
+static json_t *layers_json(const report *self)
 {
     const double total = total_seconds(&self->timing);
-    rq_json_open_array(json, "layers");
+    json_t *layers = json_array();
     for (int i = 0; i < self->timing.n_steps; i++) {
         const rq_step_time *step = &self->timing.steps[i];
-        rq_json_open_object(json, NULL);
-        rq_json_add_string(json, "name", step->name);
-        rq_json_add_string(json, "kernel", step->kind);
-        rq_json_add_number(json, "ms", 1e3 * step->seconds);
-        rq_json_add_number(json, "gops", step_gops(self, step));
-        rq_json_add_number(json, "share", step->seconds / total);
-        rq_json_add_number(json, "peak_share", step_peak_share(self, step));
-        rq_json_close(json);
+        json_t *json = json_object();
+        rq_json_set(&json, "name", rq_json_string(step->name));
+        rq_json_set(&json, "kernel", rq_json_string(step->kind));
+        rq_json_set(&json, "ms", rq_json_number(1e3 * step->seconds));
+        rq_json_set(&json, "gops", rq_json_number(step_gops(self, step)));
+        rq_json_set(&json, "share", rq_json_number(step->seconds / total));
+        rq_json_set(&json, "peak_share", rq_json_number(step_peak_share(self, step)));
+        rq_json_append(&layers, json);
     }
-    rq_json_close(json);
+    return layers;
 }
 
 /* Of a type that no layer computes in: null. */
-static void add_peak(rq_json_writer *json, const char *key, const rq_peak *peak)
+static json_t *peak_json(const rq_peak *peak)
 {
-    if (!peak->instruction) {
-        rq_json_add_string(json, key, NULL);
-        return;
-    }
-    rq_json_open_object(json, key);
-    rq_json_add_string(json, "instruction", peak->instruction);
-    rq_json_add_number(json, "gops", peak->gops);
-    rq_json_close(json);
+    if (!peak->instruction)
+        return json_null();
+    json_t *json = json_object();
+    rq_json_set(&json, "instruction", rq_json_string(peak->instruction));
+    rq_json_set(&json, "gops", rq_json_number(peak->gops));
+    return json;
 }
 
-static void print_json(const report *self)
+static rq_status print_json(const report *self, rq_error *err)
 {
     const rq_timing *timing = &self->timing;
-    rq_json_writer json = rq_json_begin(stdout);
-    rq_json_add_string(&json, "form", rq_form_name(self->form));
-    rq_json_add_int(&json, "batch", timing->batch);
-    rq_json_add_int(&json, "resolution", self->size);
-    rq_json_add_int(&json, "threads", omp_get_max_threads());
-    rq_json_add_int(&json, "streams", self->info.n_streams);
-    rq_json_add_int(&json, "stream_batch", self->info.stream_batch);
-    rq_json_add_int(&json, "runs", timing->n_runs);
-    rq_json_add_number(&json, "median_ms", 1e3 * timing->median_s);
-    rq_json_add_number(&json, "min_ms", 1e3 * timing->min_s);
-    rq_json_add_number(&json, "max_ms", 1e3 * timing->max_s);
-    rq_json_add_number(&json, "img_per_s", rq_timing_images_per_s(timing));
-    rq_json_add_number(&json, "gops", rq_timing_gops(timing));
-    rq_json_add_number(&json, "ready_ms", 1e3 * self->ready_s);
-    rq_json_add_int(&json, "weight_bytes", (int64_t)self->info.weight_bytes);
-    rq_json_add_int(&json, "activation_bytes", (int64_t)self->info.activation_bytes);
-    rq_json_add_int(&json, "largest_activation_bytes", (int64_t)self->info.largest_bytes);
-    rq_json_add_int(&json, "peak_rss_bytes", (int64_t)self->rss_bytes);
+    json_t *json = json_object();
+    rq_json_set(&json, "form", rq_json_string(rq_form_name(self->form)));
+    rq_json_set(&json, "batch", json_integer(timing->batch));
+    rq_json_set(&json, "resolution", json_integer(self->size));
+    rq_json_set(&json, "threads", json_integer(omp_get_max_threads()));
+    rq_json_set(&json, "streams", json_integer(self->info.n_streams));
+    rq_json_set(&json, "stream_batch", json_integer(self->info.stream_batch));
+    rq_json_set(&json, "runs", json_integer(timing->n_runs));
+    rq_json_set(&json, "median_ms", rq_json_number(1e3 * timing->median_s));
+    rq_json_set(&json, "min_ms", rq_json_number(1e3 * timing->min_s));
+    rq_json_set(&json, "max_ms", rq_json_number(1e3 * timing->max_s));
+    rq_json_set(&json, "img_per_s", rq_json_number(rq_timing_images_per_s(timing)));
+    rq_json_set(&json, "gops", rq_json_number(rq_timing_gops(timing)));
+    rq_json_set(&json, "ready_ms", rq_json_number(1e3 * self->ready_s));
+    rq_json_set(&json, "weight_bytes", json_integer(self->info.weight_bytes));
+    rq_json_set(&json, "activation_bytes", json_integer(self->info.activation_bytes));
+    rq_json_set(&json, "largest_activation_bytes", json_integer(self->info.largest_bytes));
+    rq_json_set(&json, "peak_rss_bytes", json_integer(self->rss_bytes));
     if (timing->n_steps) {
-        rq_json_add_number(&json, "peak_gops", total_peak_gops(self));
-        rq_json_add_number(&json, "peak_share", total_peak_share(self));
-        add_peak(&json, "peak_f32", &self->peaks[RQ_PEAK_F32]);
-        add_peak(&json, "peak_int8", &self->peaks[RQ_PEAK_INT8]);
-        add_layers(&json, self);
+        rq_json_set(&json, "peak_gops", rq_json_number(total_peak_gops(self)));
+        rq_json_set(&json, "peak_share", rq_json_number(total_peak_share(self)));
+        rq_json_set(&json, "peak_f32", peak_json(&self->peaks[RQ_PEAK_F32]));
+        rq_json_set(&json, "peak_int8", peak_json(&self->peaks[RQ_PEAK_INT8]));
+        rq_json_set(&json, "layers", layers_json(self));
     }
-    rq_json_end(&json);
+    return rq_json_print(json, stdout, err);
 }
 
 /* ---- measuring ---- */
@@ -225,7 +223,7 @@ rq_status rq_bench_session(const rq_session_bench *given, rq_error *err)
     if (status == RQ_OK)
         status = measure(&self, given, session, err);
     if (status == RQ_OK && given->json) {
-        print_json(&self);
+        status = print_json(&self, err);
     } else if (status == RQ_OK) {
         print_summary(&self);
         if (self.timing.n_steps)
