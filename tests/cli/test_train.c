@@ -206,8 +206,8 @@ static void run_until(const char *folder, const char *file, const char *const *a
     assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 }
 
-/* The same command, once in one go and once killed after its first checkpoint and started again:
- * all bytes of model and checkpoint are equal. */
+/* The same command, once in one go and once killed after its first run file and started again:
+ * all bytes of model and run file are equal. */
 static void check_resumes(const char *const *args)
 {
     char straight[FOLDER], killed[FOLDER];
@@ -467,7 +467,7 @@ static void test_train__output_that_cannot_be_written(void **state)
     rq_cli_run(&run, "train", images, TRAIN_OPTIONS, "--epochs", "1", "-o", dir);
     assert_one_line(&run, "train", dir);
     (void)snprintf(out, sizeof out, "%s/blocked.bin", dir);
-    small_mkdir(rq_test_path("%s.ckpt", out)); /* the checkpoint's place is taken by a folder */
+    small_mkdir(rq_test_path("%s.ckpt", out)); /* the run file's place is taken by a folder */
     rq_cli_run(&run, "train", images, TRAIN_OPTIONS, "--epochs", "1", "-o", out);
     assert_one_line(&run, "train", rq_test_path("%s.ckpt: ", out));
     assert_false(small_exists(out));
@@ -507,7 +507,7 @@ static void test_train__full_disk(void **state)
     rq_test_rmdir(folder);
 }
 
-static void test_train__checkpoint_that_does_not_fit(void **state)
+static void test_train__run_file_that_does_not_fit(void **state)
 {
     (void)state;
     char out[PATH], ckpt[PATH + 32], cut[PATH + 32];
@@ -523,7 +523,7 @@ static void test_train__checkpoint_that_does_not_fit(void **state)
     assert_says_err(&run, "epochs=3");
     check_failure(withbn_bin, "train", images, TRAIN_OPTIONS, "--epochs", "2", "--resume",
                   withbn_bin);
-    assert_says_err(&run, "not a training checkpoint");
+    assert_says_err(&run, "not a run file");
     (void)small_cut(ckpt, cut);
     check_failure(cut, "train", images, TRAIN_OPTIONS, "--epochs", "2", "--resume", cut);
 }
@@ -545,7 +545,7 @@ int main(void)
         cmocka_unit_test(test_qat_train__damaged_base),
         cmocka_unit_test(test_train__output_that_cannot_be_written),
         cmocka_unit_test(test_train__full_disk),
-        cmocka_unit_test(test_train__checkpoint_that_does_not_fit),
+        cmocka_unit_test(test_train__run_file_that_does_not_fit),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
