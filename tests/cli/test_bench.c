@@ -38,14 +38,6 @@ static int teardown(void **state)
     return 0;
 }
 
-static double number(const json_t *object, const char *key)
-{
-    const json_t *value = json_object_get(object, key);
-    if (!json_is_number(value))
-        fail_msg("no number '%s'", key);
-    return json_number_value(value);
-}
-
 static void test_bench__prints_memory_and_start(void **state)
 {
     (void)state;
@@ -58,14 +50,15 @@ static void test_bench__prints_memory_and_start(void **state)
     rq_cli_run(&run, "bench", deploy, "--threads", "1", "--repeat", "2", "--json");
     assert_exit(&run, 0);
     json_t *json = rq_cli_json(&run);
-    const double activations = number(json, "activation_bytes");
-    const double largest = number(json, "largest_activation_bytes");
-    assert_true(number(json, "ready_ms") > 0.0);
+    const double activations = rq_json_double(json, "activation_bytes");
+    const double largest = rq_json_double(json, "largest_activation_bytes");
+    assert_true(rq_json_double(json, "ready_ms") > 0.0);
     /* 3x3 of 3 to 8 channels, 3x3 of 8 to 8, linear of 8 to 2 */
-    assert_true(number(json, "weight_bytes") >= 4.0 * (27 * 8 + 72 * 8 + 16));
+    assert_true(rq_json_double(json, "weight_bytes") >= 4.0 * (27 * 8 + 72 * 8 + 16));
     assert_true(largest >= 4.0 * 8 * 8 * 8);
     assert_true(activations >= largest);
-    assert_true(number(json, "peak_rss_bytes") > activations + number(json, "weight_bytes"));
+    assert_true(rq_json_double(json, "peak_rss_bytes") >
+                activations + rq_json_double(json, "weight_bytes"));
     assert_null(json_object_get(json, "peak_gops"));
     json_decref(json);
 }
@@ -78,20 +71,21 @@ static void check_peaks(const char *model, bool has_f32, bool has_int8)
     json_t *json = rq_cli_json(&run);
     const json_t *f32 = json_object_get(json, "peak_f32");
     const json_t *integer = json_object_get(json, "peak_int8");
-    const double peak = number(json, "peak_gops");
+    const double peak = rq_json_double(json, "peak_gops");
     assert_int_equal(json_is_null(f32), !has_f32);
     assert_int_equal(json_is_null(integer), !has_int8);
     const json_t *only = has_f32 ? f32 : integer;
     assert_true(json_is_string(json_object_get(only, "instruction")));
-    assert_close(number(only, "gops"), peak, 0, 1e-6);
+    assert_close(rq_json_double(only, "gops"), peak, 0, 1e-6);
     assert_true(isfinite(peak) && peak > 0.0);
-    assert_close(number(json, "peak_share"), number(json, "gops") / peak, 0, 1e-6);
+    assert_close(rq_json_double(json, "peak_share"), rq_json_double(json, "gops") / peak, 0, 1e-6);
     const json_t *layers = json_object_get(json, "layers");
     int n_computing = 0;
     for (size_t i = 0; i < json_array_size(layers); i++) {
         const json_t *layer = json_array_get(layers, i);
-        assert_close(number(layer, "peak_share"), number(layer, "gops") / peak, 0, 1e-6);
-        n_computing += number(layer, "peak_share") > 0.0;
+        assert_close(rq_json_double(layer, "peak_share"), rq_json_double(layer, "gops") / peak, 0,
+                     1e-6);
+        n_computing += rq_json_double(layer, "peak_share") > 0.0;
     }
     assert_int_equal(n_computing, 3);
     json_decref(json);
@@ -138,14 +132,14 @@ static void test_bench__peak_follows_the_instruction_set(void **state)
 static void check_split(const json_t *json, const char *key, int n_images)
 {
     const json_t *split = json_object_get(json, key);
-    const double seconds = number(split, "seconds");
-    assert_close(number(split, "resolution"), 32, 0, 0);
-    assert_close(number(split, "files"), n_images, 0, 0);
-    assert_close(number(split, "images"), 2 * n_images, 0, 0);
-    assert_close(number(split, "skipped"), 0, 0, 0);
+    const double seconds = rq_json_double(split, "seconds");
+    assert_close(rq_json_double(split, "resolution"), 32, 0, 0);
+    assert_close(rq_json_double(split, "files"), n_images, 0, 0);
+    assert_close(rq_json_double(split, "images"), 2 * n_images, 0, 0);
+    assert_close(rq_json_double(split, "skipped"), 0, 0, 0);
     assert_true(seconds > 0.0);
-    assert_close(number(split, "img_per_s"), 2 * n_images / seconds, 0, 1e-6);
-    assert_true(number(split, "mb_per_s") > 0.0);
+    assert_close(rq_json_double(split, "img_per_s"), 2 * n_images / seconds, 0, 1e-6);
+    assert_true(rq_json_double(split, "mb_per_s") > 0.0);
 }
 
 static void test_bench__loader_reads_both_splits(void **state)
@@ -155,8 +149,8 @@ static void test_bench__loader_reads_both_splits(void **state)
                "--augment", "crop", "--json");
     assert_exit(&run, 0);
     json_t *json = rq_cli_json(&run);
-    assert_close(number(json, "batch"), 3, 0, 0);
-    assert_close(number(json, "workers"), 2, 0, 0);
+    assert_close(rq_json_double(json, "batch"), 3, 0, 0);
+    assert_close(rq_json_double(json, "workers"), 2, 0, 0);
     assert_string_equal(json_string_value(json_object_get(json, "augment")), "crop");
     check_split(json, "train", SMALL_TRAIN);
     check_split(json, "val", SMALL_VAL);
@@ -174,9 +168,9 @@ static void test_bench__streams(void **state)
     rq_cli_run(&run, "bench", int8, "-b", "6", "--streams", "2", "--repeat", "2", "--json");
     assert_exit(&run, 0);
     json_t *json = rq_cli_json(&run);
-    assert_close(number(json, "batch"), 6, 0, 0);
-    assert_close(number(json, "streams"), 2, 0, 0);
-    assert_close(number(json, "stream_batch"), 3, 0, 0);
+    assert_close(rq_json_double(json, "batch"), 6, 0, 0);
+    assert_close(rq_json_double(json, "streams"), 2, 0, 0);
+    assert_close(rq_json_double(json, "stream_batch"), 3, 0, 0);
     json_decref(json);
     rq_cli_run(&run, "bench", int8, "-b", "6", "--streams", "0", "--threads", "3", "--repeat", "2");
     assert_exit(&run, 0);

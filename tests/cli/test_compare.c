@@ -36,20 +36,12 @@ static int teardown(void **state)
     return 0;
 }
 
-static double number(const json_t *object, const char *key)
-{
-    const json_t *value = json_object_get(object, key);
-    if (!json_is_number(value))
-        fail_msg("no number '%s'", key);
-    return json_number_value(value);
-}
-
 static double top1_of(const char *model)
 {
     rq_cli evaluate = RQ_CLI_INIT;
     rq_cli_run(&evaluate, "evaluate", images, model, "--json");
     json_t *json = rq_cli_json(&evaluate);
-    const double top1 = number(json, "top1");
+    const double top1 = rq_json_double(json, "top1");
     json_decref(json);
     rq_cli_deinit(&evaluate);
     return top1;
@@ -66,18 +58,20 @@ static void test_compare__json_agrees_with_evaluate(void **state)
                                 json_object_get(json, "int8")};
     const char *const models[3] = {fp32, qat, int8};
     for (int k = 0; k < 3; k++) {
-        assert_close(number(columns[k], "top1"), top1_of(models[k]), 1e-9, 0);
-        assert_true(number(columns[k], "size_mb") > 0.0 && number(columns[k], "batch1_ms") > 0.0);
+        assert_close(rq_json_double(columns[k], "top1"), top1_of(models[k]), 1e-9, 0);
+        assert_true(rq_json_double(columns[k], "size_mb") > 0.0 &&
+                    rq_json_double(columns[k], "batch1_ms") > 0.0);
     }
-    assert_close(number(columns[0], "agreement"), 100.0, 0, 0);
-    assert_close(number(json, "agreement"), number(columns[2], "agreement"), 0, 0);
-    assert_close(number(json, "qat_int8_differ"), 0, 0, 0);
-    assert_close(number(json, "images"), SMALL_VAL, 0, 0);
-    assert_close(number(json, "top1_drop"), number(columns[0], "top1") - number(columns[2], "top1"),
-                 1e-9, 0);
-    assert_close(number(json, "speedup"),
-                 number(columns[2], "img_per_s") / number(columns[0], "img_per_s"), 0, 1e-6);
-    assert_close(number(json, "batch"), 2, 0, 0);
+    assert_close(rq_json_double(columns[0], "agreement"), 100.0, 0, 0);
+    assert_close(rq_json_double(json, "agreement"), rq_json_double(columns[2], "agreement"), 0, 0);
+    assert_close(rq_json_double(json, "qat_int8_differ"), 0, 0, 0);
+    assert_close(rq_json_double(json, "images"), SMALL_VAL, 0, 0);
+    assert_close(rq_json_double(json, "top1_drop"),
+                 rq_json_double(columns[0], "top1") - rq_json_double(columns[2], "top1"), 1e-9, 0);
+    assert_close(rq_json_double(json, "speedup"),
+                 rq_json_double(columns[2], "img_per_s") / rq_json_double(columns[0], "img_per_s"),
+                 0, 1e-6);
+    assert_close(rq_json_double(json, "batch"), 2, 0, 0);
     json_decref(json);
 }
 

@@ -38,14 +38,6 @@ static int teardown(void **state)
     return 0;
 }
 
-static double number(const json_t *object, const char *key)
-{
-    const json_t *value = json_object_get(object, key);
-    if (!json_is_number(value))
-        fail_msg("no number '%s'", key);
-    return json_number_value(value);
-}
-
 /* Logits [n, CLASSES] of a NumPy file; free with rq_free. */
 static float *read_npy(const char *path, size_t n)
 {
@@ -66,7 +58,7 @@ static void test_evaluate__prints_accuracy_of_every_form(void **state)
     for (int i = 0; i < 5; i++) {
         rq_cli_run(&run, "evaluate", images, model_path[i], "--threads", "1", "--json");
         json_t *json = rq_cli_json(&run);
-        const double top1 = number(json, "top1"), top5 = number(json, "top5");
+        const double top1 = rq_json_double(json, "top1"), top5 = rq_json_double(json, "top5");
         json_decref(json);
         assert_close(fmod(top1, 100.0 / SMALL_VAL), 0.0, 1e-6, 0);
         rq_cli_run(&run, "evaluate", images, model_path[i], "--threads", "1");
@@ -91,12 +83,12 @@ static void test_evaluate__json_and_logits_agree(void **state)
     int top1 = 0;
     for (int i = 0; i < SMALL_VAL; i++)
         top1 += (logits[2 * i + 1] > logits[2 * i]) == (i >= 2); /* two cats, then dogs */
-    assert_close(number(json, "images"), SMALL_VAL, 0, 0);
-    assert_close(number(json, "top1"), 100.0 * top1 / SMALL_VAL, 1e-6, 0);
-    assert_close(number(json, "top5"), 100.0, 0, 0);
-    assert_true(number(json, "loss") > 0.0 && number(json, "img_per_s") > 0.0);
-    assert_close(number(json, "skipped"), 0, 0, 0);
-    assert_close(number(json, "resolution"), 16, 0, 0);
+    assert_close(rq_json_double(json, "images"), SMALL_VAL, 0, 0);
+    assert_close(rq_json_double(json, "top1"), 100.0 * top1 / SMALL_VAL, 1e-6, 0);
+    assert_close(rq_json_double(json, "top5"), 100.0, 0, 0);
+    assert_true(rq_json_double(json, "loss") > 0.0 && rq_json_double(json, "img_per_s") > 0.0);
+    assert_close(rq_json_double(json, "skipped"), 0, 0, 0);
+    assert_close(rq_json_double(json, "resolution"), 16, 0, 0);
     assert_string_equal(json_string_value(json_object_get(json, "form")), "deploy");
     json_decref(json);
     rq_free(logits);
@@ -122,7 +114,7 @@ static void test_evaluate__takes_other_resolutions(void **state)
     rq_cli_run(&run, "evaluate", images, model_path[4], "-r", "24", "--json", "-j", "1");
     assert_exit(&run, 0);
     json_t *json = rq_cli_json(&run);
-    assert_close(number(json, "resolution"), 24, 0, 0);
+    assert_close(rq_json_double(json, "resolution"), 24, 0, 0);
     json_decref(json);
 }
 
@@ -145,8 +137,8 @@ static void test_evaluate__bad_images_fail_or_are_skipped(void **state)
     assert_says_err(&run, "warning: skipped ");
     assert_says_err(&run, "val/dog/2x.jpg");
     json_t *json = rq_cli_json(&run);
-    assert_close(number(json, "images"), SMALL_VAL, 0, 0);
-    assert_close(number(json, "skipped"), 1, 0, 0);
+    assert_close(rq_json_double(json, "images"), SMALL_VAL, 0, 0);
+    assert_close(rq_json_double(json, "skipped"), 1, 0, 0);
     json_decref(json);
     float *logits = read_npy(npy, SMALL_VAL + 1);
     for (int i = 0; i < (SMALL_VAL + 1) * CLASSES; i++) /* "2x.jpg" follows "2.jpg" */
@@ -253,10 +245,10 @@ static void test_classify__prints_the_likeliest_classes(void **state)
         const json_t *best = json_array_get(classes, 0);
         const int top = two[2 * i + 1] > two[2 * i];
         const double gap = fabs((double)two[2 * i + 1] - (double)two[2 * i]);
-        assert_close(number(best, "class"), top, 0, 0);
+        assert_close(rq_json_double(best, "class"), top, 0, 0);
         assert_string_equal(json_string_value(json_object_get(best, "name")), top ? "dog" : "cat");
-        assert_close(number(best, "probability"), 1.0 / (1.0 + exp(-gap)), 1e-6, 0);
-        assert_close(number(best, "logit"), two[2 * i + top], 1e-6, 1e-6);
+        assert_close(rq_json_double(best, "probability"), 1.0 / (1.0 + exp(-gap)), 1e-6, 0);
+        assert_close(rq_json_double(best, "logit"), two[2 * i + top], 1e-6, 1e-6);
     }
     rq_free(two);
     rq_free(five);
@@ -287,16 +279,16 @@ static void test_bench__prints_speed(void **state)
                "32", "--layers", "--json");
     assert_exit(&run, 0);
     json_t *json = rq_cli_json(&run);
-    const double median = number(json, "median_ms");
-    assert_close(number(json, "batch"), 2, 0, 0);
-    assert_close(number(json, "threads"), 1, 0, 0);
-    assert_close(number(json, "resolution"), 32, 0, 0);
-    assert_close(number(json, "img_per_s"), 2e3 / median, 0, 1e-6);
-    assert_true(number(json, "gops") > 0.0);
+    const double median = rq_json_double(json, "median_ms");
+    assert_close(rq_json_double(json, "batch"), 2, 0, 0);
+    assert_close(rq_json_double(json, "threads"), 1, 0, 0);
+    assert_close(rq_json_double(json, "resolution"), 32, 0, 0);
+    assert_close(rq_json_double(json, "img_per_s"), 2e3 / median, 0, 1e-6);
+    assert_true(rq_json_double(json, "gops") > 0.0);
     const json_t *layers = json_object_get(json, "layers");
     double share = 0.0;
     for (size_t i = 0; i < json_array_size(layers); i++)
-        share += number(json_array_get(layers, i), "share");
+        share += rq_json_double(json_array_get(layers, i), "share");
     assert_close(share, 1.0, 1e-6, 0);
     json_decref(json);
     rq_cli_run(&run, "bench", model_path[1], "--layers", "--repeat", "1");
@@ -322,7 +314,7 @@ static void test_inspect__describes_every_form(void **state)
         json_t *json = rq_cli_json(&run);
         assert_string_equal(json_string_value(json_object_get(json, "form")), forms[i]);
         if (i > 0) /* the training form has more branches */
-            assert_close(number(json, "macs"), macs, 0, 1e-6);
+            assert_close(rq_json_double(json, "macs"), macs, 0, 1e-6);
         assert_true(json_array_size(json_object_get(json, "layers")) > 4);
         json_decref(json);
     }

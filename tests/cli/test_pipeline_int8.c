@@ -83,13 +83,6 @@ static float *evaluate(const char *model, const char *batch, json_t **result)
     return (float *)(void *)file;
 }
 
-static double number(const json_t *object, const char *key)
-{
-    const json_t *value = json_object_get(object, key);
-    assert_true(json_is_number(value));
-    return json_number_value(value);
-}
-
 static int top_class(const float *logits)
 {
     int best = 0;
@@ -122,9 +115,9 @@ static double compare_models(void)
     for (int i = 0; i < N; i++)
         assert_int_equal(top_class(qat + i * CLASSES), top_class(int8 + i * CLASSES));
     assert_true(largest > 0.0);
-    assert_close(number(of_qat, "top1"), number(of_int8, "top1"), 0.0, 0.0);
-    assert_close(number(of_qat, "top5"), number(of_int8, "top5"), 0.0, 0.0);
-    assert_int_equal(number(of_qat, "images"), N);
+    assert_close(rq_json_double(of_qat, "top1"), rq_json_double(of_int8, "top1"), 0.0, 0.0);
+    assert_close(rq_json_double(of_qat, "top5"), rq_json_double(of_int8, "top5"), 0.0, 0.0);
+    assert_int_equal(rq_json_double(of_qat, "images"), N);
     json_decref(of_qat);
     json_decref(of_int8);
     rq_free(qat);

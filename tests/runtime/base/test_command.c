@@ -4,6 +4,7 @@
 #include "runtime/base/command.h"
 #include "runtime/base/log.h"
 #include "runtime/base/memory.h"
+#include "tests/support/capture.h"
 #include "tests/support/test.h"
 
 /* A word of argv: not const, as main() gets them. */
@@ -68,11 +69,23 @@ static void test_options__quiet_and_verbose_set_the_level(void **state)
     assert_says(&err, "exclude each other");
 }
 
+/* Neither the streams nor the sink of before receive anything. */
 static void test_log__without_sink_is_silent(void **state)
 {
     (void)state;
+    int counts[4] = {0};
+    rq_log_set_sink(count_line, counts);
+    rq_log(RQ_LOG_WARN, "%s", "somebody listens");
+    assert_int_equal(counts[RQ_LOG_WARN], 1);
     rq_log_set_sink(NULL, NULL);
+    const rq_capture out = rq_capture_begin(stdout), err = rq_capture_begin(stderr);
     rq_log(RQ_LOG_WARN, "%s", "nobody listens");
+    char *err_text = rq_capture_end(&err), *out_text = rq_capture_end(&out);
+    assert_string_equal(out_text, "");
+    assert_string_equal(err_text, "");
+    assert_int_equal(counts[RQ_LOG_WARN], 1);
+    rq_free(out_text);
+    rq_free(err_text);
 }
 
 static void test_command_line__quotes_for_the_shell(void **state)
