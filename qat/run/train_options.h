@@ -16,8 +16,8 @@ typedef struct rq_train_options {
 
     /* How long */
     int64_t epochs;
-    const char *budget; /* wall time of the whole run, earlier parts of it included, of which epochs
-                          * is then the upper limit; NULL: none */
+    const char *budget;  /* wall time of the whole run, earlier parts of it included, of which
+                           epochs is then the upper limit; NULL: none */
     int64_t start_epoch; /* count epochs from here, when nothing is resumed */
 
     /* Images */
@@ -25,23 +25,23 @@ typedef struct rq_train_options {
     int64_t resolution;       /* side of training images; 0: the model's crop */
     int64_t val_resolution, val_resize;
     rq_augment_options augment;
-    bool alternate_flips; /* as in image/loader.h */
-    double mixup;         /* alpha of image/mixup.h; 0: none */
-    rq_bad_images bad_images;
+    double mixup; /* alpha of image/mixup.h; 0: none */
     int64_t workers;
+    rq_bad_images bad_images;
+    bool alternate_flips; /* as in image/loader.h */
 
     /* Updates */
     rq_optimizer_options optimizer;
-    rq_schedule_kind schedule;
     double lr, min_lr; /* to be multiplied by rq_train_lr_factor */
-    bool scale_lr;
     double warmup_epochs;
-    bool custom_l2; /* weight decay by custom_l2.h where it applies */
     double label_smoothing;
     double ema; /* alpha of ema.h; 0: no average */
+    rq_schedule_kind schedule;
     rq_ema_rule ema_rule;
-    bool fix_bn, fix_observer; /* form qat: freeze batch norm and the ranges from some epoch on */
     rq_precision precision;
+    bool scale_lr;
+    bool custom_l2;            /* weight decay by custom_l2.h where it applies */
+    bool fix_bn, fix_observer; /* form qat: freeze batch norm and the ranges from some epoch on */
     int64_t threads, seed;
 
     /* Files and logs */

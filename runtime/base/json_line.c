@@ -52,7 +52,9 @@ static char *repair(const char *text)
 
 json_t *rq_json_string(const char *text)
 {
-    json_t *json = text ? json_string(text) : json_null();
+    if (!text)
+        return json_null();
+    json_t *json = json_string(text);
     if (json)
         return json;
     char *repaired = repair(text);

@@ -3,7 +3,7 @@
  * bit. Run again with other instruction sets, where other kernels compute both. */
 #include <math.h>
 
-#include "tests/cli/small_set.h"
+#include "tests/support/small_set.h"
 
 enum { PATH = 128, NPY_HEADER = 128, CLASSES = 3, PER_CLASS = 7, N = CLASSES * PER_CLASS };
 
