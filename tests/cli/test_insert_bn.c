@@ -20,7 +20,7 @@ static int start(void **state)
     return 0;
 }
 
-/* Out is what start put there, and no temporary file stands beside it. */
+/* Out is what start put there, and there is no temporary file next to it. */
 static void assert_untouched(void)
 {
     size_t size_bytes;

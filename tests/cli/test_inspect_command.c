@@ -161,7 +161,7 @@ static void test_inspect__ranges_and_scales(void **state)
     assert_close(rq_json_double(quant, "max"), 255.0 * (double)TINY_SCALE, 0, 1e-7);
     assert_close(rq_json_double(conv, "weight_scale_max"), 0x1p-12, 0, 1e-7);
     assert_close(rq_json_double(conv, "buffers"), TINY_CHANNELS, 0, 0);
-    /* the largest accumulator stands as a power of 2 */
+    /* the largest accumulator is shown as a power of 2 */
     const double acc_max = rq_json_double(conv, "acc_max");
     json_decref(json);
     inspect("");

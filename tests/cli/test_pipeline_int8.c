@@ -149,8 +149,7 @@ static void test_pipeline__but_first_and_last(void **state)
     assert_close(compare_models(), 0.0, 0.0, 0.0);
 }
 
-/* Groups, squeeze-and-excitation in both places, auxiliary heads, max_pools, every kind of block.
- */
+/* Groups, squeeze-and-excitation in both places, auxiliary heads, max_pools, all kinds of blocks. */
 static void test_pipeline__family(void **state)
 {
     (void)state;

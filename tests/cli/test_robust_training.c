@@ -52,8 +52,7 @@ static void assert_entries(const char *folder, const char *const *names)
     assert_int_equal(n, want);
 }
 
-/* Where the file system has no files without a name, a killed program leaves what it was writing.
- */
+/* Where the file system has no files without a name, a killed program leaves what it wrote. */
 static bool has_unnamed_files(const char *folder)
 {
     const int fd = open(folder, O_WRONLY | O_TMPFILE, 0600);
@@ -64,7 +63,7 @@ static bool has_unnamed_files(const char *folder)
 
 /* ---- killed ---- */
 
-/* Start the program in a folder; its stderr goes to the file "log" beside. */
+/* Start the program in a folder; its stderr goes to the file "log" there. */
 static pid_t start_program(const char *folder, const char *const *args)
 {
     const char *argv[MAX_ARGS + 2] = {RQ_PROGRAM};
@@ -199,8 +198,7 @@ static void test_qat_train__survives_kills(void **state)
 
 /* ---- asked to stop ---- */
 
-/* A signal ends the run with a line and 128 + its number; continued, it ends as if never stopped.
- */
+/* A signal ends the run with a line and 128 + its number; continued, it ends as if not stopped. */
 static void test_train__stops_when_asked(void **state)
 {
     (void)state;

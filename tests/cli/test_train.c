@@ -83,7 +83,7 @@ static void test_train__two_epochs(void **state)
     json_decref(json);
 }
 
-/* Without a validation split the latest model is kept; class folders may stand in DIR itself. */
+/* Without a validation split the latest model is kept; class folders may be in DIR itself. */
 static void test_train__without_validation(void **state)
 {
     (void)state;
@@ -229,8 +229,8 @@ static void test_qat_train__resumes_after_a_kill(void **state)
 
 /* ---- what is refused ---- */
 
-/* A run that must fail with one line; nothing new stands in a folder where an older output is kept.
- */
+/* A run that must fail with one line; there is nothing new in a folder where an older output is
+ * kept. */
 static void check_failure_(const char *part, const char *command, const char *const *args, int line)
 {
     static const char old[] = "the previous output";
@@ -398,9 +398,8 @@ static void test_train__wrong_usage(void **state)
     assert_failure(&small.run, 2, "exclud_first_and_linear");
 }
 
-/* Each file that is not what qat_train needs: the message says what it is and what makes the right
- * one.
- */
+/* Each file that is not what qat_train needs: the message says what it is and what makes the
+ * right one. */
 static void test_qat_train__wrong_base(void **state)
 {
     (void)state;
@@ -464,7 +463,7 @@ static void test_train__output_that_cannot_be_written(void **state)
     assert_failure(&small.run, 2, "is too long"); /* and not written under a cut name */
 }
 
-/* A limit on the size of files stands for a full disk: the old files stay, no temporary ones do. */
+/* A limit on the size of files is like a full disk: the old files stay, no temporary ones do. */
 static void test_train__full_disk(void **state)
 {
     (void)state;

@@ -28,7 +28,7 @@ static const char *word_of(const json_t *json, const char *name)
 
 /* ---- recipes ---- */
 
-/* What stands on the command line wins, in front of the recipe and behind it; the rest is the
+/* What is on the command line wins, before the recipe and after it; the rest is the
  * recipe's. */
 static void test_recipe__command_line_wins(void **state)
 {
