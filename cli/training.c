@@ -1,6 +1,7 @@
 /* Two readings of a command line, and one result. */
 #include "cli/training.h"
 
+#include <assert.h>
 #include <math.h>
 
 #include "qat/run/loop.h"
@@ -21,6 +22,7 @@ rq_status rq_training_parse(const rq_command *self, const rq_option_set *sets, s
                             const char *defaults, const int *recipe, rq_arena *arena, int argc,
                             char **argv, bool *done, rq_error *err)
 {
+    assert(sets[0].table == rq_train_table);
     RQ_TRY(set_defaults(sets[0].fields, defaults, *recipe, arena, err));
     RQ_TRY(rq_command_option_sets(self, sets, n_sets, argc, argv, done, err));
     if (*done || *recipe == RQ_RECIPE_NONE)

@@ -1,6 +1,7 @@
 /* Lines for people and lines for programs. */
 #include "qat/run/train_log.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <math.h>
 #include <string.h>
@@ -152,6 +153,7 @@ void rq_train_log_bar(rq_train_log *log, const rq_step_report *r)
     enum { WIDTH = 24 };
     static const char full[] = "========================", none[] = "                        ";
     const double now = rq_clock();
+    assert(r->step < r->n_steps);
     if (now - log->last_bar < 0.1)
         return;
     log->last_bar = now;
