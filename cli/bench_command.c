@@ -81,9 +81,9 @@ static rq_status bench_model(const options *given, rq_error *err)
     rq_session_report report;
     rq_set_threads(given->data.threads);
     RQ_TRY(rq_bench_session(&report, &bench, err));
-    rq_print_session_report(&report, given->json);
+    const rq_status status = rq_print_session_report(&report, given->json, err);
     rq_session_report_deinit(&report);
-    return RQ_OK;
+    return status;
 }
 
 static rq_status bench_loader(const options *given, rq_error *err)
@@ -99,8 +99,7 @@ static rq_status bench_loader(const options *given, rq_error *err)
     if (given->augment >= 0)
         bench.augment.kind = given->augment;
     RQ_TRY(rq_bench_loader(&reports[0], &reports[1], &bench, err));
-    rq_print_loader_reports(reports, &bench, given->json);
-    return RQ_OK;
+    return rq_print_loader_reports(reports, &bench, given->json, err);
 }
 
 static rq_status run(const rq_command *self, int argc, char **argv, rq_error *err)
@@ -111,12 +110,10 @@ static rq_status run(const rq_command *self, int argc, char **argv, rq_error *er
         {table, sizeof table / sizeof table[0], &given},
         rq_open_option_set(&given.open),
     };
-    rq_status status = rq_command_option_sets(self, sets, 2, argc, argv, &done, err);
-    if (status != RQ_OK || done)
-        return status;
-    status = check_usage(&given, err);
-    if (status != RQ_OK)
-        return status;
+    RQ_TRY(rq_command_option_sets(self, sets, 2, argc, argv, &done, err));
+    if (done)
+        return RQ_OK;
+    RQ_TRY(check_usage(&given, err));
     return given.data.dir ? bench_loader(&given, err) : bench_model(&given, err);
 }
 

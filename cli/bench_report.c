@@ -3,7 +3,7 @@
 
 #include <omp.h>
 
-#include "runtime/base/json_writer.h"
+#include "runtime/base/json_line.h"
 
 /* ---- a model ---- */
 
@@ -61,77 +61,75 @@ static void print_layers(const rq_session_report *self)
                  rq_timing_gops(timing), 100.0 * rq_total_peak_share(self), "", "(median run)");
 }
 
-static void add_layers(rq_json_writer *json, const rq_session_report *self)
+static json_t *layers_json(const rq_session_report *self)
 {
     const double total = total_seconds(&self->timing);
-    rq_json_open_array(json, "layers");
+    json_t *layers = json_array();
     for (int i = 0; i < self->timing.n_steps; i++) {
         const rq_step_time *step = &self->timing.steps[i];
-        rq_json_open_object(json, NULL);
-        rq_json_add_string(json, "name", step->name);
-        rq_json_add_string(json, "kernel", step->kind);
-        rq_json_add_number(json, "ms", 1e3 * step->seconds);
-        rq_json_add_number(json, "gops", rq_step_gops(self, step));
-        rq_json_add_number(json, "share", step->seconds / total);
-        rq_json_add_number(json, "peak_share", rq_step_peak_share(self, step));
-        rq_json_close(json);
+        json_t *json = json_object();
+        rq_json_set(&json, "name", rq_json_string(step->name));
+        rq_json_set(&json, "kernel", rq_json_string(step->kind));
+        rq_json_set(&json, "ms", rq_json_number(1e3 * step->seconds));
+        rq_json_set(&json, "gops", rq_json_number(rq_step_gops(self, step)));
+        rq_json_set(&json, "share", rq_json_number(step->seconds / total));
+        rq_json_set(&json, "peak_share", rq_json_number(rq_step_peak_share(self, step)));
+        rq_json_append(&layers, json);
     }
-    rq_json_close(json);
+    return layers;
 }
 
 /* Of a type that no layer computes in: null. */
-static void add_peak(rq_json_writer *json, const char *key, const rq_peak *peak)
+static json_t *peak_json(const rq_peak *peak)
 {
-    if (!peak->instruction) {
-        rq_json_add_string(json, key, NULL);
-        return;
-    }
-    rq_json_open_object(json, key);
-    rq_json_add_string(json, "instruction", peak->instruction);
-    rq_json_add_number(json, "gops", peak->gops);
-    rq_json_close(json);
+    if (!peak->instruction)
+        return json_null();
+    json_t *json = json_object();
+    rq_json_set(&json, "instruction", rq_json_string(peak->instruction));
+    rq_json_set(&json, "gops", rq_json_number(peak->gops));
+    return json;
 }
 
-static void print_session_json(const rq_session_report *self)
+static rq_status print_session_json(const rq_session_report *self, rq_error *err)
 {
     const rq_timing *timing = &self->timing;
-    rq_json_writer json = rq_json_begin(stdout);
-    rq_json_add_string(&json, "form", rq_form_name(self->form));
-    rq_json_add_int(&json, "batch", timing->batch);
-    rq_json_add_int(&json, "resolution", self->size);
-    rq_json_add_int(&json, "threads", omp_get_max_threads());
-    rq_json_add_int(&json, "streams", self->info.n_streams);
-    rq_json_add_int(&json, "stream_batch", self->info.stream_batch);
-    rq_json_add_int(&json, "runs", timing->n_runs);
-    rq_json_add_number(&json, "median_ms", 1e3 * timing->median_s);
-    rq_json_add_number(&json, "min_ms", 1e3 * timing->min_s);
-    rq_json_add_number(&json, "max_ms", 1e3 * timing->max_s);
-    rq_json_add_number(&json, "img_per_s", rq_timing_images_per_s(timing));
-    rq_json_add_number(&json, "gops", rq_timing_gops(timing));
-    rq_json_add_number(&json, "ready_ms", 1e3 * self->ready_s);
-    rq_json_add_int(&json, "weight_bytes", (int64_t)self->info.weight_bytes);
-    rq_json_add_int(&json, "activation_bytes", (int64_t)self->info.activation_bytes);
-    rq_json_add_int(&json, "largest_activation_bytes", (int64_t)self->info.largest_bytes);
-    rq_json_add_int(&json, "peak_rss_bytes", (int64_t)self->rss_bytes);
+    const rq_session_info *info = &self->info;
+    json_t *json = json_object();
+    rq_json_set(&json, "form", rq_json_string(rq_form_name(self->form)));
+    rq_json_set(&json, "batch", json_integer(timing->batch));
+    rq_json_set(&json, "resolution", json_integer(self->size));
+    rq_json_set(&json, "threads", json_integer(omp_get_max_threads()));
+    rq_json_set(&json, "streams", json_integer(info->n_streams));
+    rq_json_set(&json, "stream_batch", json_integer(info->stream_batch));
+    rq_json_set(&json, "runs", json_integer(timing->n_runs));
+    rq_json_set(&json, "median_ms", rq_json_number(1e3 * timing->median_s));
+    rq_json_set(&json, "min_ms", rq_json_number(1e3 * timing->min_s));
+    rq_json_set(&json, "max_ms", rq_json_number(1e3 * timing->max_s));
+    rq_json_set(&json, "img_per_s", rq_json_number(rq_timing_images_per_s(timing)));
+    rq_json_set(&json, "gops", rq_json_number(rq_timing_gops(timing)));
+    rq_json_set(&json, "ready_ms", rq_json_number(1e3 * self->ready_s));
+    rq_json_set(&json, "weight_bytes", json_integer((json_int_t)info->weight_bytes));
+    rq_json_set(&json, "activation_bytes", json_integer((json_int_t)info->activation_bytes));
+    rq_json_set(&json, "largest_activation_bytes", json_integer((json_int_t)info->largest_bytes));
+    rq_json_set(&json, "peak_rss_bytes", json_integer((json_int_t)self->rss_bytes));
     if (timing->n_steps) {
-        rq_json_add_number(&json, "peak_gops", rq_total_peak_gops(self));
-        rq_json_add_number(&json, "peak_share", rq_total_peak_share(self));
-        add_peak(&json, "peak_f32", &self->peaks[RQ_PEAK_F32]);
-        add_peak(&json, "peak_int8", &self->peaks[RQ_PEAK_INT8]);
-        add_layers(&json, self);
+        rq_json_set(&json, "peak_gops", rq_json_number(rq_total_peak_gops(self)));
+        rq_json_set(&json, "peak_share", rq_json_number(rq_total_peak_share(self)));
+        rq_json_set(&json, "peak_f32", peak_json(&self->peaks[RQ_PEAK_F32]));
+        rq_json_set(&json, "peak_int8", peak_json(&self->peaks[RQ_PEAK_INT8]));
+        rq_json_set(&json, "layers", layers_json(self));
     }
-    rq_json_end(&json);
+    return rq_json_print(json, stdout, err);
 }
 
-void rq_print_session_report(const rq_session_report *report, bool json)
+rq_status rq_print_session_report(const rq_session_report *report, bool json, rq_error *err)
 {
-    if (json) {
-        print_session_json(report);
-        return;
-    }
+    if (json)
+        return print_session_json(report, err);
     print_summary(report);
     if (report->timing.n_steps)
         print_layers(report);
+    return RQ_OK;
 }
 
 /* ---- the loader ---- */
@@ -163,32 +161,33 @@ static void print_loader_text(const rq_loader_bench *given, const rq_loader_repo
     }
 }
 
-static void print_loader_json(const rq_loader_bench *given, const rq_loader_report *splits)
+static rq_status print_loader_json(const rq_loader_bench *given, const rq_loader_report *splits,
+                                   rq_error *err)
 {
-    rq_json_writer json = rq_json_begin(stdout);
-    rq_json_add_int(&json, "batch", splits[0].options.batch);
-    rq_json_add_int(&json, "workers", splits[0].options.workers);
-    rq_json_add_string(&json, "augment", rq_augment_names[given->augment.kind]);
+    json_t *json = json_object();
+    rq_json_set(&json, "batch", json_integer(splits[0].options.batch));
+    rq_json_set(&json, "workers", json_integer(splits[0].options.workers));
+    rq_json_set(&json, "augment", rq_json_string(rq_augment_names[given->augment.kind]));
     for (int i = 0; i < N_SPLITS; i++) {
         const rq_loader_report *s = &splits[i];
-        rq_json_open_object(&json, split_keys[i]);
-        rq_json_add_int(&json, "resolution", s->options.transform.size);
-        rq_json_add_int(&json, "files", (int64_t)s->n_files);
-        rq_json_add_int(&json, "images", (int64_t)s->time.n_images);
-        rq_json_add_int(&json, "skipped", (int64_t)s->time.n_skipped);
-        rq_json_add_number(&json, "seconds", s->time.seconds);
-        rq_json_add_number(&json, "img_per_s", images_per_s(s));
-        rq_json_add_number(&json, "mb_per_s", mb_per_s(s));
-        rq_json_close(&json);
+        json_t *one = json_object();
+        rq_json_set(&one, "resolution", json_integer(s->options.transform.size));
+        rq_json_set(&one, "files", json_integer((json_int_t)s->n_files));
+        rq_json_set(&one, "images", json_integer((json_int_t)s->time.n_images));
+        rq_json_set(&one, "skipped", json_integer((json_int_t)s->time.n_skipped));
+        rq_json_set(&one, "seconds", rq_json_number(s->time.seconds));
+        rq_json_set(&one, "img_per_s", rq_json_number(images_per_s(s)));
+        rq_json_set(&one, "mb_per_s", rq_json_number(mb_per_s(s)));
+        rq_json_set(&json, split_keys[i], one);
     }
-    rq_json_end(&json);
+    return rq_json_print(json, stdout, err);
 }
 
-void rq_print_loader_reports(const rq_loader_report reports[2], const rq_loader_bench *given,
-                             bool json)
+rq_status rq_print_loader_reports(const rq_loader_report reports[2], const rq_loader_bench *given,
+                                  bool json, rq_error *err)
 {
     if (json)
-        print_loader_json(given, reports);
-    else
-        print_loader_text(given, reports);
+        return print_loader_json(given, reports, err);
+    print_loader_text(given, reports);
+    return RQ_OK;
 }

@@ -5,10 +5,12 @@
 #include "runtime/eval/loader_bench.h"
 #include "runtime/eval/session_bench.h"
 
-void rq_print_session_report(const rq_session_report *report, bool json);
+RQ_NODISCARD rq_status rq_print_session_report(const rq_session_report *report, bool json,
+                                               rq_error *err);
 
 /* reports: of the training and of the validation images. */
-void rq_print_loader_reports(const rq_loader_report reports[2], const rq_loader_bench *given,
-                             bool json);
+RQ_NODISCARD rq_status rq_print_loader_reports(const rq_loader_report reports[2],
+                                               const rq_loader_bench *given, bool json,
+                                               rq_error *err);
 
 #endif

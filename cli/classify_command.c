@@ -3,7 +3,7 @@
 
 #include <math.h>
 
-#include "runtime/base/json_writer.h"
+#include "runtime/base/json_line.h"
 #include "runtime/eval/data_options.h"
 #include "runtime/eval/evaluate.h"
 #include "runtime/eval/npy.h"
@@ -33,6 +33,7 @@ typedef struct classifier {
     rq_session *session;
     rq_sampler sampler;
     rq_transform transform;
+    rq_npy npy;
     rq_arena arena;
     uint8_t *pixels; /* [size, size, 3] */
     float *logits;   /* [images, classes] */
@@ -42,28 +43,16 @@ typedef struct classifier {
 static rq_status allocate(classifier *self, int n_images, rq_error *err)
 {
     const size_t n_classes = (size_t)self->model->n_classes, size = (size_t)self->transform.size;
-    void *memory = NULL;
-    rq_status status = rq_arena_array_old(&self->arena, &memory, size * size, 3, err);
-    self->pixels = memory;
-    if (status == RQ_OK)
-        status = rq_arena_array_old(&self->arena, &memory, (size_t)n_images,
-                                    n_classes * sizeof(float), err);
-    self->logits = memory;
-    if (status == RQ_OK)
-        status = rq_arena_array_old(&self->arena, &memory, n_classes, sizeof(int), err);
-    self->order = memory;
-    return status;
+    self->pixels = rq_arena_array(&self->arena, uint8_t, size * size * 3);
+    self->logits = rq_arena_array(&self->arena, float, (size_t)n_images *n_classes);
+    self->order = rq_arena_array(&self->arena, int, n_classes);
+    return self->pixels && self->logits && self->order ? RQ_OK : rq_no_memory(err);
 }
 
 static rq_status classify(classifier *self, const char *path, float *logits, rq_error *err)
 {
-    const rq_status status =
-        rq_sample_file(&self->sampler, path, &self->transform, NULL, self->pixels, err);
-    if (status != RQ_OK)
-        return status;
-    const rq_status run_status = rq_session_run(self->session, self->pixels, 1, logits, err);
-    if (run_status != RQ_OK)
-        return run_status;
+    RQ_TRY(rq_sample_file(&self->sampler, path, &self->transform, NULL, self->pixels, err));
+    RQ_TRY(rq_session_run(self->session, self->pixels, 1, logits, err));
     for (int k = 0; k < self->model->n_classes; k++)
         if (!isfinite(logits[k]))
             return rq_fail(err, RQ_ERR_RANGE, "%s: the logit of class %d is %g", path, k,
@@ -105,81 +94,71 @@ static void print_text(const classifier *self, const char *path, const float *lo
     }
 }
 
-static void print_json(rq_json_writer *json, const classifier *self, const char *path,
-                       const float *logits, int top)
+static json_t *classes_json(const classifier *self, const float *logits, int top)
 {
-    rq_json_open_object(json, NULL);
-    rq_json_add_string(json, "path", path);
-    rq_json_open_array(json, "classes");
+    const rq_model *model = self->model;
+    json_t *classes = json_array();
     for (int rank = 0; rank < top; rank++) {
         const int k = self->order[rank];
-        rq_json_open_object(json, NULL);
-        rq_json_add_int(json, "class", k);
-        rq_json_add_string(json, "name",
-                           self->model->class_names ? self->model->class_names[k] : NULL);
-        rq_json_add_number(json, "probability", softmax(logits, self->model->n_classes, k));
-        rq_json_add_number(json, "logit", (double)logits[k]);
-        rq_json_close(json);
+        json_t *json = json_object();
+        rq_json_set(&json, "class", json_integer(k));
+        rq_json_set(&json, "name",
+                    rq_json_string(model->class_names ? model->class_names[k] : NULL));
+        rq_json_set(&json, "probability", rq_json_number(softmax(logits, model->n_classes, k)));
+        rq_json_set(&json, "logit", rq_json_number((double)logits[k]));
+        rq_json_append(&classes, json);
     }
-    rq_json_close(json);
-    rq_json_close(json);
+    return classes;
 }
 
-static void print_results(const classifier *self, const options *given)
+static json_t *image_json(const classifier *self, const char *path, const float *logits, int top)
+{
+    json_t *json = json_object();
+    rq_json_set(&json, "path", rq_json_string(path));
+    rq_json_set(&json, "classes", classes_json(self, logits, top));
+    return json;
+}
+
+static rq_status print_results(const classifier *self, const options *given, rq_error *err)
 {
     const int n_classes = self->model->n_classes;
     const int top = given->top < n_classes ? (int)given->top : n_classes;
-    rq_json_writer json = {0};
-    if (given->json) {
-        json = rq_json_begin(stdout);
-        rq_json_open_array(&json, "images");
-    }
+    json_t *images = given->json ? json_array() : NULL;
     for (int i = 0; i < given->images.n_items; i++) {
+        const char *path = given->images.items[i];
         const float *logits = self->logits + (size_t)i * (size_t)n_classes;
         rank_classes(logits, n_classes, top, self->order);
         if (given->json)
-            print_json(&json, self, given->images.items[i], logits, top);
+            rq_json_append(&images, image_json(self, path, logits, top));
         else
-            print_text(self, given->images.items[i], logits, top);
+            print_text(self, path, logits, top);
     }
-    if (given->json)
-        rq_json_end(&json);
+    if (!given->json)
+        return RQ_OK;
+    json_t *json = json_object();
+    rq_json_set(&json, "images", images);
+    return rq_json_print(json, stdout, err);
 }
 
-static rq_status write_logits(const classifier *self, const char *path, int n_images, rq_error *err)
+static rq_status write_logits(classifier *self, const char *path, int n_images, rq_error *err)
 {
-    rq_npy npy;
-    rq_status status =
-        rq_npy_open(&npy, path, (size_t)n_images, (size_t)self->model->n_classes, err);
-    if (status == RQ_OK)
-        status = rq_npy_write(&npy, self->logits, (size_t)n_images, err);
-    if (status == RQ_OK)
-        status = rq_npy_commit(&npy, err);
-    rq_npy_abort(&npy);
-    return status;
+    RQ_TRY(rq_npy_open(&self->npy, path, (size_t)n_images, (size_t)self->model->n_classes, err));
+    RQ_TRY(rq_npy_write(&self->npy, self->logits, (size_t)n_images, err));
+    return rq_npy_commit(&self->npy, err);
 }
 
-static rq_status classify_all(const options *given, const rq_model *model, rq_error *err)
+static rq_status classify_all(classifier *self, const options *given, rq_error *err)
 {
-    classifier self = {.model = model,
-                       .arena = RQ_ARENA_INIT,
-                       .transform = rq_eval_transform(&model->preprocess, given->resolution)};
     const int n_images = given->images.n_items;
-    rq_status status =
-        rq_open_session(&self.session, model, given->model, 1, self.transform.size, 1, err);
-    if (status == RQ_OK)
-        status = allocate(&self, n_images, err);
-    for (int i = 0; i < n_images && status == RQ_OK; i++)
-        status = classify(&self, given->images.items[i],
-                          self.logits + (size_t)i * (size_t)model->n_classes, err);
-    if (status == RQ_OK && given->logits)
-        status = write_logits(&self, given->logits, n_images, err);
-    if (status == RQ_OK)
-        print_results(&self, given);
-    rq_session_destroy(self.session);
-    rq_sampler_deinit(&self.sampler);
-    rq_arena_deinit(&self.arena);
-    return status;
+    RQ_TRY(rq_open_session(&self->session, self->model, given->model, 1, self->transform.size, 1,
+                           err));
+    RQ_TRY(allocate(self, n_images, err));
+    for (int i = 0; i < n_images; i++)
+        RQ_TRY(classify(self, given->images.items[i],
+                        self->logits + (size_t)i * (size_t)self->model->n_classes, err));
+    if (given->logits)
+        RQ_TRY(write_logits(self, given->logits, n_images, err));
+    return print_results(self, given, err);
 }
 
 static rq_status run(const rq_command *self, int argc, char **argv, rq_error *err)
@@ -191,14 +170,19 @@ static rq_status run(const rq_command *self, int argc, char **argv, rq_error *er
         {table, sizeof table / sizeof table[0], &given},
         rq_open_option_set(&given.open),
     };
-    rq_status status = rq_command_option_sets(self, sets, 2, argc, argv, &done, err);
-    if (status != RQ_OK || done)
-        return status;
+    RQ_TRY(rq_command_option_sets(self, sets, 2, argc, argv, &done, err));
+    if (done)
+        return RQ_OK;
     rq_set_threads(given.threads);
-    status = rq_open_model(&model, given.model, &given.open, RQ_ANY_FORM, err);
-    if (status != RQ_OK)
-        return status;
-    status = classify_all(&given, &model, err);
+    RQ_TRY(rq_open_model(&model, given.model, &given.open, RQ_ANY_FORM, err));
+    classifier all = {.model = &model,
+                      .arena = RQ_ARENA_INIT,
+                      .transform = rq_eval_transform(&model.preprocess, given.resolution)};
+    const rq_status status = classify_all(&all, &given, err);
+    rq_npy_abort(&all.npy);
+    rq_session_destroy(all.session);
+    rq_sampler_deinit(&all.sampler);
+    rq_arena_deinit(&all.arena);
     rq_model_deinit(&model);
     return status;
 }

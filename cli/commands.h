@@ -1,6 +1,6 @@
 /* The program's commands, in the order in which --help lists them. One line here adds a command:
  * X(name) names the rq_command_<name> that cli/<name>_command.c defines, and the build makes a link
- * of that name beside the program. */
+ * of that name next to the program. */
 #ifndef RQ_CLI_COMMANDS_H
 #define RQ_CLI_COMMANDS_H
 

@@ -5,7 +5,7 @@
 #include <omp.h>
 #include <sys/stat.h>
 
-#include "runtime/base/json_writer.h"
+#include "runtime/base/json_line.h"
 #include "runtime/eval/data_options.h"
 #include "runtime/eval/evaluate.h"
 #include "runtime/eval/open_model.h"
@@ -77,9 +77,7 @@ static rq_status open_column(comparison *self, const char *key, const char *titl
     column->key = key;
     column->title = title;
     column->path = path;
-    const rq_status status = rq_open_model(&column->model, path, &given->open, forms, err);
-    if (status != RQ_OK)
-        return status;
+    RQ_TRY(rq_open_model(&column->model, path, &given->open, forms, err));
     self->n++;
     if (stat(path, &info) != 0)
         return rq_fail_errno(err, path, "get the size");
@@ -90,12 +88,9 @@ static rq_status open_column(comparison *self, const char *key, const char *titl
 static rq_status open_models(comparison *self, const options *given, rq_error *err)
 {
     const unsigned fp32 = 1u << RQ_FORM_TRAIN | 1u << RQ_FORM_DEPLOY | 1u << RQ_FORM_WITHBN;
-    rq_status status = open_column(self, "fp32", "FP32", given->fp32, given, fp32, err);
-    if (status == RQ_OK)
-        status = open_column(self, "qat", "fake-quant", given->qat, given, 1u << RQ_FORM_QAT, err);
-    if (status == RQ_OK)
-        status = open_column(self, "int8", "INT8", given->int8, given, 1u << RQ_FORM_INT8, err);
-    return status;
+    RQ_TRY(open_column(self, "fp32", "FP32", given->fp32, given, fp32, err));
+    RQ_TRY(open_column(self, "qat", "fake-quant", given->qat, given, 1u << RQ_FORM_QAT, err));
+    return open_column(self, "int8", "INT8", given->int8, given, 1u << RQ_FORM_INT8, err);
 }
 
 /* The models must see the same pixels. */
@@ -138,48 +133,52 @@ static rq_status count_agreement(void *context, const rq_batch *batch, const flo
     return RQ_OK;
 }
 
+static rq_status evaluate(comparison *self, const options *given, rq_eval_data *data, rq_error *err)
+{
+    rq_session *sessions[MAX_MODELS] = {NULL};
+    rq_evaluation results[MAX_MODELS];
+    RQ_TRY(rq_eval_data_open(data, &given->data, &self->columns[0].model.preprocess, err));
+    for (int k = 0; k < self->n; k++) {
+        candidate *column = &self->columns[k];
+        RQ_TRY(rq_require_classes(&column->model, column->path, &data->dataset, err));
+        RQ_TRY(rq_open_session(&column->session, &column->model, column->path,
+                               (int)given->data.batch, data->size, RQ_STREAMS_AUTO, err));
+        sessions[k] = column->session;
+    }
+    RQ_TRY(rq_evaluate(sessions, self->n, data->loader, count_agreement, self, results, err));
+    for (int k = 0; k < self->n; k++)
+        self->columns[k].accuracy = results[k];
+    return RQ_OK;
+}
+
 static rq_status measure_accuracy(comparison *self, const options *given, rq_error *err)
 {
     rq_eval_data data = RQ_EVAL_DATA_INIT;
-    rq_session *sessions[MAX_MODELS] = {NULL};
-    rq_evaluation results[MAX_MODELS];
-    rq_status status =
-        rq_eval_data_open(&data, &given->data, &self->columns[0].model.preprocess, err);
-    for (int k = 0; k < self->n && status == RQ_OK; k++) {
-        candidate *column = &self->columns[k];
-        status = rq_require_classes(&column->model, column->path, &data.dataset, err);
-        if (status == RQ_OK)
-            status = rq_open_session(&column->session, &column->model, column->path,
-                                     (int)given->data.batch, data.size, RQ_STREAMS_AUTO, err);
-        sessions[k] = column->session;
-    }
-    if (status == RQ_OK)
-        status = rq_evaluate(sessions, self->n, data.loader, count_agreement, self, results, err);
-    for (int k = 0; k < self->n && status == RQ_OK; k++)
-        self->columns[k].accuracy = results[k];
+    const rq_status status = evaluate(self, given, &data, err);
     rq_eval_data_close(&data); /* its threads are gone when speed is measured */
     return status;
 }
 
-static rq_status measure_speed(candidate *column, const options *given, rq_error *err)
+static rq_status measure_batch(candidate *column, int batch, int size, rq_error *err)
 {
     rq_timing timing;
-    rq_session *single = NULL;
-    const int batch = (int)given->data.batch;
-    const int size = rq_eval_transform(&column->model.preprocess, given->data.resolution).size;
-    rq_status status = rq_time_session(&timing, column->session, batch, size, 0, false, err);
-    if (status != RQ_OK)
-        return status;
+    RQ_TRY(rq_time_session(&timing, column->session, batch, size, 0, false, err));
     column->images_per_s = rq_timing_images_per_s(&timing);
     rq_timing_deinit(&timing);
-    status = rq_open_session(&single, &column->model, column->path, 1, size, 1, err);
-    if (status == RQ_OK)
-        status = rq_time_session(&timing, single, 1, size, 0, false, err);
-    if (status == RQ_OK) {
+    return RQ_OK;
+}
+
+static rq_status measure_single(candidate *column, int size, rq_error *err)
+{
+    rq_timing timing;
+    rq_session *session = NULL;
+    RQ_TRY(rq_open_session(&session, &column->model, column->path, 1, size, 1, err));
+    const rq_status status = rq_time_session(&timing, session, 1, size, 0, false, err);
+    if (!status) {
         column->ms = 1e3 * timing.median_s;
         rq_timing_deinit(&timing);
     }
-    rq_session_destroy(single);
+    rq_session_destroy(session);
     return status;
 }
 
@@ -230,33 +229,36 @@ static void print_text(const comparison *self, const options *given)
         (void)printf("fake-quant and INT8 differ in %zu predictions\n", self->n_qat_differs);
 }
 
-static void print_json(const comparison *self, const options *given)
+static json_t *column_json(const candidate *c)
+{
+    json_t *json = json_object();
+    rq_json_set(&json, "top1", rq_json_number(c->accuracy.top1));
+    rq_json_set(&json, "top5", rq_json_number(c->accuracy.top5));
+    rq_json_set(&json, "loss", rq_json_number(c->accuracy.loss));
+    rq_json_set(&json, "agreement", rq_json_number(agreement(c)));
+    rq_json_set(&json, "size_mb", rq_json_number(c->size_mb));
+    rq_json_set(&json, "batch1_ms", rq_json_number(c->ms));
+    rq_json_set(&json, "img_per_s", rq_json_number(c->images_per_s));
+    return json;
+}
+
+static rq_status print_json(const comparison *self, const options *given, rq_error *err)
 {
     const candidate *fp32 = &self->columns[0], *int8 = last_column(self);
-    rq_json_writer json = rq_json_begin(stdout);
-    rq_json_add_int(&json, "images", (int64_t)fp32->accuracy.n_images);
-    rq_json_add_int(&json, "skipped", (int64_t)fp32->accuracy.n_skipped);
-    for (int k = 0; k < self->n; k++) {
-        const candidate *c = &self->columns[k];
-        rq_json_open_object(&json, c->key);
-        rq_json_add_number(&json, "top1", c->accuracy.top1);
-        rq_json_add_number(&json, "top5", c->accuracy.top5);
-        rq_json_add_number(&json, "loss", c->accuracy.loss);
-        rq_json_add_number(&json, "agreement", agreement(c));
-        rq_json_add_number(&json, "size_mb", c->size_mb);
-        rq_json_add_number(&json, "batch1_ms", c->ms);
-        rq_json_add_number(&json, "img_per_s", c->images_per_s);
-        rq_json_close(&json);
-    }
-    rq_json_add_number(&json, "top1_drop", top1_drop(self));
-    rq_json_add_number(&json, "agreement", agreement(int8));
+    json_t *json = json_object();
+    rq_json_set(&json, "images", json_integer(fp32->accuracy.n_images));
+    rq_json_set(&json, "skipped", json_integer(fp32->accuracy.n_skipped));
+    for (int k = 0; k < self->n; k++)
+        rq_json_set(&json, self->columns[k].key, column_json(&self->columns[k]));
+    rq_json_set(&json, "top1_drop", rq_json_number(top1_drop(self)));
+    rq_json_set(&json, "agreement", rq_json_number(agreement(int8)));
     if (self->n == MAX_MODELS)
-        rq_json_add_int(&json, "qat_int8_differ", (int64_t)self->n_qat_differs);
-    rq_json_add_number(&json, "speedup", int8->images_per_s / fp32->images_per_s);
-    rq_json_add_number(&json, "speedup_batch1", fp32->ms / int8->ms);
-    rq_json_add_int(&json, "batch", given->data.batch);
-    rq_json_add_int(&json, "threads", omp_get_max_threads());
-    rq_json_end(&json);
+        rq_json_set(&json, "qat_int8_differ", json_integer(self->n_qat_differs));
+    rq_json_set(&json, "speedup", rq_json_number(int8->images_per_s / fp32->images_per_s));
+    rq_json_set(&json, "speedup_batch1", rq_json_number(fp32->ms / int8->ms));
+    rq_json_set(&json, "batch", json_integer(given->data.batch));
+    rq_json_set(&json, "threads", json_integer(omp_get_max_threads()));
+    return rq_json_print(json, stdout, err);
 }
 
 static rq_status check_gate(const comparison *self, double max_drop, rq_error *err)
@@ -271,17 +273,17 @@ static rq_status check_gate(const comparison *self, double max_drop, rq_error *e
 
 static rq_status compare(comparison *self, const options *given, rq_error *err)
 {
-    rq_status status = open_models(self, given, err);
-    if (status == RQ_OK)
-        status = require_same_images(self, given->data.resolution, err);
-    if (status == RQ_OK)
-        status = measure_accuracy(self, given, err);
-    for (int k = 0; k < self->n && status == RQ_OK; k++)
-        status = measure_speed(&self->columns[k], given, err);
-    if (status != RQ_OK)
-        return status;
+    RQ_TRY(open_models(self, given, err));
+    RQ_TRY(require_same_images(self, given->data.resolution, err));
+    RQ_TRY(measure_accuracy(self, given, err));
+    for (int k = 0; k < self->n; k++) {
+        candidate *column = &self->columns[k];
+        const int size = rq_eval_transform(&column->model.preprocess, given->data.resolution).size;
+        RQ_TRY(measure_batch(column, (int)given->data.batch, size, err));
+        RQ_TRY(measure_single(column, size, err));
+    }
     if (given->json)
-        print_json(self, given);
+        RQ_TRY(print_json(self, given, err));
     else
         print_text(self, given);
     return check_gate(self, given->max_drop, err);
@@ -296,11 +298,11 @@ static rq_status run(const rq_command *self, int argc, char **argv, rq_error *er
         {table, sizeof table / sizeof table[0], &given},
         rq_open_option_set(&given.open),
     };
-    rq_status status = rq_command_option_sets(self, sets, 2, argc, argv, &done, err);
-    if (status != RQ_OK || done)
-        return status;
+    RQ_TRY(rq_command_option_sets(self, sets, 2, argc, argv, &done, err));
+    if (done)
+        return RQ_OK;
     rq_set_threads(given.data.threads);
-    status = compare(&all, &given, err);
+    const rq_status status = compare(&all, &given, err);
     for (int k = 0; k < all.n; k++) {
         rq_session_destroy(all.columns[k].session);
         rq_model_deinit(&all.columns[k].model);

@@ -12,7 +12,7 @@
  * error) and send the libraries' messages to stderr. */
 void rq_console_open(void);
 
-/* Remove a progress line that may stand on the terminal. */
+/* Remove a progress line that may be on the terminal. */
 void rq_console_clear(void);
 
 /* Flush and close stdout; RQ_ERR_IO when any of the results could not be written. */

@@ -33,18 +33,14 @@ static const rq_option table[] = {
 static rq_status write_aside(rq_model *model, rq_writer *writer, bool *written, rq_error *err)
 {
     const char *temporary = NULL;
-    rq_status status = rq_writer_flush(writer, &temporary, err);
+    RQ_TRY(rq_writer_flush(writer, &temporary, err));
     *written = temporary != NULL;
-    if (status || !temporary)
-        return status;
-    status = rq_model_write(model, writer, err);
-    if (!status)
-        status = rq_writer_flush(writer, &temporary, err);
-    if (!status) {
-        rq_model_deinit(model);
-        status = rq_model_map(model, temporary, err);
-    }
-    return status;
+    if (!temporary)
+        return RQ_OK;
+    RQ_TRY(rq_model_write(model, writer, err));
+    RQ_TRY(rq_writer_flush(writer, &temporary, err));
+    rq_model_deinit(model);
+    return rq_model_map(model, temporary, err);
 }
 
 /* Had most of the values to be copied (halves, old checkpoints)? */
@@ -58,15 +54,14 @@ static bool is_copied(const rq_graph *graph)
     return n_copies > n_views;
 }
 
-/* Such a model becomes a file beside OUT for a while, so that it takes no more memory than others.
+/* Such a model becomes a file next to OUT for a while, so that it takes no more memory than others.
  * The file goes with the model: it is mapped, and has no name any more. */
 static rq_status spill(rq_model *model, const char *out_path, rq_error *err)
 {
     rq_writer *writer = NULL;
     bool written;
-    rq_status status = rq_writer_open(&writer, out_path, err);
-    if (!status)
-        status = write_aside(model, writer, &written, err);
+    RQ_TRY(rq_writer_open(&writer, out_path, err));
+    const rq_status status = write_aside(model, writer, &written, err);
     rq_writer_abort(writer);
     return status;
 }
@@ -76,28 +71,30 @@ static rq_status spill(rq_model *model, const char *out_path, rq_error *err)
 static rq_status choose_size(const rq_model *model, int *size, rq_error *err)
 {
     enum { SMALL = 96 };
-    void *shapes;
     const int crop = model->preprocess.crop;
-    const rq_status status =
-        rq_alloc_array_old(&shapes, (size_t)model->graph.n_nodes, sizeof(rq_shape), err);
-    if (status)
-        return status;
-    const bool takes_small = rq_graph_shapes(&model->graph, 1, SMALL, SMALL, shapes, NULL) == RQ_OK;
+    rq_shape *shapes = rq_alloc_array(rq_shape, model->graph.n_nodes);
+    if (!shapes)
+        return rq_no_memory(err);
+    const bool takes_small = !rq_graph_shapes(&model->graph, 1, SMALL, SMALL, shapes, NULL);
     *size = takes_small && crop > SMALL ? SMALL : crop;
     rq_free(shapes);
     return RQ_OK;
 }
 
+static rq_status compare_within(rq_difference *difference, const rq_model *in, const rq_model *out,
+                                const convert_options *options, rq_error *err)
+{
+    int size;
+    RQ_TRY(choose_size(in, &size, err));
+    RQ_TRY(rq_difference_random(difference, in, out, size, (int)options->images,
+                                (uint64_t)options->seed, err));
+    return rq_difference_judge(difference, options->tolerance, err);
+}
+
 static rq_status compare(rq_difference *difference, const rq_model *in, const rq_model *out,
                          const convert_options *options, rq_error *err)
 {
-    int size = 0;
-    rq_status status = choose_size(in, &size, err);
-    if (!status)
-        status = rq_difference_random(difference, in, out, size, (int)options->images,
-                                      (uint64_t)options->seed, err);
-    if (!status)
-        status = rq_difference_judge(difference, options->tolerance, err);
+    const rq_status status = compare_within(difference, in, out, options, err);
     if (status)
         rq_error_prefix(err, "%s", options->in);
     return status;
@@ -125,47 +122,51 @@ static rq_status open_input(rq_model *out, const convert_options *options, rq_er
     return !status && is_copied(&out->graph) ? spill(out, options->out, err) : status;
 }
 
-static rq_status convert(const convert_options *options, int argc, char **argv, rq_error *err)
+/* Write out, which is not in its place before it has been compared with in. */
+static rq_status write_checked(rq_difference *difference, const rq_model *in, rq_model *out,
+                               const convert_options *options, rq_writer *writer, rq_error *err)
 {
-    rq_model in = RQ_MODEL_INIT, out = RQ_MODEL_INIT;
+    bool written = false;
+    RQ_TRY(write_aside(out, writer, &written, err));
+    RQ_TRY(compare(difference, in, out, options, err));
+    return written ? RQ_OK : rq_model_write(out, writer, err);
+}
+
+static rq_status convert(rq_model *in, rq_model *out, const convert_options *options, int argc,
+                         char **argv, rq_error *err)
+{
     rq_difference difference;
     rq_writer *writer = NULL;
-    bool written = false;
-    rq_status status = rq_writer_probe(options->out, err);
-    if (!status)
-        status = open_input(&in, options, err);
-    if (!status)
-        status = fuse(&out, &in, options, argc, argv, err);
-    if (!status)
-        status = rq_writer_open(&writer, options->out, err);
-    if (!status)
-        status = write_aside(&out, writer, &written, err);
-    if (!status)
-        status = compare(&difference, &in, &out, options, err);
-    if (!status && !written)
-        status = rq_model_write(&out, writer, err);
+    RQ_TRY(rq_writer_probe(options->out, err));
+    RQ_TRY(open_input(in, options, err));
+    RQ_TRY(fuse(out, in, options, argc, argv, err));
+    RQ_TRY(rq_writer_open(&writer, options->out, err));
+    const rq_status status = write_checked(&difference, in, out, options, writer, err);
     if (status) {
         rq_writer_abort(writer);
-    } else {
-        status = rq_writer_commit(writer, err);
-        if (!status)
-            rq_difference_print(&difference, options->tolerance, "random images", options->json);
+        return status;
     }
-    rq_model_deinit(&in);
-    rq_model_deinit(&out);
-    return status;
+    RQ_TRY(rq_writer_commit(writer, err));
+    return rq_difference_print(&difference, options->tolerance, "random images", options->json,
+                               err);
 }
 
 static rq_status run(const rq_command *self, int argc, char **argv, rq_error *err)
 {
     convert_options options = {.images = 4, .tolerance = RQ_DEFAULT_TOLERANCE};
+    rq_model in = RQ_MODEL_INIT, out = RQ_MODEL_INIT;
     bool done;
     const rq_option_set sets[] = {
         {table, sizeof table / sizeof table[0], &options},
         rq_open_option_set(&options.open),
     };
-    const rq_status status = rq_command_option_sets(self, sets, 2, argc, argv, &done, err);
-    return status || done ? status : convert(&options, argc, argv, err);
+    RQ_TRY(rq_command_option_sets(self, sets, 2, argc, argv, &done, err));
+    if (done)
+        return RQ_OK;
+    const rq_status status = convert(&in, &out, &options, argc, argv, err);
+    rq_model_deinit(&in);
+    rq_model_deinit(&out);
+    return status;
 }
 
 const rq_command rq_command_convert = {

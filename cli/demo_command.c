@@ -1,13 +1,11 @@
 /* demo: the whole pipeline on a generated image set. Each step is one of the program's own
- * commands, printed before it runs, so that what stands on the screen can be typed again. */
+ * commands, printed before it runs, so that what is on the screen can be typed again. */
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "cli/commands.h"
 #include "cli/synthetic.h"
-#include "runtime/base/log.h"
-#include "runtime/base/memory.h"
 
 typedef struct demo_flags {
     const char *dir;
@@ -26,7 +24,7 @@ static const rq_option table[] = {
     RQ_OPTION_INT("seed", 0, demo_flags, seed, "N", 0, 1e15, "seed of images and training"),
 };
 
-enum { SIDE = 64, MAX_WORDS = 32 };
+enum { SIDE = 64 };
 
 #define ARCH "repvgg:depth=1,2,3,2;width=24,48,96,192;stride=2,2,2,2"
 
@@ -59,33 +57,43 @@ static char *expand(rq_arena *arena, const char *word, const demo_flags *flags)
     }
 }
 
-static rq_status run_step(const char *step, const demo_flags *flags, rq_error *err)
+static rq_status run_step(const char *step, const demo_flags *flags, rq_arena *arena, rq_error *err)
 {
-    rq_arena arena = RQ_ARENA_INIT;
-    char *argv[MAX_WORDS + 1] = {NULL};
-    int argc = 0;
-    rq_status status = RQ_OK;
-    char *copy = rq_arena_strdup(&arena, step), *rest = NULL;
-    for (char *word = copy ? strtok_r(copy, " ", &rest) : NULL; word && argc < MAX_WORDS;
-         word = strtok_r(NULL, " ", &rest))
-        argv[argc++] = expand(&arena, word, flags);
-    for (int i = 0; i < argc; i++)
+    int argc;
+    char **argv = rq_command_words(arena, step, &argc);
+    for (int i = 0; argv && i < argc; i++) {
+        argv[i] = expand(arena, argv[i], flags);
         if (!argv[i])
-            argc = 0;
-    const rq_command *command = argc ? rq_find_command(argv[0]) : NULL;
-    char *line = argc ? rq_command_line(argc, argv) : NULL;
-    if (!command || !line) {
-        status = rq_fail(err, RQ_ERR_NOMEM, "out of memory");
-    } else {
-        (void)printf("\n$ %s\n", line);
-        (void)fflush(stdout);
-        status = command->run(command, argc, argv, err);
-        if (status != RQ_OK)
-            rq_error_prefix(err, "%s", command->name);
+            argv = NULL;
     }
+    char *line = argv ? rq_command_line(argc, argv) : NULL;
+    if (!line)
+        return rq_no_memory(err);
+    (void)printf("\n$ %s\n", line);
+    (void)fflush(stdout);
     rq_free(line);
-    rq_arena_deinit(&arena);
+    const rq_command *command = rq_find_command(argv[0]);
+    const rq_status status = command->run(command, argc, argv, err);
+    if (status)
+        rq_error_prefix(err, "%s", command->name);
     return status;
+}
+
+static rq_status make_images(const demo_flags *flags, rq_error *err)
+{
+    char images[4096];
+    if (mkdir(flags->dir, 0777) != 0) {
+        struct stat info;
+        if (stat(flags->dir, &info) != 0 || !S_ISDIR(info.st_mode))
+            return rq_fail_errno(err, flags->dir, "make this folder");
+    }
+    if ((size_t)snprintf(images, sizeof images, "%s/images", flags->dir) >= sizeof images)
+        return rq_fail(err, RQ_ERR_USAGE, "--dir: the path is too long");
+    (void)printf("10 classes of generated %dx%d JPEGs, %lld + %lld each, in %s\n", SIDE, SIDE,
+                 (long long)flags->train_images, (long long)flags->val_images, images);
+    (void)fflush(stdout);
+    return rq_synthetic_write(images, RQ_SYNTHETIC_MAX_CLASSES, (int)flags->train_images,
+                              (int)flags->val_images, SIDE, (uint64_t)flags->seed, err);
 }
 
 static rq_status run(const rq_command *self, int argc, char **argv, rq_error *err)
@@ -99,25 +107,16 @@ static rq_status run(const rq_command *self, int argc, char **argv, rq_error *er
         .seed = 1,
     };
     bool done;
-    rq_status status = rq_command_options(self, table, sizeof table / sizeof table[0], argc, argv,
-                                          &flags, &done, err);
-    if (status != RQ_OK || done)
-        return status;
-    if (mkdir(flags.dir, 0777) != 0) {
-        struct stat info;
-        if (stat(flags.dir, &info) != 0 || !S_ISDIR(info.st_mode))
-            return rq_fail_errno(err, flags.dir, "make this folder");
-    }
-    char images[4096];
-    if ((size_t)snprintf(images, sizeof images, "%s/images", flags.dir) >= sizeof images)
-        return rq_fail(err, RQ_ERR_USAGE, "--dir: the path is too long");
-    (void)printf("10 classes of generated %dx%d JPEGs, %lld + %lld each, in %s\n", SIDE, SIDE,
-                 (long long)flags.train_images, (long long)flags.val_images, images);
-    (void)fflush(stdout);
-    status = rq_synthetic_write(images, RQ_SYNTHETIC_MAX_CLASSES, (int)flags.train_images,
-                                (int)flags.val_images, SIDE, (uint64_t)flags.seed, err);
-    for (size_t i = 0; i < sizeof steps / sizeof steps[0] && status == RQ_OK; i++)
-        status = run_step(steps[i], &flags, err);
+    RQ_TRY(rq_command_options(self, table, sizeof table / sizeof table[0], argc, argv, &flags,
+                              &done, err));
+    if (done)
+        return RQ_OK;
+    RQ_TRY(make_images(&flags, err));
+    rq_arena arena = RQ_ARENA_INIT;
+    rq_status status = RQ_OK;
+    for (size_t i = 0; i < sizeof steps / sizeof steps[0] && !status; i++)
+        status = run_step(steps[i], &flags, &arena, err);
+    rq_arena_deinit(&arena);
     return status;
 }
 

@@ -1,9 +1,9 @@
-/* export_int8: load, lower, save, report. */
+/* repqat export_int8 qat.bin int8.bin: load, lower, save, report. */
 #include "cli/commands.h"
 
 #include "export/lower.h"
 #include "runtime/base/file.h"
-#include "runtime/base/json_writer.h"
+#include "runtime/base/json_line.h"
 #include "runtime/modelfile/modelfile.h"
 
 typedef struct export_options {
@@ -29,9 +29,7 @@ typedef struct export_report {
 static rq_status describe_file(const char *path, size_t *size_bytes, char *id, rq_error *err)
 {
     rq_mapping mapping = {NULL, 0};
-    const rq_status status = rq_mapping_open(&mapping, path, err);
-    if (status)
-        return status;
+    RQ_TRY(rq_mapping_open(&mapping, path, err));
     *size_bytes = mapping.size_bytes;
     if (id)
         rq_file_id(&mapping, id);
@@ -45,41 +43,40 @@ static rq_status set_origin(rq_model *model, const char *command, const char *pa
     model->command = command ? rq_arena_strdup(&model->graph.arena, command) : NULL;
     model->parent = rq_arena_strdup(&model->graph.arena, parent);
     if (!model->command || !model->parent)
-        return rq_fail(err, RQ_ERR_NOMEM, "out of memory");
+        return rq_no_memory(err);
     return RQ_OK;
 }
 
-static rq_status export_file(const export_options *options, const char *command,
-                             export_report *report, rq_error *err)
+static rq_status open_input(rq_model *qat, const export_options *options, char *id,
+                            export_report *report, rq_error *err)
 {
-    const rq_lower_options lower = {.isa_repair = options->isa_proof, .report = &report->lower};
-    rq_model qat = RQ_MODEL_INIT, lowered = RQ_MODEL_INIT;
-    char parent[RQ_FILE_ID_SIZE];
-    rq_status status = describe_file(options->qat, &report->bytes_before, parent, err);
-    if (!status)
-        status = rq_model_load(&qat, options->qat, err);
-    if (!status)
-        status = rq_model_require_form(&qat, options->qat, 1u << RQ_FORM_QAT, err);
-    if (!status)
-        status = rq_writer_probe(options->int8, err);
-    if (status)
-        goto out;
+    RQ_TRY(describe_file(options->qat, &report->bytes_before, id, err));
+    RQ_TRY(rq_model_load(qat, options->qat, err));
+    RQ_TRY(rq_model_require_form(qat, options->qat, 1u << RQ_FORM_QAT, err));
+    return rq_writer_probe(options->int8, err);
+}
 
-    status = rq_lower(&lowered, &qat, &lower, err);
-    if (status) {
+static rq_status lower(rq_model *lowered, const rq_model *qat, const export_options *options,
+                       export_report *report, rq_error *err)
+{
+    const rq_lower_options lower_options = {.isa_repair = options->isa_proof,
+                                            .report = &report->lower};
+    const rq_status status = rq_lower(lowered, qat, &lower_options, err);
+    if (status)
         rq_error_prefix(err, "%s", options->qat);
-        goto out;
-    }
-    status = set_origin(&lowered, command, parent, err);
-    if (!status)
-        status = rq_model_save(&lowered, options->int8, err);
-    if (!status)
-        status = describe_file(options->int8, &report->bytes_after, NULL, err);
-    report->isa_proof = lowered.isa_proof;
-out:
-    rq_model_deinit(&lowered);
-    rq_model_deinit(&qat);
+    report->isa_proof = lowered->isa_proof;
     return status;
+}
+
+static rq_status export_file(rq_model *qat, rq_model *lowered, const export_options *options,
+                             const char *command, export_report *report, rq_error *err)
+{
+    char parent[RQ_FILE_ID_SIZE];
+    RQ_TRY(open_input(qat, options, parent, report, err));
+    RQ_TRY(lower(lowered, qat, options, report, err));
+    RQ_TRY(set_origin(lowered, command, parent, err));
+    RQ_TRY(rq_model_save(lowered, options->int8, err));
+    return describe_file(options->int8, &report->bytes_after, NULL, err);
 }
 
 static void print_text(const export_options *options, const export_report *report)
@@ -104,42 +101,44 @@ static void print_text(const export_options *options, const export_report *repor
                      (long long)lower->n_unsafe_channels, (long long)lower->n_channels);
 }
 
-static void print_json(const export_report *report)
+static rq_status print_json(const export_report *report, rq_error *err)
 {
     const rq_lower_report *lower = &report->lower;
-    rq_json_writer json = rq_json_begin(stdout);
-    rq_json_add_int(&json, "integer_layers", lower->n_integer_layers);
-    rq_json_add_int(&json, "float_layers", lower->n_float_layers);
-    rq_json_add_int(&json, "bytes_before", (int64_t)report->bytes_before);
-    rq_json_add_int(&json, "bytes_after", (int64_t)report->bytes_after);
-    rq_json_add_int(&json, "acc_max", lower->acc_max);
-    rq_json_add_int(&json, "layers_over_2_24", lower->n_wide_layers);
-    rq_json_add_bool(&json, "isa_proof", report->isa_proof);
-    rq_json_add_int(&json, "unsafe_channels", lower->n_unsafe_channels);
-    rq_json_add_int(&json, "repaired_channels", lower->repair.n_channels);
-    rq_json_add_int(&json, "changed_weights", lower->repair.n_weights);
-    rq_json_add_number(&json, "max_change_steps", lower->repair.max_change_steps);
-    rq_json_end(&json);
+    json_t *json = json_object();
+    rq_json_set(&json, "integer_layers", json_integer(lower->n_integer_layers));
+    rq_json_set(&json, "float_layers", json_integer(lower->n_float_layers));
+    rq_json_set(&json, "bytes_before", json_integer(report->bytes_before));
+    rq_json_set(&json, "bytes_after", json_integer(report->bytes_after));
+    rq_json_set(&json, "acc_max", json_integer(lower->acc_max));
+    rq_json_set(&json, "layers_over_2_24", json_integer(lower->n_wide_layers));
+    rq_json_set(&json, "isa_proof", json_boolean(report->isa_proof));
+    rq_json_set(&json, "unsafe_channels", json_integer(lower->n_unsafe_channels));
+    rq_json_set(&json, "repaired_channels", json_integer(lower->repair.n_channels));
+    rq_json_set(&json, "changed_weights", json_integer(lower->repair.n_weights));
+    rq_json_set(&json, "max_change_steps", rq_json_number(lower->repair.max_change_steps));
+    return rq_json_print(json, stdout, err);
 }
 
 static rq_status run(const rq_command *self, int argc, char **argv, rq_error *err)
 {
     export_options options = {NULL, NULL, false, false};
     bool done = false;
-    rq_status status = rq_command_options(self, table, sizeof table / sizeof table[0], argc, argv,
-                                          &options, &done, err);
-    if (status || done)
-        return status;
+    RQ_TRY(rq_command_options(self, table, sizeof table / sizeof table[0], argc, argv, &options,
+                              &done, err));
+    if (done)
+        return RQ_OK;
     export_report report = {.isa_proof = false};
+    rq_model qat = RQ_MODEL_INIT, lowered = RQ_MODEL_INIT;
     char *command = rq_command_line(argc, argv);
-    status = export_file(&options, command, &report, err);
+    const rq_status status = export_file(&qat, &lowered, &options, command, &report, err);
     rq_free(command);
+    rq_model_deinit(&lowered);
+    rq_model_deinit(&qat);
     if (status)
         return status;
     if (options.json)
-        print_json(&report);
-    else
-        print_text(&options, &report);
+        return print_json(&report, err);
+    print_text(&options, &report);
     return RQ_OK;
 }
 

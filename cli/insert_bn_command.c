@@ -2,7 +2,7 @@
 #include "calib/bn_recorder.h"
 #include "calib/insert_bn_run.h"
 #include "cli/commands.h"
-#include "runtime/base/json_writer.h"
+#include "runtime/base/json_line.h"
 
 static const char *const stat_words[] = {[RQ_STAT_EXACT] = "exact", [RQ_STAT_EMA] = "ema", NULL};
 
@@ -37,17 +37,17 @@ static void print_text(const char *path, const rq_insert_bn_result *found)
                      found->accuracy[1].top1);
 }
 
-static void print_json(const rq_insert_bn_result *found)
+static rq_status print_json(const rq_insert_bn_result *found, rq_error *err)
 {
-    rq_json_writer json = rq_json_begin(stdout);
-    rq_json_add_int(&json, "images", (int64_t)found->n_images);
-    rq_json_add_number(&json, "max_abs_diff", found->difference.max_abs_diff);
-    rq_json_add_number(&json, "max_abs_logit", found->difference.max_abs_logit);
+    json_t *json = json_object();
+    rq_json_set(&json, "images", json_integer(found->n_images));
+    rq_json_set(&json, "max_abs_diff", rq_json_number(found->difference.max_abs_diff));
+    rq_json_set(&json, "max_abs_logit", rq_json_number(found->difference.max_abs_logit));
     if (found->has_accuracy) {
-        rq_json_add_number(&json, "base_top1", found->accuracy[0].top1);
-        rq_json_add_number(&json, "top1", found->accuracy[1].top1);
+        rq_json_set(&json, "base_top1", rq_json_number(found->accuracy[0].top1));
+        rq_json_set(&json, "top1", rq_json_number(found->accuracy[1].top1));
     }
-    rq_json_end(&json);
+    return rq_json_print(json, stdout, err);
 }
 
 static rq_status run(const rq_command *self, int argc, char **argv, rq_error *err)
@@ -65,9 +65,8 @@ static rq_status run(const rq_command *self, int argc, char **argv, rq_error *er
     rq_set_threads(given.run.data.threads);
     RQ_TRY(rq_insert_bn_run(&found, &given.run, argc, argv, err));
     if (given.json)
-        print_json(&found);
-    else
-        print_text(given.run.out, &found);
+        return print_json(&found, err);
+    print_text(given.run.out, &found);
     return RQ_OK;
 }
 

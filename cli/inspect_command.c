@@ -5,7 +5,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "runtime/base/json_writer.h"
+#include "runtime/base/json_line.h"
 #include "runtime/eval/layer_facts.h"
 #include "runtime/eval/open_model.h"
 
@@ -57,28 +57,20 @@ static rq_status inspect(inspection *self, rq_error *err)
 {
     const rq_graph *graph = &self->model->graph;
     const int crop = self->model->preprocess.crop;
-    const size_t n = (size_t)graph->n_nodes;
-    void *memory = NULL;
-    rq_status status = rq_arena_array_old(&self->arena, &memory, n, sizeof *self->shapes, err);
-    self->shapes = memory;
-    if (status == RQ_OK)
-        status = rq_arena_array_old(&self->arena, &memory, n, sizeof *self->facts, err);
-    self->facts = memory;
-    if (status == RQ_OK)
-        status = rq_arena_array_old(&self->arena, &memory, n, sizeof *self->needed, err);
-    self->needed = memory;
-    if (status == RQ_OK)
-        status = rq_graph_shapes(graph, 1, crop, crop, self->shapes, err);
-    for (int node = 0; node < graph->n_nodes && status == RQ_OK; node++)
-        status = rq_layer_facts_get(&self->facts[node], self->model, node, self->shapes, err);
-    if (status == RQ_OK) {
-        rq_graph_find_needed(graph, self->needed);
-        sum_up(self);
-    }
-    return status;
+    self->shapes = rq_arena_array(&self->arena, rq_shape, graph->n_nodes);
+    self->facts = rq_arena_array(&self->arena, rq_layer_facts, graph->n_nodes);
+    self->needed = rq_arena_array(&self->arena, bool, graph->n_nodes);
+    if (!self->shapes || !self->facts || !self->needed)
+        return rq_no_memory(err);
+    RQ_TRY(rq_graph_shapes(graph, 1, crop, crop, self->shapes, err));
+    for (int node = 0; node < graph->n_nodes; node++)
+        RQ_TRY(rq_layer_facts_get(&self->facts[node], self->model, node, self->shapes, err));
+    rq_graph_find_needed(graph, self->needed);
+    sum_up(self);
+    return RQ_OK;
 }
 
-/* ---- text: what stands above the layers ---- */
+/* ---- text: what is above the layers ---- */
 
 static void print_head(const inspection *self)
 {
@@ -205,16 +197,14 @@ static rq_status print_layers(inspection *self, rq_error *err)
     const row title = {{"layer", "operator", "output", "params", "M MACs",
                         is_int8 ? "multiplier" : "scale", "|acc|"}};
     int width[N_COLUMNS] = {0};
-    void *memory = NULL;
-    const rq_status status = rq_arena_array_old(&self->arena, &memory, (size_t)n, sizeof(row), err);
-    if (status != RQ_OK)
-        return status;
-    row *rows = memory;
+    row *rows = rq_arena_array(&self->arena, row, n);
+    if (!rows)
+        return rq_no_memory(err);
     for (int i = 0; i < n; i++) {
         fill_row(self, i, &rows[i]);
         for (int k = 0; k < N_COLUMNS; k++) {
             if (!rows[i].cells[k])
-                return rq_fail(err, RQ_ERR_NOMEM, "out of memory");
+                return rq_no_memory(err);
             const int used = (int)strlen(rows[i].cells[k]);
             width[k] = used > width[k] ? used : width[k];
         }
@@ -232,130 +222,130 @@ static rq_status print_layers(inspection *self, rq_error *err)
 
 /* ---- JSON ---- */
 
-static void add_triple(rq_json_writer *json, const char *key, const float values[3])
+static json_t *triple_json(const float values[3])
 {
-    rq_json_open_array(json, key);
+    json_t *json = json_array();
     for (int i = 0; i < 3; i++)
-        rq_json_add_number(json, NULL, (double)values[i]);
-    rq_json_close(json);
+        rq_json_append(&json, rq_json_number((double)values[i]));
+    return json;
 }
 
-static void add_head(rq_json_writer *json, const inspection *self)
+static json_t *preprocess_json(const rq_preprocess *preprocess)
 {
-    const rq_model *model = self->model;
-    rq_json_add_string(json, "form", rq_form_name(model->form));
-    rq_json_add_string(json, "arch", model->arch);
-    rq_json_add_int(json, "classes", model->n_classes);
-    if (model->class_names) {
-        rq_json_open_array(json, "class_names");
-        for (int i = 0; i < model->n_classes; i++)
-            rq_json_add_string(json, NULL, model->class_names[i]);
-        rq_json_close(json);
-    }
-    rq_json_open_object(json, "preprocessing");
-    rq_json_add_int(json, "resize", model->preprocess.resize);
-    rq_json_add_int(json, "crop", model->preprocess.crop);
-    add_triple(json, "mean", model->preprocess.mean);
-    add_triple(json, "std", model->preprocess.std);
-    rq_json_close(json);
-    rq_json_add_string(json, "command", model->command);
-    rq_json_add_string(json, "parent", model->parent);
+    json_t *json = json_object();
+    rq_json_set(&json, "resize", json_integer(preprocess->resize));
+    rq_json_set(&json, "crop", json_integer(preprocess->crop));
+    rq_json_set(&json, "mean", triple_json(preprocess->mean));
+    rq_json_set(&json, "std", triple_json(preprocess->std));
+    return json;
+}
+
+static json_t *strings_json(const char *const *strings, int n)
+{
+    json_t *json = json_array();
+    for (int i = 0; i < n; i++)
+        rq_json_append(&json, rq_json_string(strings[i]));
+    return json;
+}
+
+static void add_head(json_t **json, const rq_model *model)
+{
+    rq_json_set(json, "form", rq_json_string(rq_form_name(model->form)));
+    rq_json_set(json, "arch", rq_json_string(model->arch));
+    rq_json_set(json, "classes", json_integer(model->n_classes));
+    if (model->class_names)
+        rq_json_set(json, "class_names", strings_json(model->class_names, model->n_classes));
+    rq_json_set(json, "preprocessing", preprocess_json(&model->preprocess));
+    rq_json_set(json, "command", rq_json_string(model->command));
+    rq_json_set(json, "parent", rq_json_string(model->parent));
     char seed[24]; /* 64 bits do not fit into JSON's numbers */
     (void)snprintf(seed, sizeof seed, "%" PRIu64, model->seed);
-    rq_json_add_string(json, "seed", seed);
+    rq_json_set(json, "seed", rq_json_string(seed));
     if (model->form == RQ_FORM_INT8)
-        rq_json_add_bool(json, "isa_proof", model->isa_proof);
+        rq_json_set(json, "isa_proof", json_boolean(model->isa_proof));
 }
 
-static void add_totals(rq_json_writer *json, const inspection *self)
+static void add_totals(json_t **json, const totals *sum)
 {
-    rq_json_add_int(json, "params", self->main.n_params);
-    rq_json_add_int(json, "buffers", self->main.n_buffers);
-    rq_json_add_number(json, "macs", self->main.macs);
-    if (self->aux.n_params > 0) {
-        rq_json_open_object(json, "auxiliary");
-        rq_json_add_int(json, "params", self->aux.n_params);
-        rq_json_add_int(json, "buffers", self->aux.n_buffers);
-        rq_json_add_number(json, "macs", self->aux.macs);
-        rq_json_close(json);
-    }
-    rq_json_add_int(json, "size_bytes", (int64_t)self->size_bytes);
+    rq_json_set(json, "params", json_integer(sum->n_params));
+    rq_json_set(json, "buffers", json_integer(sum->n_buffers));
+    rq_json_set(json, "macs", rq_json_number(sum->macs));
 }
 
-static void add_pair(rq_json_writer *json, const char *key, const int values[2])
+static json_t *integers_json(const int *values, int n)
 {
-    rq_json_open_array(json, key);
-    rq_json_add_int(json, NULL, values[0]);
-    rq_json_add_int(json, NULL, values[1]);
-    rq_json_close(json);
+    json_t *json = json_array();
+    for (int i = 0; i < n; i++)
+        rq_json_append(&json, json_integer(values[i]));
+    return json;
 }
 
-static void add_window(rq_json_writer *json, const rq_conv_attr *conv)
+static void add_window(json_t **json, const rq_conv_attr *conv)
 {
-    add_pair(json, "kernel", conv->kernel);
-    add_pair(json, "stride", conv->stride);
-    add_pair(json, "pad", conv->pad);
-    add_pair(json, "dilation", conv->dilation);
-    rq_json_add_int(json, "groups", conv->groups);
+    rq_json_set(json, "kernel", integers_json(conv->kernel, 2));
+    rq_json_set(json, "stride", integers_json(conv->stride, 2));
+    rq_json_set(json, "pad", integers_json(conv->pad, 2));
+    rq_json_set(json, "dilation", integers_json(conv->dilation, 2));
+    rq_json_set(json, "groups", json_integer(conv->groups));
 }
 
-static void add_quantization(rq_json_writer *json, const inspection *self, int i)
+static void add_quantization(json_t **json, const rq_layer_facts *facts, bool is_int8)
 {
-    const rq_layer_facts *facts = &self->facts[i];
-    const bool is_int8 = self->model->form == RQ_FORM_INT8;
     if (facts->has_scale)
-        rq_json_add_number(json, "scale", (double)facts->scale);
+        rq_json_set(json, "scale", rq_json_number((double)facts->scale));
     if (facts->has_range) {
-        rq_json_add_number(json, "min", (double)facts->min);
-        rq_json_add_number(json, "max", (double)facts->max);
+        rq_json_set(json, "min", rq_json_number((double)facts->min));
+        rq_json_set(json, "max", rq_json_number((double)facts->max));
     }
     if (facts->has_weight_scale) {
-        rq_json_add_number(json, is_int8 ? "multiplier_min" : "weight_scale_min",
-                           (double)facts->weight_scale_min);
-        rq_json_add_number(json, is_int8 ? "multiplier_max" : "weight_scale_max",
-                           (double)facts->weight_scale_max);
+        rq_json_set(json, is_int8 ? "multiplier_min" : "weight_scale_min",
+                    rq_json_number((double)facts->weight_scale_min));
+        rq_json_set(json, is_int8 ? "multiplier_max" : "weight_scale_max",
+                    rq_json_number((double)facts->weight_scale_max));
     }
     if (facts->has_acc)
-        rq_json_add_int(json, "acc_max", facts->acc_max);
+        rq_json_set(json, "acc_max", json_integer(facts->acc_max));
 }
 
-static void add_layer(rq_json_writer *json, const inspection *self, int i)
+static json_t *layer_json(const inspection *self, int i)
 {
     const rq_graph *graph = &self->model->graph;
     const rq_node *node = &graph->nodes[i];
     const rq_shape *shape = &self->shapes[i];
-    rq_json_open_object(json, NULL);
-    rq_json_add_string(json, "name", node->name);
-    rq_json_add_string(json, "op", rq_op_name(node->op));
-    rq_json_open_array(json, "inputs");
+    const rq_layer_facts *facts = &self->facts[i];
+    const totals sum = {facts->n_params, facts->n_buffers, facts->macs};
+    json_t *json = json_object(), *inputs = json_array();
     for (int k = 0; k < node->n_inputs; k++)
-        rq_json_add_string(json, NULL, graph->nodes[node->input[k]].name);
-    rq_json_close(json);
-    rq_json_open_array(json, "output");
-    rq_json_add_int(json, NULL, shape->h);
-    rq_json_add_int(json, NULL, shape->w);
-    rq_json_add_int(json, NULL, shape->c);
-    rq_json_close(json);
+        rq_json_append(&inputs, rq_json_string(graph->nodes[node->input[k]].name));
+    rq_json_set(&json, "name", rq_json_string(node->name));
+    rq_json_set(&json, "op", rq_json_string(rq_op_name(node->op)));
+    rq_json_set(&json, "inputs", inputs);
+    rq_json_set(&json, "output",
+                integers_json((const int[]){(int)shape->h, (int)shape->w, (int)shape->c}, 3));
     if (rq_op_has_window(node->op))
-        add_window(json, &node->conv);
-    rq_json_add_int(json, "params", self->facts[i].n_params);
-    rq_json_add_int(json, "buffers", self->facts[i].n_buffers);
-    rq_json_add_number(json, "macs", self->facts[i].macs);
-    add_quantization(json, self, i);
+        add_window(&json, &node->conv);
+    add_totals(&json, &sum);
+    add_quantization(&json, facts, self->model->form == RQ_FORM_INT8);
     if (!self->needed[i])
-        rq_json_add_bool(json, "auxiliary", true);
-    rq_json_close(json);
+        rq_json_set(&json, "auxiliary", json_true());
+    return json;
 }
 
-static void print_json(const inspection *self)
+static rq_status print_json(const inspection *self, rq_error *err)
 {
-    rq_json_writer json = rq_json_begin(stdout);
-    add_head(&json, self);
-    add_totals(&json, self);
-    rq_json_open_array(&json, "layers");
+    json_t *json = json_object(), *layers = json_array();
+    add_head(&json, self->model);
+    add_totals(&json, &self->main);
+    if (self->aux.n_params > 0) {
+        json_t *aux = json_object();
+        add_totals(&aux, &self->aux);
+        rq_json_set(&json, "auxiliary", aux);
+    }
+    rq_json_set(&json, "size_bytes", json_integer(self->size_bytes));
     for (int i = 0; i < self->model->graph.n_nodes; i++)
-        add_layer(&json, self, i);
-    rq_json_end(&json);
+        rq_json_append(&layers, layer_json(self, i));
+    rq_json_set(&json, "layers", layers);
+    return rq_json_print(json, stdout, err);
 }
 
 /* ---- the command ---- */
@@ -369,19 +359,15 @@ static rq_status run(const rq_command *self, int argc, char **argv, rq_error *er
         {table, sizeof table / sizeof table[0], &given},
         rq_open_option_set(&given.open),
     };
-    rq_status status = rq_command_option_sets(self, sets, 2, argc, argv, &done, err);
-    if (status != RQ_OK || done)
-        return status;
-    status = rq_open_model(&model, given.model, &given.open, RQ_ANY_FORM, err);
-    if (status != RQ_OK)
-        return status;
+    RQ_TRY(rq_command_option_sets(self, sets, 2, argc, argv, &done, err));
+    if (done)
+        return RQ_OK;
+    RQ_TRY(rq_open_model(&model, given.model, &given.open, RQ_ANY_FORM, err));
     inspection report = {.path = given.model, .model = &model, .arena = RQ_ARENA_INIT};
-    status = inspect(&report, err);
-    if (status == RQ_OK && given.json)
-        print_json(&report);
-    else if (status == RQ_OK)
-        status = print_layers(&report, err);
-    if (status != RQ_OK)
+    rq_status status = inspect(&report, err);
+    if (!status)
+        status = given.json ? print_json(&report, err) : print_layers(&report, err);
+    if (status)
         rq_error_prefix(err, "%s", given.model);
     rq_arena_deinit(&report.arena);
     rq_model_deinit(&model);

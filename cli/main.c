@@ -148,7 +148,7 @@ int main(int argc, char **argv)
     rq_error err = RQ_ERROR_INIT;
     rq_status status = rq_ranks_open(&err);
     rq_console_open();
-    if (status == RQ_OK)
+    if (!status)
         status = dispatch(argc, argv, &ran, &err);
     if (status) {
         err.code = status;

@@ -4,15 +4,16 @@
 
 #include <stdio.h>
 
-#include "cli/loop_flags.h"
+#include "cli/training.h"
 #include "qat/prepare.h"
 #include "runtime/dnn/dnn.h"
 #include "runtime/eval/open_model.h"
 
 typedef struct qat_flags {
+    rq_train_options train;
     const char *arch, *base_weights, *tag;
     int quant_layers;
-    bool fp_finetune, fix_observer, fix_bn;
+    bool fp_finetune;
 } qat_flags;
 
 static const rq_option table[] = {
@@ -24,84 +25,74 @@ static const rq_option table[] = {
     RQ_OPTION_CHOICE("quantlayers", 0, qat_flags, quant_layers, rq_quant_layers_names,
                      "what is quantized; excluded layers really stay in float"),
     RQ_OPTION_FLAG("fpfinetune", 0, qat_flags, fp_finetune, "fine-tune the float model instead"),
-    RQ_OPTION_FLAG("fixobserver", 0, qat_flags, fix_observer,
+    RQ_OPTION_FLAG("fixobserver", 0, qat_flags, train.fix_observer,
                    "stop the ranges after epoch 3/8 of all (on unless --no-fixobserver)"),
-    RQ_OPTION_FLAG("fixbn", 0, qat_flags, fix_bn,
+    RQ_OPTION_FLAG("fixbn", 0, qat_flags, train.fix_bn,
                    "freeze batch norm after epoch 2/8 of all (on unless --no-fixbn)"),
 };
 
-static rq_status load_base(rq_model *out, const qat_flags *flags, rq_error *err)
+static rq_status load_base(rq_model *out, const rq_model *base, const qat_flags *flags,
+                           rq_error *err)
+{
+    if (flags->fp_finetune) { /* a copy, to be trained */
+        RQ_TRY(rq_graph_clone(&out->graph, &base->graph, err));
+        return rq_model_copy_info(out, base, err);
+    }
+    const rq_status status = rq_prepare_qat(out, base, (rq_quant_layers)flags->quant_layers, err);
+    if (status)
+        rq_error_prefix(err, "%s", flags->base_weights);
+    return status;
+}
+
+static rq_status open_base(rq_model *out, const qat_flags *flags, rq_error *err)
 {
     rq_model base = RQ_MODEL_INIT;
     const rq_open_options asked = {.arch = flags->arch};
-    rq_status status = rq_open_model(&base, flags->base_weights, &asked, 1u << RQ_FORM_WITHBN, err);
-    if (status != RQ_OK)
-        return status;
-    if (flags->fp_finetune) { /* a copy, to be trained */
-        status = rq_graph_clone(&out->graph, &base.graph, err);
-        if (status == RQ_OK)
-            status = rq_model_copy_info(out, &base, err);
-    } else {
-        status = rq_prepare_qat(out, &base, (rq_quant_layers)flags->quant_layers, err);
-        if (status != RQ_OK)
-            rq_error_prefix(err, "%s", flags->base_weights);
-    }
+    RQ_TRY(rq_open_model(&base, flags->base_weights, &asked, 1u << RQ_FORM_WITHBN, err));
+    const rq_status status = load_base(out, &base, flags, err);
     rq_model_deinit(&base);
     return status;
 }
 
-static rq_status train(rq_model *model, const qat_flags *flags, const rq_loop_flags *loop,
-                       const rq_option_set *sets, size_t n_sets, rq_error *err)
+static rq_status train(const qat_flags *flags, int argc, char **argv, rq_error *err)
 {
-    rq_loop_options options;
-    rq_loop_result result;
-    rq_status status = rq_loop_flags_apply(loop, sets, n_sets, &options, err);
-    if (status != RQ_OK)
-        return status;
-    options.observer_freeze_eighths = flags->fix_observer ? 3 : 0;
-    options.bn_freeze_eighths = flags->fix_bn ? 2 : 0;
-    status = rq_train_loop(model, &options, &result, err);
-    if (status == RQ_OK)
-        rq_loop_print_result(loop, &options, &result);
+    rq_model model = RQ_MODEL_INIT;
+    rq_status status = open_base(&model, flags, err);
+    if (!status)
+        status = rq_model_set_origin(&model, flags->base_weights, argc, argv, err);
+    if (!status) {
+        model.seed = (uint64_t)flags->train.seed;
+        rq_train_set_sizes(&model, &flags->train, false);
+        status = rq_training_run(&model, &flags->train, err);
+    }
+    rq_model_deinit(&model);
     return status;
 }
 
 static rq_status run(const rq_command *self, int argc, char **argv, rq_error *err)
 {
-    qat_flags flags = {.tag = "testtest", .fix_observer = true, .fix_bn = true};
-    rq_loop_flags loop = rq_loop_flags_init();
-    loop.epochs = 8;
-    loop.lr = 1e-4;
-    loop.weight_decay = 1e-4;
-    loop.warmup_epochs = 1.0;
-    loop.bias_lr = 2.0;
-    loop.precision = rq_dnn_has_bf16() ? RQ_PRECISION_BF16 : RQ_PRECISION_F32;
+    qat_flags flags = {.train = rq_train_options_init(), .tag = "testtest"};
+    flags.train.epochs = 8;
+    flags.train.lr = 1e-4;
+    flags.train.warmup_epochs = 1.0;
+    flags.train.optimizer.rules.bias_lr = 2.0;
+    flags.train.precision = rq_dnn_has_bf16() ? RQ_PRECISION_BF16 : RQ_PRECISION_F32;
+    flags.train.fix_observer = flags.train.fix_bn = true;
     const rq_option_set sets[] = {
-        {rq_loop_flags_table, rq_loop_flags_count, &loop},
+        {rq_train_table, rq_train_table_size, &flags.train},
         {table, sizeof table / sizeof table[0], &flags},
     };
-    enum { N_SETS = sizeof sets / sizeof sets[0] };
     bool done;
-    rq_status status = rq_command_option_sets(self, sets, N_SETS, argc, argv, &done, err);
-    if (status != RQ_OK || done)
-        return status;
+    RQ_TRY(rq_command_option_sets(self, sets, 2, argc, argv, &done, err));
+    flags.train.sets = sets;
+    flags.train.n_sets = 2;
     char output[256];
-    if (!loop.output) {
+    if (!flags.train.output) {
         if (snprintf(output, sizeof output, "qat_%s.bin", flags.tag) >= (int)sizeof output)
             return rq_fail(err, RQ_ERR_USAGE, "tag %s is too long", flags.tag);
-        loop.output = output;
+        flags.train.output = output;
     }
-    rq_model model = RQ_MODEL_INIT;
-    status = load_base(&model, &flags, err);
-    if (status == RQ_OK)
-        status = rq_model_set_origin(&model, flags.base_weights, argc, argv, err);
-    if (status == RQ_OK) {
-        model.seed = (uint64_t)loop.seed;
-        rq_loop_set_sizes(&model, &loop, false);
-        status = train(&model, &flags, &loop, sets, N_SETS, err);
-    }
-    rq_model_deinit(&model);
-    return status;
+    return done ? RQ_OK : train(&flags, argc, argv, err);
 }
 
 const rq_command rq_command_qat_train = {"qat_train",

@@ -3,23 +3,23 @@
 
 #include <stdio.h>
 
-#include "runtime/base/json_writer.h"
+#include "runtime/base/json_line.h"
 
-void rq_difference_print(const rq_difference *difference, double tolerance, const char *images,
-                         bool json)
+rq_status rq_difference_print(const rq_difference *difference, double tolerance, const char *images,
+                              bool json, rq_error *err)
 {
-    if (json) {
-        rq_json_writer writer = rq_json_begin(stdout);
-        rq_json_add_number(&writer, "max_abs_diff", difference->max_abs_diff);
-        rq_json_add_number(&writer, "max_abs_logit", difference->max_abs_logit);
-        rq_json_add_number(&writer, "tolerance", tolerance);
-        rq_json_add_int(&writer, "images", (int64_t)difference->n_images);
-        rq_json_end(&writer);
-    } else {
+    if (!json) {
         (void)printf("max |Δ| %.3g over %zu %s; the largest |logit| is %.3g\n",
                      difference->max_abs_diff, difference->n_images, images,
                      difference->max_abs_logit);
+        return RQ_OK;
     }
+    json_t *object = json_object();
+    rq_json_set(&object, "max_abs_diff", rq_json_number(difference->max_abs_diff));
+    rq_json_set(&object, "max_abs_logit", rq_json_number(difference->max_abs_logit));
+    rq_json_set(&object, "tolerance", rq_json_number(tolerance));
+    rq_json_set(&object, "images", json_integer(difference->n_images));
+    return rq_json_print(object, stdout, err);
 }
 
 rq_status rq_difference_judge(const rq_difference *difference, double tolerance, rq_error *err)

@@ -326,27 +326,31 @@ static rq_status make_folder(const char *path, rq_error *err)
                                                      : rq_fail_errno(err, path, "make the folder");
 }
 
+static rq_status write_picture(const studio *in, const char *path, uint64_t split, int class_index,
+                               int i, rq_error *err)
+{
+    rq_random random = rq_random_stream(in->seed, split, (uint64_t)class_index << 32 | (uint64_t)i);
+    uint8_t *jpeg = NULL;
+    size_t size_bytes = 0;
+    rq_synthetic_draw(&rq_synthetic_demo, class_index, in->side, &random, in->canvas, in->pixels);
+    RQ_TRY(rq_jpeg_encode(in->pixels, in->side, in->side, QUALITY, &jpeg, &size_bytes, err));
+    const rq_status status = write_file(path, jpeg, size_bytes, err);
+    rq_free(jpeg);
+    return status;
+}
+
 static rq_status write_class(const studio *in, const char *split_folder, uint64_t split,
                              int class_index, int n, rq_error *err)
 {
     char path[PATH_MAX + 64];
-    (void)snprintf(path, sizeof path, "%s/%s", split_folder, shapes[class_index].name);
-    rq_status status = make_folder(path, err);
-    for (int i = 0; status == RQ_OK && i < n; i++) {
-        rq_random random =
-            rq_random_stream(in->seed, split, (uint64_t)class_index << 32 | (uint64_t)i);
-        uint8_t *jpeg = NULL;
-        size_t size_bytes = 0;
-        rq_synthetic_draw(&rq_synthetic_demo, class_index, in->side, &random, in->canvas,
-                          in->pixels);
-        (void)snprintf(path, sizeof path, "%s/%s/%04d.jpg", split_folder, shapes[class_index].name,
-                       i);
-        status = rq_jpeg_encode(in->pixels, in->side, in->side, QUALITY, &jpeg, &size_bytes, err);
-        if (status == RQ_OK)
-            status = write_file(path, jpeg, size_bytes, err);
-        rq_free(jpeg);
+    const char *name = shapes[class_index].name;
+    (void)snprintf(path, sizeof path, "%s/%s", split_folder, name);
+    RQ_TRY(make_folder(path, err));
+    for (int i = 0; i < n; i++) {
+        (void)snprintf(path, sizeof path, "%s/%s/%04d.jpg", split_folder, name, i);
+        RQ_TRY(write_picture(in, path, split, class_index, i, err));
     }
-    return status;
+    return RQ_OK;
 }
 
 static rq_status check_arguments(const char *dir, int classes, int train_per_class,
@@ -367,29 +371,33 @@ static rq_status check_arguments(const char *dir, int classes, int train_per_cla
     return RQ_OK;
 }
 
+static rq_status write_split(const studio *in, const char *dir, uint64_t split, int classes, int n,
+                             rq_error *err)
+{
+    static const char *const names[] = {"train", "val"};
+    char folder[PATH_MAX];
+    (void)snprintf(folder, sizeof folder, "%s/%s", dir, names[split]);
+    RQ_TRY(make_folder(folder, err));
+    for (int c = 0; c < classes; c++)
+        RQ_TRY(write_class(in, folder, split, c, n, err));
+    return RQ_OK;
+}
+
 rq_status rq_synthetic_write(const char *dir, int classes, int train_per_class, int val_per_class,
                              int side, uint64_t seed, rq_error *err)
 {
-    static const char *const names[] = {"train", "val"};
-    const int counts[] = {train_per_class, val_per_class};
+    RQ_TRY(check_arguments(dir, classes, train_per_class, val_per_class, side, err));
     const size_t n = (size_t)side * (size_t)side * 3;
-    char folder[PATH_MAX];
-    rq_status status = check_arguments(dir, classes, train_per_class, val_per_class, side, err);
-    if (status != RQ_OK)
-        return status;
-    studio in = {side, seed, rq_alloc(n * sizeof(float)), rq_alloc(n)};
-    if (!in.canvas || !in.pixels) {
+    const studio in = {side, seed, rq_alloc_array(float, n), rq_alloc_array(uint8_t, n)};
+    rq_status status;
+    if (!in.canvas || !in.pixels)
         status = rq_fail(err, RQ_ERR_NOMEM, "out of memory (image of %d x %d pixels)", side, side);
-        goto out;
-    }
-    status = make_folder(dir, err);
-    for (uint64_t split = 0; status == RQ_OK && split < 2; split++) {
-        (void)snprintf(folder, sizeof folder, "%s/%s", dir, names[split]);
-        status = make_folder(folder, err);
-        for (int c = 0; status == RQ_OK && c < classes; c++)
-            status = write_class(&in, folder, split, c, counts[split], err);
-    }
-out:
+    else
+        status = make_folder(dir, err);
+    if (!status)
+        status = write_split(&in, dir, 0, classes, train_per_class, err);
+    if (!status)
+        status = write_split(&in, dir, 1, classes, val_per_class, err);
     rq_free(in.canvas);
     rq_free(in.pixels);
     return status;

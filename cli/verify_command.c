@@ -30,69 +30,72 @@ static const rq_option table[] = {
     RQ_OPTION_FLAG("json", 0, verify_options, json, "print one JSON object"),
 };
 
-static rq_status compare(rq_difference *out, const rq_model *a, const rq_model *b,
-                         const verify_options *options, rq_error *err)
+static rq_status open_and_compare(rq_difference *out, const rq_model *a, const rq_model *b,
+                                  const verify_options *options, rq_eval_data *data,
+                                  rq_session *sessions[2], rq_error *err)
 {
-    const int64_t resolution = options->data.resolution;
-    if (!resolution && a->preprocess.crop != b->preprocess.crop)
-        return rq_fail(err, RQ_ERR_MODEL,
-                       "%s takes images of %d pixels, %s of %d; choose one with "
-                       "--resolution",
-                       options->a, a->preprocess.crop, options->b, b->preprocess.crop);
-    if (!options->data.dir)
-        return rq_difference_random(out, a, b, resolution ? (int)resolution : a->preprocess.crop,
-                                    (int)options->images, (uint64_t)options->seed, err);
+    const int batch = (int)options->data.batch;
+    RQ_TRY(rq_eval_data_open(data, &options->data, &a->preprocess, err));
+    RQ_TRY(rq_open_session(&sessions[0], a, options->a, batch, data->size, RQ_STREAMS_AUTO, err));
+    RQ_TRY(rq_open_session(&sessions[1], b, options->b, batch, data->size, RQ_STREAMS_AUTO, err));
+    return rq_difference_loader(out, sessions[0], sessions[1], data->loader, SIZE_MAX, err);
+}
+
+static rq_status compare_over_images(rq_difference *out, const rq_model *a, const rq_model *b,
+                                     const verify_options *options, rq_error *err)
+{
     rq_eval_data data = RQ_EVAL_DATA_INIT;
     rq_session *sessions[2] = {NULL, NULL};
-    const int batch = (int)options->data.batch;
-    rq_status status = rq_eval_data_open(&data, &options->data, &a->preprocess, err);
-    if (!status)
-        status =
-            rq_open_session(&sessions[0], a, options->a, batch, data.size, RQ_STREAMS_AUTO, err);
-    if (!status)
-        status =
-            rq_open_session(&sessions[1], b, options->b, batch, data.size, RQ_STREAMS_AUTO, err);
-    if (!status)
-        status = rq_difference_loader(out, sessions[0], sessions[1], data.loader, SIZE_MAX, err);
+    const rq_status status = open_and_compare(out, a, b, options, &data, sessions, err);
     rq_session_destroy(sessions[0]);
     rq_session_destroy(sessions[1]);
     rq_eval_data_close(&data);
     return status;
 }
 
-static rq_status verify(const verify_options *options, rq_error *err)
+static rq_status compare(rq_difference *out, const rq_model *a, const rq_model *b,
+                         const verify_options *options, rq_error *err)
 {
-    rq_model a = RQ_MODEL_INIT, b = RQ_MODEL_INIT;
+    const int64_t resolution = options->data.resolution;
+    if (!resolution && a->preprocess.crop != b->preprocess.crop)
+        return rq_fail(err, RQ_ERR_MODEL,
+                       "%s takes images of %d pixels, %s of %d; choose one with --resolution",
+                       options->a, a->preprocess.crop, options->b, b->preprocess.crop);
+    if (options->data.dir)
+        return compare_over_images(out, a, b, options, err);
+    return rq_difference_random(out, a, b, resolution ? (int)resolution : a->preprocess.crop,
+                                (int)options->images, (uint64_t)options->seed, err);
+}
+
+static rq_status verify(rq_model *a, rq_model *b, const verify_options *options, rq_error *err)
+{
     rq_difference difference;
-    rq_status status = rq_open_model(&a, options->a, &options->open, RQ_ANY_FORM, err);
-    if (!status)
-        status = rq_open_model(&b, options->b, &options->open, RQ_ANY_FORM, err);
-    if (!status)
-        status = compare(&difference, &a, &b, options, err);
-    if (!status) {
-        rq_difference_print(&difference, options->tolerance,
-                            options->data.dir ? "images" : "random images", options->json);
-        status = rq_difference_judge(&difference, options->tolerance, err);
-    }
-    rq_model_deinit(&a);
-    rq_model_deinit(&b);
-    return status;
+    RQ_TRY(rq_open_model(a, options->a, &options->open, RQ_ANY_FORM, err));
+    RQ_TRY(rq_open_model(b, options->b, &options->open, RQ_ANY_FORM, err));
+    RQ_TRY(compare(&difference, a, b, options, err));
+    RQ_TRY(rq_difference_print(&difference, options->tolerance,
+                               options->data.dir ? "images" : "random images", options->json, err));
+    return rq_difference_judge(&difference, options->tolerance, err);
 }
 
 static rq_status run(const rq_command *self, int argc, char **argv, rq_error *err)
 {
     verify_options options = {
         .images = 4, .tolerance = RQ_DEFAULT_TOLERANCE, .data = RQ_DATA_OPTIONS_INIT};
+    rq_model a = RQ_MODEL_INIT, b = RQ_MODEL_INIT;
     bool done;
     const rq_option_set sets[] = {
         {table, sizeof table / sizeof table[0], &options},
         rq_open_option_set(&options.open),
     };
-    const rq_status status = rq_command_option_sets(self, sets, 2, argc, argv, &done, err);
-    if (status || done)
-        return status;
+    RQ_TRY(rq_command_option_sets(self, sets, 2, argc, argv, &done, err));
+    if (done)
+        return RQ_OK;
     rq_set_threads(options.data.threads);
-    return verify(&options, err);
+    const rq_status status = verify(&a, &b, &options, err);
+    rq_model_deinit(&a);
+    rq_model_deinit(&b);
+    return status;
 }
 
 const rq_command rq_command_verify = {"verify", "do two models compute the same function?", run};

@@ -1,6 +1,7 @@
 /* Time into steps, text into time. */
 #include "qat/run/budget.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -12,6 +13,7 @@
 
 int64_t rq_budget_plan(const rq_pace *pace)
 {
+    assert(pace->steps_per_epoch > 0);
     const double usable = pace->seconds_left * (1.0 - RESERVE);
     const double epoch_seconds =
         (double)pace->steps_per_epoch * pace->step_seconds + pace->overhead_seconds;

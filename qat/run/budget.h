@@ -6,11 +6,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* What is known about a run's speed, and where it stands. */
+/* What is known about a run's speed and place. */
 typedef struct rq_pace {
     double seconds_left;        /* of the budget */
     double step_seconds;        /* of one step, loading included */
-    double overhead_seconds;    /* of an epoch beside its steps: validation, saving */
+    double overhead_seconds;    /* of an epoch besides its steps: validation, saving */
     int64_t steps_per_epoch;    /* > 0 */
     int64_t epochs, max_epochs; /* finished; at most */
 } rq_pace;

@@ -1,4 +1,4 @@
-/* Records around messages that protobuf-c packs. */
+/* Records of messages that protobuf-c packs. */
 #include "qat/run/event_file.h"
 
 #include <assert.h>
@@ -74,9 +74,7 @@ static rq_status begin(rq_event_file *file, int64_t step, rq_error *err)
     Rq__Event version = event_now(0);
     version.what_case = RQ__EVENT__WHAT_FILE_VERSION;
     version.file_version = name;
-    const rq_status status = write_event(file, &version, err);
-    if (status != RQ_OK)
-        return status;
+    RQ_TRY(write_event(file, &version, err));
     Rq__SessionLog log = RQ__SESSION_LOG__INIT;
     log.status = RQ__SESSION_LOG__STATUS__START;
     Rq__Event start = event_now(step);
@@ -92,7 +90,7 @@ static rq_status open_file(rq_event_file *file, const char *dir, rq_error *err)
     file->path = rq_arena_printf(&file->arena, "%s/events.out.tfevents.%lld.%s.%ld", dir,
                                  (long long)time(NULL), host, (long)getpid());
     if (!file->path)
-        return rq_fail(err, RQ_ERR_NOMEM, "out of memory");
+        return rq_no_memory(err);
     file->file = fopen(file->path, "we");
     return file->file ? RQ_OK : rq_fail_errno(err, file->path, "create");
 }
@@ -101,15 +99,14 @@ rq_status rq_event_file_create(rq_event_file **out, const char *dir, int64_t ste
 {
     rq_event_file *file = rq_alloc(sizeof *file);
     if (!file)
-        return rq_fail(err, RQ_ERR_NOMEM, "out of memory");
+        return rq_no_memory(err);
     rq_status status = open_file(file, dir, err);
-    if (status == RQ_OK)
+    if (!status)
         status = begin(file, step, err);
-    if (status == RQ_OK) {
+    if (status)
+        rq_event_file_close(file);
+    else
         *out = file;
-        return RQ_OK;
-    }
-    rq_event_file_close(file);
     return status;
 }
 

@@ -14,7 +14,7 @@
 
 typedef struct rq_event_file rq_event_file;
 
-/* Create DIR/events.out.tfevents.SECONDS.HOST.PID for a run that begins behind `step` steps.
+/* Create DIR/events.out.tfevents.SECONDS.HOST.PID for a run that begins after `step` steps.
  * Errors: RQ_ERR_IO, RQ_ERR_NOMEM. */
 RQ_NODISCARD rq_status rq_event_file_create(rq_event_file **out, const char *dir, int64_t step,
                                             rq_error *err);

@@ -1,4 +1,4 @@
-/* Validation by a session made for it. */
+/* Validation by a session made for it, and the models that are saved after it. */
 #include "qat/run/run.h"
 #include "runtime/base/interrupt.h"
 #include "runtime/base/log.h"
@@ -25,14 +25,14 @@ rq_status run_validate(rq_run *run, const char *what, double *top1, double *top5
         return RQ_OK;
     rq_session *session = NULL;
     rq_session_options options = RQ_SESSION_OPTIONS_INIT;
-    options.batch = (int)rq_rank_rows(run->options->data.val_batch);
+    options.batch = (int)rq_rank_rows(run->options->val_batch);
     options.n_streams = RQ_STREAMS_AUTO;
-    rq_status status = rq_session_create(&session, run->model, &options, err);
+    RQ_TRY(rq_session_create(&session, run->model, &options, err));
     rq_evaluation result;
-    if (status == RQ_OK)
-        status = rq_evaluate(&session, 1, run->data.val, stop_if_interrupted, NULL, &result, err);
+    const rq_status status =
+        rq_evaluate(&session, 1, run->data.val, stop_if_interrupted, NULL, &result, err);
     rq_session_destroy(session);
-    if (status != RQ_OK)
+    if (status)
         return status;
     *top1 = result.top1;
     *top5 = result.top5;
@@ -40,17 +40,13 @@ rq_status run_validate(rq_run *run, const char *what, double *top1, double *top5
     return RQ_OK;
 }
 
-/* Validate the model as it stands and save it to path when it is the best so far. */
+/* Validate the model as it is and save it to path when it is the best so far. */
 static rq_status keep_if_best(rq_run *run, const char *what, const char *path, double *top1,
                               double *top5, double *best, bool *is_best, rq_error *err)
 {
-    rq_status status = rq_trainer_settle(run->trainer, err);
-    if (status == RQ_OK)
-        status = rq_model_check_finite(run->model, err);
-    if (status == RQ_OK)
-        status = run_validate(run, what, top1, top5, err);
-    if (status != RQ_OK)
-        return status;
+    RQ_TRY(rq_trainer_settle(run->trainer, err));
+    RQ_TRY(rq_model_check_finite(run->model, err));
+    RQ_TRY(run_validate(run, what, top1, top5, err));
     *is_best = !run->data.val || *top1 > *best;
     if (!*is_best)
         return RQ_OK;
@@ -74,8 +70,7 @@ static rq_status keep_average(rq_run *run, double *top1, rq_error *err)
 
 rq_status run_keep_best(rq_run *run, rq_epoch_report *report, rq_error *err)
 {
-    const rq_status status =
-        keep_if_best(run, "", run->options->output, &report->val_top1, &report->val_top5,
-                     &run->progress.best_top1, &report->best, err);
-    return status == RQ_OK ? keep_average(run, &report->val_ema_top1, err) : status;
+    RQ_TRY(keep_if_best(run, "", run->options->output, &report->val_top1, &report->val_top5,
+                        &run->progress.best_top1, &report->best, err));
+    return keep_average(run, &report->val_ema_top1, err);
 }

@@ -14,7 +14,7 @@ double run_seconds_used(const rq_run *run)
 
 static double seconds_left(const rq_run *run)
 {
-    return run->options->budget_seconds - run_seconds_used(run);
+    return run->budget_seconds - run_seconds_used(run);
 }
 
 /* Of this epoch, as far as it has come; its first step in this process is not like the others. */
@@ -32,7 +32,8 @@ static double finish_seconds(const rq_run *run)
 {
     if (run->finish_seconds > 0.0)
         return run->finish_seconds;
-    return 0.5 * step_seconds(run) * (double)run->data.val_set.n_images / run->options->data.batch;
+    return 0.5 * step_seconds(run) * (double)run->data.val_set.n_images /
+           (double)run->options->batch;
 }
 
 static int64_t plan(const rq_run *run)
@@ -53,18 +54,19 @@ static void set_plan(rq_run *run, int64_t steps)
         return;
     run->progress.total_steps = steps;
     char budget[32];
-    rq_print_duration(run->options->budget_seconds, budget, sizeof budget);
-    rq_log(RQ_LOG_INFO, "budget %s: %.4g of %d epochs (%.3f s per step, %.1f s at an epoch's end)",
-           budget, (double)steps / (double)run->n_batches, run->options->epochs, step_seconds(run),
-           finish_seconds(run));
+    rq_print_duration(run->budget_seconds, budget, sizeof budget);
+    rq_log(RQ_LOG_INFO,
+           "budget %s: %.4g of %lld epochs (%.3f s per step, %.1f s at an epoch's end)", budget,
+           (double)steps / (double)run->n_batches, (long long)run->options->epochs,
+           step_seconds(run), finish_seconds(run));
 }
 
 static void watch_budget(rq_run *run)
 {
     enum { MIN_STEPS = 4 }; /* until the speed is known */
-    const double budget = run->options->budget_seconds;
+    const double budget = run->budget_seconds;
     const bool is_known = run->steps >= MIN_STEPS;
-    const int64_t done = run->progress.epoch * run->n_batches + run->progress.step;
+    const int64_t done = run_steps_done(run);
     if (seconds_left(run) <= (is_known ? finish_seconds(run) : 0.0) &&
         done < run_planned_steps(run)) {
         rq_log(RQ_LOG_INFO, "the budget is used up");
@@ -91,7 +93,7 @@ static void revise_plan(rq_run *run)
 /* The processes' clocks differ: rank 0's plan holds for all. */
 static void plan_by(rq_run *run, void (*change)(rq_run *run))
 {
-    if (!(run->options->budget_seconds > 0.0))
+    if (!(run->budget_seconds > 0.0))
         return;
     if (rq_rank() == 0)
         change(run);

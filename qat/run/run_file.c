@@ -1,4 +1,4 @@
-/* All tensors of a run by name, as one list for both ways; and the numbers beside them. */
+/* All tensors of a run by name, as one list for both ways; and the numbers that go with them. */
 #include "qat/run/run_file.h"
 
 #include <stdio.h>
@@ -15,7 +15,7 @@
 
 typedef struct tensor_list {
     rq_arena arena;
-    rq_param *tensors; /* data: where the values stand in memory */
+    rq_param *tensors; /* data: where the values are in memory */
     int n;
 } tensor_list;
 
@@ -27,35 +27,31 @@ static rq_status add(tensor_list *list, const char *kind, const rq_param *param,
     tensor->tensor.data = data;
     if (kind)
         tensor->name = rq_arena_printf(&list->arena, "%s/%s", kind, param->name);
-    return tensor->name ? RQ_OK : rq_fail(err, RQ_ERR_NOMEM, "out of memory");
+    return tensor->name ? RQ_OK : rq_no_memory(err);
 }
 
 static rq_status add_param(tensor_list *list, const rq_training *training, int i, rq_error *err)
 {
     const rq_param *param = &training->model->graph.params[i];
-    rq_status status = add(list, NULL, param, param->tensor.data, err);
-    for (int k = 0; k < rq_optimizer_n_states(training->optimizer) && status == RQ_OK; k++) {
+    RQ_TRY(add(list, NULL, param, param->tensor.data, err));
+    for (int k = 0; k < rq_optimizer_n_states(training->optimizer); k++) {
         float *state = rq_optimizer_state(training->optimizer, i, k);
         if (state)
-            status = add(list, rq_optimizer_state_name(training->optimizer, k), param, state, err);
+            RQ_TRY(add(list, rq_optimizer_state_name(training->optimizer, k), param, state, err));
     }
-    if (status == RQ_OK && training->ema)
-        status = add(list, "ema", param, rq_ema_values(training->ema, i), err);
-    return status;
+    return training->ema ? add(list, "ema", param, rq_ema_values(training->ema, i), err) : RQ_OK;
 }
 
 /* To be deinitialised by the caller in any case. */
 static rq_status list_tensors(tensor_list *list, const rq_training *training, rq_error *err)
 {
     const int n_params = training->model->graph.n_params;
-    void *tensors = NULL;
-    *list = (tensor_list){RQ_ARENA_INIT, NULL, 0};
-    rq_status status = rq_arena_array_old(
-        &list->arena, &tensors, (size_t)n_params * (2 + RQ_MAX_STATES), sizeof(rq_param), err);
-    list->tensors = tensors;
-    for (int i = 0; i < n_params && status == RQ_OK; i++)
-        status = add_param(list, training, i, err);
-    return status;
+    list->tensors = rq_arena_array(&list->arena, rq_param, n_params * (2 + RQ_MAX_STATES));
+    if (!list->tensors)
+        return rq_no_memory(err);
+    for (int i = 0; i < n_params; i++)
+        RQ_TRY(add_param(list, training, i, err));
+    return RQ_OK;
 }
 
 /* ---- the numbers ---- */
@@ -120,7 +116,7 @@ static bool read_progress(const rq_tensorfile *file, rq_progress *progress)
 
 /* ---- saving ---- */
 
-rq_status rq_training_save(const char *path, const rq_training *training,
+rq_status rq_run_file_save(const char *path, const rq_training *training,
                            const rq_progress *progress, const char *run, rq_error *err)
 {
     char numbers[N_FIELDS][NUMBER_BYTES], steps[NUMBER_BYTES];
@@ -131,9 +127,9 @@ rq_status rq_training_save(const char *path, const rq_training *training,
         print_field(&fields[i], progress, numbers[i]);
         metadata[N_OTHERS + i] = (rq_text_pair){fields[i].key, numbers[i]};
     }
-    tensor_list list;
+    tensor_list list = {.arena = RQ_ARENA_INIT};
     rq_status status = list_tensors(&list, training, err);
-    if (status == RQ_OK)
+    if (!status)
         status =
             rq_tensorfile_write(path, list.tensors, list.n, metadata, N_OTHERS + N_FIELDS, err);
     rq_arena_deinit(&list.arena);
@@ -150,7 +146,7 @@ static rq_status fail_other_run(const char *saved, const char *run, rq_error *er
         if (saved[i] == ' ')
             word = i + 1;
     return rq_fail(err, RQ_ERR_FILE,
-                   "a checkpoint of another run: it was [%.120s], this is [%.120s]", saved + word,
+                   "the run file of another run: it was [%.120s], this is [%.120s]", saved + word,
                    run + word);
 }
 
@@ -164,11 +160,11 @@ static rq_status read_header(const rq_tensorfile *file, rq_progress *progress,
     const char *steps = rq_tensorfile_metadata(file, "optimizer_steps");
     const bool is_ours = format && strcmp(format, FORMAT) == 0 && rq_tensorfile_is_guarded(file);
     if (is_ours && (!version || strcmp(version, VERSION) != 0))
-        return rq_fail(err, RQ_ERR_FILE, "a training checkpoint of version %.16s, this reads %s",
+        return rq_fail(err, RQ_ERR_FILE, "a run file of version %.16s, this reads %s",
                        version ? version : "1", VERSION);
     if (!is_ours || !saved_run || !steps || !rq_parse_int(steps, 0, MAX_COUNT, optimizer_steps) ||
         !read_progress(file, progress))
-        return rq_fail(err, RQ_ERR_FILE, "not a training checkpoint");
+        return rq_fail(err, RQ_ERR_FILE, "not a run file");
     return !run || strcmp(saved_run, run) == 0 ? RQ_OK : fail_other_run(saved_run, run, err);
 }
 
@@ -178,9 +174,7 @@ static rq_status find_like(rq_tensorfile *file, const rq_param *like, const void
 {
     rq_tensor found;
     const rq_tensor *want = &like->tensor;
-    const rq_status status = rq_tensorfile_find(file, like->name, &found, err);
-    if (status != RQ_OK)
-        return status;
+    RQ_TRY(rq_tensorfile_find(file, like->name, &found, err));
     if (found.dtype != want->dtype || found.rank != want->rank ||
         memcmp(found.dim, want->dim, (size_t)want->rank * sizeof *want->dim) != 0)
         return rq_fail(err, RQ_ERR_FILE, "%s has another shape than the model's", like->name);
@@ -191,14 +185,11 @@ static rq_status find_like(rq_tensorfile *file, const rq_param *like, const void
 /* Find all tensors before the first is copied. */
 static rq_status restore(rq_tensorfile *file, tensor_list *list, rq_error *err)
 {
-    void *memory = NULL;
-    rq_status status =
-        rq_arena_array_old(&list->arena, &memory, (size_t)list->n, sizeof(void *), err);
-    const void **data = memory;
-    for (int i = 0; i < list->n && status == RQ_OK; i++)
-        status = find_like(file, &list->tensors[i], &data[i], err);
-    if (status != RQ_OK)
-        return status;
+    const void **data = rq_arena_array(&list->arena, const void *, list->n);
+    if (!data)
+        return rq_no_memory(err);
+    for (int i = 0; i < list->n; i++)
+        RQ_TRY(find_like(file, &list->tensors[i], &data[i], err));
     for (int i = 0; i < list->n; i++) {
         const rq_tensor *tensor = &list->tensors[i].tensor;
         memcpy(tensor->data, data[i], rq_tensor_elems(tensor) * rq_dtype_size(tensor->dtype));
@@ -206,45 +197,44 @@ static rq_status restore(rq_tensorfile *file, tensor_list *list, rq_error *err)
     return RQ_OK;
 }
 
-rq_status rq_training_load(const char *path, const rq_training *training, rq_progress *progress,
+static rq_status load(rq_tensorfile *file, tensor_list *list, const rq_training *training,
+                      rq_progress *progress, const char *run, rq_error *err)
+{
+    int64_t optimizer_steps;
+    rq_progress saved = RQ_PROGRESS_INIT;
+    RQ_TRY(read_header(file, &saved, &optimizer_steps, run, err));
+    RQ_TRY(list_tensors(list, training, err));
+    RQ_TRY(restore(file, list, err));
+    rq_optimizer_set_steps(training->optimizer, optimizer_steps);
+    *progress = saved;
+    return RQ_OK;
+}
+
+rq_status rq_run_file_load(const char *path, const rq_training *training, rq_progress *progress,
                            const char *run, rq_error *err)
 {
     rq_tensorfile *file = NULL;
-    rq_progress saved = RQ_PROGRESS_INIT;
-    int64_t optimizer_steps = 0;
-    rq_status status = rq_tensorfile_open(&file, path, err);
-    if (status != RQ_OK)
-        return status;
-    tensor_list list = {RQ_ARENA_INIT, NULL, 0};
-    status = read_header(file, &saved, &optimizer_steps, run, err);
-    if (status == RQ_OK)
-        status = list_tensors(&list, training, err);
-    if (status == RQ_OK)
-        status = restore(file, &list, err);
-    if (status == RQ_OK) {
-        rq_optimizer_set_steps(training->optimizer, optimizer_steps);
-        *progress = saved;
-    } else {
+    tensor_list list = {.arena = RQ_ARENA_INIT};
+    RQ_TRY(rq_tensorfile_open(&file, path, err));
+    const rq_status status = load(file, &list, training, progress, run, err);
+    if (status)
         rq_error_prefix(err, "%s", path);
-    }
     rq_tensorfile_close(file);
     rq_arena_deinit(&list.arena);
     return status;
 }
 
-rq_status rq_training_peek(const char *path, rq_progress *progress, rq_error *err)
+rq_status rq_run_file_peek(const char *path, rq_progress *progress, rq_error *err)
 {
     rq_tensorfile *file = NULL;
     rq_progress saved = RQ_PROGRESS_INIT;
     int64_t optimizer_steps;
-    rq_status status = rq_tensorfile_open(&file, path, err);
-    if (status != RQ_OK)
-        return status;
-    status = read_header(file, &saved, &optimizer_steps, NULL, err);
-    if (status == RQ_OK)
-        *progress = saved;
-    else
+    RQ_TRY(rq_tensorfile_open(&file, path, err));
+    const rq_status status = read_header(file, &saved, &optimizer_steps, NULL, err);
+    if (status)
         rq_error_prefix(err, "%s", path);
+    else
+        *progress = saved;
     rq_tensorfile_close(file);
     return status;
 }

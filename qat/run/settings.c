@@ -1,4 +1,4 @@
-/* A walk over tables of options and the fields behind them. */
+/* A walk over tables of options and their fields. */
 #include "qat/run/settings.h"
 
 #include <string.h>
@@ -35,7 +35,7 @@ static bool is_among(const char *name, const char *const *names)
     return false;
 }
 
-/* The value as text: in buffer, or where it stands. */
+/* The value as text: in buffer, or where it is. */
 static const char *value_text(const rq_option *option, const void *field, char *buffer)
 {
     switch (option->kind) {
@@ -73,25 +73,28 @@ const char *rq_settings_text(rq_arena *arena, const rq_option_set *sets, size_t 
     return text;
 }
 
-static void write_value(rq_json_writer *json, const rq_option *option, const void *field)
+static json_t *value_json(const rq_option *option, const void *field)
 {
     char buffer[VALUE_BYTES];
-    if (option->kind == RQ_OPT_FLAG)
-        rq_json_add_bool(json, option->name, *(const bool *)field);
-    else if (option->kind == RQ_OPT_INT)
-        rq_json_add_int(json, option->name, *(const int64_t *)field);
-    else if (option->kind == RQ_OPT_FLOAT)
-        rq_json_add_number(json, option->name, *(const double *)field);
-    else
-        rq_json_add_string(json, option->name, value_text(option, field, buffer));
+    switch (option->kind) {
+    case RQ_OPT_FLAG:
+        return json_boolean(*(const bool *)field);
+    case RQ_OPT_INT:
+        return json_integer(*(const int64_t *)field);
+    case RQ_OPT_FLOAT:
+        return rq_json_number(*(const double *)field);
+    default:
+        return rq_json_string(value_text(option, field, buffer));
+    }
 }
 
-void rq_settings_write(rq_json_writer *json, const rq_option_set *sets, size_t n_sets)
+json_t *rq_settings_json(const rq_option_set *sets, size_t n_sets)
 {
-    rq_json_open_object(json, "options");
+    json_t *json = json_object();
     for (size_t s = 0; s < n_sets; s++)
         for (size_t i = 0; i < sets[s].n_options; i++)
             if (is_shown(&sets[s], i))
-                write_value(json, &sets[s].table[i], field_of(&sets[s], &sets[s].table[i]));
-    rq_json_close(json);
+                rq_json_set(&json, sets[s].table[i].name,
+                            value_json(&sets[s].table[i], field_of(&sets[s], &sets[s].table[i])));
+    return json;
 }

@@ -3,7 +3,7 @@
 #ifndef RQ_QAT_RUN_SETTINGS_H
 #define RQ_QAT_RUN_SETTINGS_H
 
-#include "runtime/base/json_writer.h"
+#include "runtime/base/json_line.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/options.h"
 
@@ -13,7 +13,7 @@
 const char *rq_settings_text(rq_arena *arena, const rq_option_set *sets, size_t n_sets,
                              const char *const *without);
 
-/* The same as an object "options" of typed values. */
-void rq_settings_write(rq_json_writer *json, const rq_option_set *sets, size_t n_sets);
+/* The same as an object of typed values; NULL without memory. */
+json_t *rq_settings_json(const rq_option_set *sets, size_t n_sets);
 
 #endif

@@ -1,22 +1,8 @@
-/* The images of a training run: where they are, how they are changed, and the loaders over them. */
+/* The images of a training run, and the loaders over them. */
 #ifndef RQ_QAT_RUN_TRAIN_DATA_H
 #define RQ_QAT_RUN_TRAIN_DATA_H
 
-#include "runtime/eval/augment.h"
-#include "runtime/image/loader.h"
-#include "runtime/model/model.h"
-
-typedef struct rq_train_data_options {
-    const char *dir;      /* ImageFolder with a train split */
-    int batch, val_batch; /* of all processes together (ranks.h) */
-    int workers;
-    int resolution; /* side of training images; 0 = the model's crop */
-    rq_augment_options augment;
-    bool alternate_flips; /* as in image/loader.h */
-    double mixup;         /* alpha of image/mixup.h; 0: none */
-    rq_bad_images bad_images;
-    uint64_t seed;
-} rq_train_data_options;
+#include "qat/run/train_options.h"
 
 /* Zero-initialise. */
 typedef struct rq_train_data {
@@ -29,7 +15,7 @@ typedef struct rq_train_data {
  * the model's), RQ_ERR_USAGE (fewer images than a batch, a batch that the processes cannot share),
  * and those of datasets, transforms and loaders. To be closed in any case. */
 RQ_NODISCARD rq_status rq_train_data_open(rq_train_data *data, rq_model *model,
-                                          const rq_train_data_options *options, rq_error *err);
+                                          const rq_train_options *options, rq_error *err);
 void rq_train_data_close(rq_train_data *data);
 
 #endif

@@ -1,6 +1,7 @@
 /* Lines for people and lines for programs. */
 #include "qat/run/train_log.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <math.h>
 #include <string.h>
@@ -9,7 +10,7 @@
 #include "qat/run/budget.h"
 #include "qat/run/settings.h"
 #include "runtime/base/clock.h"
-#include "runtime/base/json_writer.h"
+#include "runtime/base/json_line.h"
 #include "runtime/base/log.h"
 
 rq_status rq_train_log_open(rq_train_log *log, const char *dir, rq_error *err)
@@ -22,7 +23,7 @@ rq_status rq_train_log_open(rq_train_log *log, const char *dir, rq_error *err)
     const size_t size_bytes = strlen(dir) + sizeof "/train.jsonl";
     log->path = rq_alloc(size_bytes);
     if (!log->path)
-        return rq_fail(err, RQ_ERR_NOMEM, "out of memory");
+        return rq_no_memory(err);
     (void)snprintf(log->path, size_bytes, "%s/train.jsonl", dir);
     log->file = fopen(log->path, "ae");
     return log->file ? RQ_OK : rq_fail_errno(err, log->path, "append to");
@@ -46,22 +47,26 @@ void rq_train_log_close(rq_train_log *log)
 
 /* ---- lines ---- */
 
-static rq_json_writer begin(const rq_train_log *log, const char *event, int64_t epoch, int64_t step)
+static json_t *begin(const char *event, int64_t epoch, int64_t step)
 {
-    rq_json_writer json = rq_json_begin(log->file);
-    rq_json_add_string(&json, "event", event);
-    rq_json_add_int(&json, "epoch", epoch);
-    rq_json_add_int(&json, "step", step);
+    json_t *json = json_object();
+    rq_json_set(&json, "event", json_string(event));
+    rq_json_set(&json, "epoch", json_integer(epoch));
+    rq_json_set(&json, "step", json_integer(step));
     return json;
 }
 
-static void end(rq_train_log *log, rq_json_writer *json)
+/* Takes json over. */
+static void end(rq_train_log *log, json_t *json)
 {
-    rq_json_end(json);
-    if (fflush(log->file) == 0 && !ferror(log->file))
+    rq_error err = RQ_ERROR_INIT;
+    if (rq_json_print(json, log->file, &err))
+        rq_log(RQ_LOG_WARN, "%s: %s; this run is logged no further", log->path, err.text);
+    else if (fflush(log->file) == 0 && !ferror(log->file))
         return;
-    rq_log(RQ_LOG_WARN, "%s: cannot write: %s; this run is logged no further", log->path,
-           strerror(errno));
+    else
+        rq_log(RQ_LOG_WARN, "%s: cannot write: %s; this run is logged no further", log->path,
+               strerror(errno));
     (void)fclose(log->file);
     log->file = NULL;
 }
@@ -87,14 +92,14 @@ static double mean_loss(const rq_meters *meters)
 static void start_events(rq_train_log *log, int64_t step)
 {
     rq_error err = RQ_ERROR_INIT;
-    if (log->dir && rq_event_file_create(&log->events, log->dir, step, &err) != RQ_OK)
+    if (log->dir && rq_event_file_create(&log->events, log->dir, step, &err))
         rq_log(RQ_LOG_WARN, "%s; this run has no events", err.text);
 }
 
 static void add_events(rq_train_log *log, int64_t step, const rq_scalar *scalars, size_t n)
 {
     rq_error err = RQ_ERROR_INIT;
-    if (!log->events || rq_event_file_add(log->events, step, scalars, n, &err) == RQ_OK)
+    if (!log->events || !rq_event_file_add(log->events, step, scalars, n, &err))
         return;
     rq_log(RQ_LOG_WARN, "%s; this run has no further events", err.text);
     rq_event_file_close(log->events);
@@ -109,10 +114,10 @@ void rq_train_log_start(rq_train_log *log, const rq_progress *progress, int64_t 
     start_events(log, steps_done);
     if (!log->file)
         return;
-    rq_json_writer json = begin(log, "start", progress->epoch, progress->step);
-    rq_json_add_bool(&json, "resumed", resumed);
-    rq_settings_write(&json, sets, n_sets);
-    end(log, &json);
+    json_t *json = begin("start", progress->epoch, progress->step);
+    rq_json_set(&json, "resumed", json_boolean(resumed));
+    rq_json_set(&json, "options", rq_settings_json(sets, n_sets));
+    end(log, json);
 }
 
 void rq_train_log_step(rq_train_log *log, const rq_step_report *r)
@@ -134,13 +139,13 @@ void rq_train_log_step(rq_train_log *log, const rq_step_report *r)
     add_events(log, r->steps_done, scalars, sizeof scalars / sizeof scalars[0]);
     if (!log->file)
         return;
-    rq_json_writer json = begin(log, "step", r->epoch, r->step + 1);
-    rq_json_add_number(&json, "lr", r->lr);
-    rq_json_add_number(&json, "loss", loss);
-    rq_json_add_number(&json, "top1", top1);
-    rq_json_add_number(&json, "top5", top5);
-    rq_json_add_number(&json, "img_per_s", r->batch / r->mean_seconds);
-    end(log, &json);
+    json_t *json = begin("step", r->epoch, r->step + 1);
+    rq_json_set(&json, "lr", rq_json_number(r->lr));
+    rq_json_set(&json, "loss", rq_json_number(loss));
+    rq_json_set(&json, "top1", rq_json_number(top1));
+    rq_json_set(&json, "top5", rq_json_number(top5));
+    rq_json_set(&json, "img_per_s", rq_json_number(r->batch / r->mean_seconds));
+    end(log, json);
 }
 
 void rq_train_log_bar(rq_train_log *log, const rq_step_report *r)
@@ -148,6 +153,7 @@ void rq_train_log_bar(rq_train_log *log, const rq_step_report *r)
     enum { WIDTH = 24 };
     static const char full[] = "========================", none[] = "                        ";
     const double now = rq_clock();
+    assert(r->step < r->n_steps);
     if (now - log->last_bar < 0.1)
         return;
     log->last_bar = now;
@@ -169,24 +175,54 @@ void rq_train_log_epoch(rq_train_log *log, const rq_epoch_report *r)
     if (!log->file)
         return;
     const rq_meters *m = r->meters;
-    rq_json_writer json = begin(log, "epoch", r->epoch, r->steps);
-    rq_json_add_number(&json, "lr", r->lr);
-    rq_json_add_number(&json, "loss", mean_loss(m));
-    rq_json_add_number(&json, "top1", percent(m->top1, m->counted));
-    rq_json_add_number(&json, "top5", percent(m->top5, m->counted));
-    rq_json_add_number(&json, "img_per_s", r->img_per_s);
-    rq_json_add_number(&json, "val_top1", or_nan(r->val_top1));
-    rq_json_add_number(&json, "val_top5", or_nan(r->val_top5));
-    rq_json_add_number(&json, "val_ema_top1", or_nan(r->val_ema_top1));
-    rq_json_add_bool(&json, "best", r->best);
-    end(log, &json);
+    json_t *json = begin("epoch", r->epoch, r->steps);
+    rq_json_set(&json, "lr", rq_json_number(r->lr));
+    rq_json_set(&json, "loss", rq_json_number(mean_loss(m)));
+    rq_json_set(&json, "top1", rq_json_number(percent(m->top1, m->counted)));
+    rq_json_set(&json, "top5", rq_json_number(percent(m->top5, m->counted)));
+    rq_json_set(&json, "img_per_s", rq_json_number(r->img_per_s));
+    rq_json_set(&json, "val_top1", rq_json_number(or_nan(r->val_top1)));
+    rq_json_set(&json, "val_top5", rq_json_number(or_nan(r->val_top5)));
+    rq_json_set(&json, "val_ema_top1", rq_json_number(or_nan(r->val_ema_top1)));
+    rq_json_set(&json, "best", json_boolean(r->best));
+    end(log, json);
 }
 
 void rq_train_log_stop(rq_train_log *log, const rq_progress *progress, const char *reason)
 {
     if (!log->file)
         return;
-    rq_json_writer json = begin(log, "stop", progress->epoch, progress->step);
-    rq_json_add_string(&json, "reason", reason);
-    end(log, &json);
+    json_t *json = begin("stop", progress->epoch, progress->step);
+    rq_json_set(&json, "reason", rq_json_string(reason));
+    end(log, json);
+}
+
+/* ---- where the time went ---- */
+
+static void log_unit(const rq_unit_profile *unit, double steps, double images)
+{
+    const double forward = unit->forward_s / steps, backward = unit->backward_s / steps;
+    rq_log(RQ_LOG_INFO, "%8.4f %8.4f  %7.3f %7.3f  %6.1f %6.1f  %-14s %s", 1e3 * forward / images,
+           1e3 * backward / images, 1e-6 * unit->forward_bytes / images,
+           1e-6 * unit->backward_bytes / images, 1e-9 * unit->forward_bytes / forward,
+           1e-9 * unit->backward_bytes / backward, unit->kind, unit->layer);
+}
+
+void rq_train_log_profile(const rq_trainer *trainer, int64_t n_steps, int64_t batch)
+{
+    const rq_trainer_profile p = rq_trainer_get_profile(trainer);
+    const double steps = (double)n_steps, images = (double)batch;
+    const double n = steps * images;
+    if (!n_steps)
+        return;
+    rq_log(RQ_LOG_INFO,
+           "ms/image: conv forward %.3f, passes forward %.3f, conv backward %.3f, passes backward "
+           "%.3f, weights %.3f, loss %.3f",
+           1e3 * p.forward_conv / n, 1e3 * p.forward_pass / n, 1e3 * p.backward_conv / n,
+           1e3 * p.backward_pass / n, 1e3 * p.weights / n, 1e3 * p.loss / n);
+    rq_log(RQ_LOG_INFO, "%17s  %15s  %13s  forward and backward", "ms/image", "MB/image", "GB/s");
+    for (int i = 0; i < rq_trainer_n_units(trainer); i++) {
+        const rq_unit_profile unit = rq_trainer_unit(trainer, i);
+        log_unit(&unit, steps, images);
+    }
 }

@@ -2,7 +2,7 @@
  * log, and in a folder, scalars for TensorBoard (event_file.h) and DIR/train.jsonl, one JSON object
  * per line, appended to what is there:
  *
- *   event   "start" (options, resumed: whether from a checkpoint), "step", "epoch", "stop"
+ *   event   "start" (options, resumed: whether from a run file), "step", "epoch", "stop"
  *   all     epoch (from 0), step (of the epoch, steps done)
  *   step    lr, loss, top1, top5 (of the step's batch), img_per_s (mean over the epoch so far)
  *   epoch   lr, loss, top1, top5 (means over the epoch, in training mode), img_per_s, val_top1,
@@ -68,5 +68,8 @@ typedef struct rq_epoch_report {
 
 void rq_train_log_epoch(rq_train_log *log, const rq_epoch_report *report);
 void rq_train_log_stop(rq_train_log *log, const rq_progress *progress, const char *reason);
+
+/* To the log only: where the time of n_steps steps of batch images each went. */
+void rq_train_log_profile(const rq_trainer *trainer, int64_t n_steps, int64_t batch);
 
 #endif

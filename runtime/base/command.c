@@ -1,11 +1,10 @@
-/* What all commands share: the options that each of them has, and their command line as text. */
+/* What all commands share: options that each of them has, and command lines as text and words. */
 #include "runtime/base/command.h"
 
 #include <assert.h>
 #include <string.h>
 
 #include "runtime/base/log.h"
-#include "runtime/base/memory.h"
 
 typedef struct common_options {
     bool quiet, verbose, help;
@@ -94,4 +93,16 @@ char *rq_command_line(int argc, char **argv)
         end = quote(argv[i], end);
     }
     return text;
+}
+
+char **rq_command_words(rq_arena *arena, const char *text, int *argc)
+{
+    char *copy = text ? rq_arena_strdup(arena, text) : NULL, *rest = NULL;
+    char **argv = copy ? rq_arena_array(arena, char *, strlen(copy) / 2 + 2) : NULL;
+    *argc = 0;
+    if (!argv)
+        return NULL;
+    for (char *word = strtok_r(copy, " ", &rest); word; word = strtok_r(NULL, " ", &rest))
+        argv[(*argc)++] = word;
+    return argv;
 }

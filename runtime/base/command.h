@@ -6,6 +6,7 @@
 #ifndef RQ_RUNTIME_BASE_COMMAND_H
 #define RQ_RUNTIME_BASE_COMMAND_H
 
+#include "runtime/base/memory.h"
 #include "runtime/base/options.h"
 
 typedef struct rq_command {
@@ -31,5 +32,9 @@ RQ_NODISCARD rq_status rq_command_option_sets(const rq_command *self, const rq_o
 /* The command line as one string, shell-quoted, for model files: "repqat convert a.bin b.bin".
  * Caller frees with rq_free; NULL without memory. */
 char *rq_command_line(int argc, char **argv);
+
+/* The way back for a text without quotes: its words, separated by blanks, and a NULL. In the arena;
+ * NULL without memory, or when text is. */
+char **rq_command_words(rq_arena *arena, const char *text, int *argc);
 
 #endif

@@ -7,65 +7,29 @@
 
 #include <jansson.h>
 
-#include "tests/cli/small_set.h"
-
-static const char *dir, *images, *deploy, *qat, *int8;
-static rq_cli run;
-
-static int setup(void **state)
-{
-    (void)state;
-    static char paths[4][128];
-    static const char *const names[4] = {"images", "deploy.bin", "qat.bin", "int8.bin"};
-    dir = rq_test_mkdir();
-    for (int i = 0; i < 4; i++)
-        (void)snprintf(paths[i], sizeof paths[i], "%s/%s", dir, names[i]);
-    images = paths[0];
-    deploy = paths[1];
-    qat = paths[2];
-    int8 = paths[3];
-    small_images(images);
-    small_deploy(dir);
-    small_quantize(dir);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    rq_cli_deinit(&run);
-    rq_test_rmdir(dir);
-    return 0;
-}
-
-static double number(const json_t *object, const char *key)
-{
-    const json_t *value = json_object_get(object, key);
-    if (!json_is_number(value))
-        fail_msg("no number '%s'", key);
-    return json_number_value(value);
-}
+#include "tests/support/small_set.h"
 
 static void test_bench__prints_memory_and_start(void **state)
 {
     (void)state;
-    rq_cli_run(&run, "bench", int8, "--threads", "1", "--repeat", "2");
-    assert_exit(&run, 0);
-    assert_says_out(&run, "\nready in ");
-    assert_says_out(&run, "\nmemory: weights 0.00");
-    assert_says_out(&run, " MB), process at most ");
-    assert_not_out(&run, "peak");
-    rq_cli_run(&run, "bench", deploy, "--threads", "1", "--repeat", "2", "--json");
-    assert_exit(&run, 0);
-    json_t *json = rq_cli_json(&run);
-    const double activations = number(json, "activation_bytes");
-    const double largest = number(json, "largest_activation_bytes");
-    assert_true(number(json, "ready_ms") > 0.0);
+    rq_cli_run(&small.run, "bench", small.int8, "--threads", "1", "--repeat", "2");
+    assert_exit(&small.run, 0);
+    assert_says_out(&small.run, "\nready in ");
+    assert_says_out(&small.run, "\nmemory: weights 0.00");
+    assert_says_out(&small.run, " MB), process at most ");
+    assert_not_out(&small.run, "peak");
+    rq_cli_run(&small.run, "bench", small.deploy, "--threads", "1", "--repeat", "2", "--json");
+    assert_exit(&small.run, 0);
+    json_t *json = rq_cli_json(&small.run);
+    const double activations = rq_json_double(json, "activation_bytes");
+    const double largest = rq_json_double(json, "largest_activation_bytes");
+    assert_true(rq_json_double(json, "ready_ms") > 0.0);
     /* 3x3 of 3 to 8 channels, 3x3 of 8 to 8, linear of 8 to 2 */
-    assert_true(number(json, "weight_bytes") >= 4.0 * (27 * 8 + 72 * 8 + 16));
+    assert_true(rq_json_double(json, "weight_bytes") >= 4.0 * (27 * 8 + 72 * 8 + 16));
     assert_true(largest >= 4.0 * 8 * 8 * 8);
     assert_true(activations >= largest);
-    assert_true(number(json, "peak_rss_bytes") > activations + number(json, "weight_bytes"));
+    assert_true(rq_json_double(json, "peak_rss_bytes") >
+                activations + rq_json_double(json, "weight_bytes"));
     assert_null(json_object_get(json, "peak_gops"));
     json_decref(json);
 }
@@ -73,25 +37,26 @@ static void test_bench__prints_memory_and_start(void **state)
 /* The types that a form's layers compute in have a peak, others are null. */
 static void check_peaks(const char *model, bool has_f32, bool has_int8)
 {
-    rq_cli_run(&run, "bench", model, "--threads", "1", "--repeat", "2", "--layers", "--json");
-    assert_exit(&run, 0);
-    json_t *json = rq_cli_json(&run);
+    rq_cli_run(&small.run, "bench", model, "--threads", "1", "--repeat", "2", "--layers", "--json");
+    assert_exit(&small.run, 0);
+    json_t *json = rq_cli_json(&small.run);
     const json_t *f32 = json_object_get(json, "peak_f32");
     const json_t *integer = json_object_get(json, "peak_int8");
-    const double peak = number(json, "peak_gops");
+    const double peak = rq_json_double(json, "peak_gops");
     assert_int_equal(json_is_null(f32), !has_f32);
     assert_int_equal(json_is_null(integer), !has_int8);
     const json_t *only = has_f32 ? f32 : integer;
     assert_true(json_is_string(json_object_get(only, "instruction")));
-    assert_close(number(only, "gops"), peak, 0, 1e-6);
+    assert_close(rq_json_double(only, "gops"), peak, 0, 1e-6);
     assert_true(isfinite(peak) && peak > 0.0);
-    assert_close(number(json, "peak_share"), number(json, "gops") / peak, 0, 1e-6);
+    assert_close(rq_json_double(json, "peak_share"), rq_json_double(json, "gops") / peak, 0, 1e-6);
     const json_t *layers = json_object_get(json, "layers");
     int n_computing = 0;
     for (size_t i = 0; i < json_array_size(layers); i++) {
         const json_t *layer = json_array_get(layers, i);
-        assert_close(number(layer, "peak_share"), number(layer, "gops") / peak, 0, 1e-6);
-        n_computing += number(layer, "peak_share") > 0.0;
+        assert_close(rq_json_double(layer, "peak_share"), rq_json_double(layer, "gops") / peak, 0,
+                     1e-6);
+        n_computing += rq_json_double(layer, "peak_share") > 0.0;
     }
     assert_int_equal(n_computing, 3);
     json_decref(json);
@@ -100,15 +65,15 @@ static void check_peaks(const char *model, bool has_f32, bool has_int8)
 static void test_bench__layers_have_shares_of_the_peak(void **state)
 {
     (void)state;
-    check_peaks(deploy, true, false);
-    check_peaks(qat, true, false);
-    check_peaks(int8, false, true);
-    rq_cli_run(&run, "bench", int8, "--threads", "1", "--repeat", "2", "--layers");
-    assert_exit(&run, 0);
-    assert_says_out(&run, "\npeak INT8 ");
-    assert_not_out(&run, "\npeak f32 ");
-    assert_says_out(&run, "     GOP/s  of peak  kernel           layer\n");
-    assert_says_out(&run, "(median run)\n");
+    check_peaks(small.deploy, true, false);
+    check_peaks(small.qat, true, false);
+    check_peaks(small.int8, false, true);
+    rq_cli_run(&small.run, "bench", small.int8, "--threads", "1", "--repeat", "2", "--layers");
+    assert_exit(&small.run, 0);
+    assert_says_out(&small.run, "\npeak INT8 ");
+    assert_not_out(&small.run, "\npeak f32 ");
+    assert_says_out(&small.run, "     GOP/s  of peak  kernel           layer\n");
+    assert_says_out(&small.run, "(median run)\n");
 }
 
 /* The peak is that of the instructions that oneDNN may use. */
@@ -122,15 +87,15 @@ static void test_bench__peak_follows_the_instruction_set(void **state)
         const char *const env[] = {variable, NULL};
         const rq_cli_options options = {.env = env};
         for (int k = 0; k < 2; k++) {
-            rq_cli_run_with(&run, &options, "bench", k ? int8 : deploy, "--threads", "1",
-                            "--repeat", "1", "--layers", "-q");
-            assert_exit(&run, 0);
-            assert_says_out(&run, k ? "\npeak INT8 " : "\npeak f32 ");
-            assert_not_out(&run, "vpdpbusd zmm");
+            rq_cli_run_with(&small.run, &options, "bench", k ? small.int8 : small.deploy,
+                            "--threads", "1", "--repeat", "1", "--layers", "-q");
+            assert_exit(&small.run, 0);
+            assert_says_out(&small.run, k ? "\npeak INT8 " : "\npeak f32 ");
+            assert_not_out(&small.run, "vpdpbusd zmm");
             if (i == 0)
-                assert_says_out(&run, " xmm)\n");
+                assert_says_out(&small.run, " xmm)\n");
             if (i < 4)
-                assert_not_out(&run, " zmm)\n");
+                assert_not_out(&small.run, " zmm)\n");
         }
     }
 }
@@ -138,111 +103,115 @@ static void test_bench__peak_follows_the_instruction_set(void **state)
 static void check_split(const json_t *json, const char *key, int n_images)
 {
     const json_t *split = json_object_get(json, key);
-    const double seconds = number(split, "seconds");
-    assert_close(number(split, "resolution"), 32, 0, 0);
-    assert_close(number(split, "files"), n_images, 0, 0);
-    assert_close(number(split, "images"), 2 * n_images, 0, 0);
-    assert_close(number(split, "skipped"), 0, 0, 0);
+    const double seconds = rq_json_double(split, "seconds");
+    assert_close(rq_json_double(split, "resolution"), 32, 0, 0);
+    assert_close(rq_json_double(split, "files"), n_images, 0, 0);
+    assert_close(rq_json_double(split, "images"), 2 * n_images, 0, 0);
+    assert_close(rq_json_double(split, "skipped"), 0, 0, 0);
     assert_true(seconds > 0.0);
-    assert_close(number(split, "img_per_s"), 2 * n_images / seconds, 0, 1e-6);
-    assert_true(number(split, "mb_per_s") > 0.0);
+    assert_close(rq_json_double(split, "img_per_s"), 2 * n_images / seconds, 0, 1e-6);
+    assert_true(rq_json_double(split, "mb_per_s") > 0.0);
 }
 
 static void test_bench__loader_reads_both_splits(void **state)
 {
     (void)state;
-    rq_cli_run(&run, "bench", "--loader", images, "--repeat", "2", "-r", "32", "-b", "3", "-j", "2",
-               "--augment", "crop", "--json");
-    assert_exit(&run, 0);
-    json_t *json = rq_cli_json(&run);
-    assert_close(number(json, "batch"), 3, 0, 0);
-    assert_close(number(json, "workers"), 2, 0, 0);
+    rq_cli_run(&small.run, "bench", "--loader", small.images, "--repeat", "2", "-r", "32", "-b",
+               "3", "-j", "2", "--augment", "crop", "--json");
+    assert_exit(&small.run, 0);
+    json_t *json = rq_cli_json(&small.run);
+    assert_close(rq_json_double(json, "batch"), 3, 0, 0);
+    assert_close(rq_json_double(json, "workers"), 2, 0, 0);
     assert_string_equal(json_string_value(json_object_get(json, "augment")), "crop");
     check_split(json, "train", SMALL_TRAIN);
     check_split(json, "val", SMALL_VAL);
     json_decref(json);
-    rq_cli_run(&run, "bench", "--loader", images, "--repeat", "1", "-j", "1");
-    assert_exit(&run, 0);
-    assert_says_out(&run, "batch 32, 1 workers, augment auto\ntrain ");
-    assert_says_out(&run, " MB/s of JPEG (224 x 224 pixels, 8 images in ");
-    assert_says_out(&run, "\nval ");
+    rq_cli_run(&small.run, "bench", "--loader", small.images, "--repeat", "1", "-j", "1");
+    assert_exit(&small.run, 0);
+    assert_says_out(&small.run, "batch 32, 1 workers, augment auto\ntrain ");
+    assert_says_out(&small.run, " MB/s of JPEG (224 x 224 pixels, 8 images in ");
+    assert_says_out(&small.run, "\nval ");
 }
 
 static void test_bench__streams(void **state)
 {
     (void)state;
-    rq_cli_run(&run, "bench", int8, "-b", "6", "--streams", "2", "--repeat", "2", "--json");
-    assert_exit(&run, 0);
-    json_t *json = rq_cli_json(&run);
-    assert_close(number(json, "batch"), 6, 0, 0);
-    assert_close(number(json, "streams"), 2, 0, 0);
-    assert_close(number(json, "stream_batch"), 3, 0, 0);
+    rq_cli_run(&small.run, "bench", small.int8, "-b", "6", "--streams", "2", "--repeat", "2",
+               "--json");
+    assert_exit(&small.run, 0);
+    json_t *json = rq_cli_json(&small.run);
+    assert_close(rq_json_double(json, "batch"), 6, 0, 0);
+    assert_close(rq_json_double(json, "streams"), 2, 0, 0);
+    assert_close(rq_json_double(json, "stream_batch"), 3, 0, 0);
     json_decref(json);
-    rq_cli_run(&run, "bench", int8, "-b", "6", "--streams", "0", "--threads", "3", "--repeat", "2");
-    assert_exit(&run, 0);
-    assert_says_out(&run, "\n3 streams, 2 images at once in each\n");
-    rq_cli_run(&run, "bench", int8, "--streams", "2", "--layers");
-    assert_exit(&run, 2);
+    rq_cli_run(&small.run, "bench", small.int8, "-b", "6", "--streams", "0", "--threads", "3",
+               "--repeat", "2");
+    assert_exit(&small.run, 0);
+    assert_says_out(&small.run, "\n3 streams, 2 images at once in each\n");
+    rq_cli_run(&small.run, "bench", small.int8, "--streams", "2", "--layers");
+    assert_exit(&small.run, 2);
 }
 
 static void test_bench__loader_meets_bad_images(void **state)
 {
     (void)state;
-    const char *bad = rq_test_path("%s/val/dog/9.jpg", images);
+    const char *bad = rq_test_path("%s/val/dog/9.jpg", small.images);
     rq_test_write_file(bad, "text", 4);
-    rq_cli_run(&run, "bench", "--loader", images, "--repeat", "1", "-r", "32");
-    assert_one_line(&run, "bench", "/val/dog/9.jpg: ");
-    rq_cli_run(&run, "bench", "--loader", images, "--repeat", "1", "-r", "32", "--bad-images",
-               "skip");
-    assert_exit(&run, 0);
-    assert_says_out(&run, "0 skipped)\nval ");
-    assert_says_out(&run, "1 skipped)\n");
+    rq_cli_run(&small.run, "bench", "--loader", small.images, "--repeat", "1", "-r", "32");
+    assert_one_line(&small.run, "bench", "/val/dog/9.jpg: ");
+    rq_cli_run(&small.run, "bench", "--loader", small.images, "--repeat", "1", "-r", "32",
+               "--bad-images", "skip");
+    assert_exit(&small.run, 0);
+    assert_says_out(&small.run, "0 skipped)\nval ");
+    assert_says_out(&small.run, "1 skipped)\n");
     assert_int_equal(unlink(bad), 0);
 }
 
 static void test_bench__refuses_bad_folders(void **state)
 {
     (void)state;
-    const char *empty = rq_test_path("%s/empty", dir), *half = rq_test_path("%s/half", dir);
-    rq_cli_run(&run, "bench", "--loader", rq_test_path("%s/none", dir));
-    assert_one_line(&run, "bench", "/none: ");
-    rq_cli_run(&run, "bench", "--loader", deploy);
-    assert_one_line(&run, "bench", "/deploy.bin: ");
+    const char *empty = rq_test_path("%s/empty", small.dir),
+               *half = rq_test_path("%s/half", small.dir);
+    rq_cli_run(&small.run, "bench", "--loader", rq_test_path("%s/none", small.dir));
+    assert_one_line(&small.run, "bench", "/none: ");
+    rq_cli_run(&small.run, "bench", "--loader", small.deploy);
+    assert_one_line(&small.run, "bench", "/deploy.bin: ");
     small_mkdir(empty);
-    rq_cli_run(&run, "bench", "--loader", empty);
-    assert_one_line(&run, "bench", "/empty: no class folders");
+    rq_cli_run(&small.run, "bench", "--loader", empty);
+    assert_one_line(&small.run, "bench", "/empty: no class folders");
     small_mkdir(half);
     small_mkdir(rq_test_path("%s/train", half));
     small_mkdir(rq_test_path("%s/train/cat", half));
-    rq_cli_run(&run, "bench", "--loader", half);
-    assert_one_line(&run, "bench", "/half/train/cat: ");
+    rq_cli_run(&small.run, "bench", "--loader", half);
+    assert_one_line(&small.run, "bench", "/half/train/cat: ");
 }
 
 static void test_bench__refuses_wrong_usage(void **state)
 {
     (void)state;
-    rq_cli_run(&run, "bench");
-    assert_failure(&run, 2, "MODEL or --loader is missing");
-    rq_cli_run(&run, "bench", "");
-    assert_failure(&run, 2, "MODEL or --loader is missing");
-    rq_cli_run(&run, "bench", int8, "--loader", images);
-    assert_failure(&run, 2, "MODEL and --loader exclude each other");
-    rq_cli_run(&run, "bench", int8, deploy);
-    assert_failure(&run, 2, "deploy.bin");
-    rq_cli_run(&run, "bench", "--loader", images, "--layers");
-    assert_failure(&run, 2, "--layers, --streams, --threads, --arch and --classes are for a MODEL");
-    rq_cli_run(&run, "bench", "--loader", images, "--threads", "1");
-    assert_failure(&run, 2, "are for a MODEL");
-    rq_cli_run(&run, "bench", int8, "-j", "2");
-    assert_failure(&run, 2, "--workers, --augment and --bad-images are for --loader");
-    rq_cli_run(&run, "bench", int8, "--augment", "auto");
-    assert_failure(&run, 2, "are for --loader");
-    rq_cli_run(&run, "bench", "--loader", images, "--augment", "rotate");
-    assert_failure(&run, 2, "--augment");
-    rq_cli_run(&run, "bench", "--loader", images, "-b", "0");
-    assert_failure(&run, 2, "--batch");
-    rq_cli_run(&run, "bench", "--loader");
-    assert_failure(&run, 2, "--loader needs a value");
+    rq_cli_run(&small.run, "bench");
+    assert_failure(&small.run, 2, "MODEL or --loader is missing");
+    rq_cli_run(&small.run, "bench", "");
+    assert_failure(&small.run, 2, "MODEL or --loader is missing");
+    rq_cli_run(&small.run, "bench", small.int8, "--loader", small.images);
+    assert_failure(&small.run, 2, "MODEL and --loader exclude each other");
+    rq_cli_run(&small.run, "bench", small.int8, small.deploy);
+    assert_failure(&small.run, 2, "deploy.bin");
+    rq_cli_run(&small.run, "bench", "--loader", small.images, "--layers");
+    assert_failure(&small.run, 2,
+                   "--layers, --streams, --threads, --arch and --classes are for a MODEL");
+    rq_cli_run(&small.run, "bench", "--loader", small.images, "--threads", "1");
+    assert_failure(&small.run, 2, "are for a MODEL");
+    rq_cli_run(&small.run, "bench", small.int8, "-j", "2");
+    assert_failure(&small.run, 2, "--workers, --augment and --bad-images are for --loader");
+    rq_cli_run(&small.run, "bench", small.int8, "--augment", "auto");
+    assert_failure(&small.run, 2, "are for --loader");
+    rq_cli_run(&small.run, "bench", "--loader", small.images, "--augment", "rotate");
+    assert_failure(&small.run, 2, "--augment");
+    rq_cli_run(&small.run, "bench", "--loader", small.images, "-b", "0");
+    assert_failure(&small.run, 2, "--batch");
+    rq_cli_run(&small.run, "bench", "--loader");
+    assert_failure(&small.run, 2, "--loader needs a value");
 }
 
 int main(void)
@@ -257,5 +226,5 @@ int main(void)
         cmocka_unit_test(test_bench__refuses_bad_folders),
         cmocka_unit_test(test_bench__refuses_wrong_usage),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, small_setup_int8, small_teardown);
 }

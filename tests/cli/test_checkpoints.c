@@ -8,7 +8,7 @@
 
 #include <jansson.h>
 
-#include "tests/cli/small_set.h"
+#include "tests/support/small_set.h"
 
 #define FOLDER RQ_SOURCE_DIR "/tests/golden/checkpoints/"
 

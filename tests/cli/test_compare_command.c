@@ -1,18 +1,17 @@
 /* compare's gate and agreement, with an FP32 and an INT8 model whose predictions are known. */
 #include "cli/commands.h"
 
-#include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "cli/synthetic.h"
 #include "runtime/modelfile/modelfile.h"
 #include "tests/runtime/tiny_models.h"
+#include "tests/support/capture.h"
 
 enum { PER_CLASS = 2 };
 
 static rq_error err;
-static const char *dir, *fp32, *int8;
+static const char *dir, *fp32, *int8, *text;
 
 /* A model that always says class k. */
 static void save(rq_model *model, const char *path, int k)
@@ -67,66 +66,44 @@ static int teardown(void **state)
 }
 
 /* Run with stdout in text. */
-static rq_status compare(const char *max_drop, char *text, size_t size_bytes)
+static rq_status compare(const char *max_drop)
 {
-    char words[7][1024] = {"compare", "", "", "", "--max-drop", "", "-b4"}, *argv[8] = {NULL};
-    (void)snprintf(words[1], sizeof words[1], "%s", dir);
-    (void)snprintf(words[2], sizeof words[2], "%s", fp32);
-    (void)snprintf(words[3], sizeof words[3], "%s", int8);
-    (void)snprintf(words[5], sizeof words[5], "%s", max_drop);
-    for (int i = 0; i < 7; i++)
-        argv[i] = words[i];
-    FILE *file = tmpfile();
-    assert_non_null(file);
-    (void)fflush(stdout);
-    const int saved = dup(STDOUT_FILENO);
-    assert_true(dup2(fileno(file), STDOUT_FILENO) >= 0);
-    err = (rq_error)RQ_ERROR_INIT;
-    const rq_status status = rq_command_compare.run(&rq_command_compare, 7, argv, &err);
-    (void)fflush(stdout);
-    assert_true(dup2(saved, STDOUT_FILENO) >= 0);
-    (void)close(saved);
-    rewind(file);
-    text[fread(text, 1, size_bytes - 1, file)] = '\0';
-    (void)fclose(file);
-    return status;
+    return rq_test_command(&rq_command_compare, &text, &err, dir, fp32, int8, "--max-drop",
+                           max_drop, "-b4");
 }
 
 /* 3 of 7 images against 2 of 7. */
 static void test_compare__fails_the_gate(void **state)
 {
     (void)state;
-    char text[4096];
     save_models(0, 2);
-    assert_fails(compare("14.2", text, sizeof text), RQ_ERR_GATE, &err);
+    assert_fails(compare("14.2"), RQ_ERR_GATE, &err);
     assert_says(&err, "Acc@1 drops by 14.286 points (42.857 to 28.571), --max-drop allows 14.200");
     assert_non_null(strstr(text, "INT8 loses 14.286 points of Acc@1 on 7 images\n"));
     assert_non_null(strstr(text, "agrees with FP32           100.000 %     0.000 %"));
-    assert_ok(compare("14.3", text, sizeof text), &err);
+    assert_ok(compare("14.3"), &err);
 }
 
 static void test_compare__a_gain_is_no_drop(void **state)
 {
     (void)state;
-    char text[4096];
     save_models(1, 0);
-    assert_ok(compare("0", text, sizeof text), &err);
+    assert_ok(compare("0"), &err);
     assert_non_null(strstr(text, "INT8 loses -14.286 points"));
     save_models(1, 1);
-    assert_ok(compare("0", text, sizeof text), &err);
+    assert_ok(compare("0"), &err);
     assert_non_null(strstr(text, "agrees with FP32           100.000 %   100.000 %"));
 }
 
 static void test_compare__wants_the_same_pixels(void **state)
 {
     (void)state;
-    char text[4096];
     rq_model model;
     save_models(0, 0);
     tiny_int8(&model);
     model.preprocess.resize = TINY_SIDE + 2;
     save(&model, int8, 0);
-    assert_fails(compare("0", text, sizeof text), RQ_ERR_MODEL, &err);
+    assert_fails(compare("0"), RQ_ERR_MODEL, &err);
     assert_says(&err, "resizes images to 16 and crops 16, but");
     assert_string_equal(text, "");
 }

@@ -1,10 +1,7 @@
 /* convert and verify as functions: what they print, write and refuse. */
 #include <dirent.h>
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
-
-#include <jansson.h>
 
 #include "cli/commands.h"
 #include "fuse/fold.h"
@@ -12,6 +9,8 @@
 #include "runtime/base/memory.h"
 #include "runtime/model/arch.h"
 #include "runtime/modelfile/modelfile.h"
+#include "tests/support/capture.h"
+#include "tests/support/cli.h"
 #include "tests/support/test.h"
 
 static const char arch[] = "repvgg:depth=1,2;width=8,8;classes=5";
@@ -50,45 +49,12 @@ static int teardown(void **state)
     return 0;
 }
 
-/* Run a command with stdout in a file; its text, valid until the next run. */
-static rq_status run(const rq_command *command, const char **text, const char *const *args)
-{
-    static char out[4096];
-    char words[16][1024], *argv[17] = {words[0]};
-    int argc = 1;
-    (void)snprintf(words[0], sizeof words[0], "%s", command->name);
-    for (; args[argc - 1]; argc++) {
-        (void)snprintf(words[argc], sizeof words[argc], "%s", args[argc - 1]);
-        argv[argc] = words[argc];
-    }
-    argv[argc] = NULL;
-    FILE *file = tmpfile();
-    assert_non_null(file);
-    (void)fflush(stdout);
-    const int saved = dup(STDOUT_FILENO);
-    assert_true(dup2(fileno(file), STDOUT_FILENO) >= 0);
-    err = (rq_error)RQ_ERROR_INIT;
-    const rq_status status = command->run(command, argc, argv, &err);
-    (void)fflush(stdout);
-    assert_true(dup2(saved, STDOUT_FILENO) >= 0);
-    (void)close(saved);
-    rewind(file);
-    out[fread(out, 1, sizeof out - 1, file)] = '\0';
-    (void)fclose(file);
-    *text = out;
-    return status;
-}
-
-#define RUN(command, text, ...)                                                                    \
-    run(&rq_command_##command, (text), (const char *const[]){__VA_ARGS__, NULL})
+#define RUN(command, text, ...) rq_test_command(&rq_command_##command, (text), &err, __VA_ARGS__)
 
 static double json_number(const char *text, const char *key)
 {
     json_t *tree = json_loads(text, 0, NULL);
-    const json_t *value = json_object_get(tree, key);
-    if (!json_is_number(value))
-        fail_msg("no number '%s' in: %s", key, text);
-    const double number = json_number_value(value);
+    const double number = rq_json_double(tree, key);
     json_decref(tree);
     return number;
 }

@@ -2,13 +2,13 @@
  * images this way by itself. */
 #include "cli/commands.h"
 
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "cli/synthetic.h"
 #include "runtime/modelfile/modelfile.h"
 #include "tests/runtime/tiny_models.h"
+#include "tests/support/capture.h"
 
 enum { RESIZE = 18, CROP = 16 };
 
@@ -32,23 +32,9 @@ static int teardown(void **state)
 
 static rq_status evaluate(const char *resolution, const char *npy)
 {
-    char words[8][1024] = {"evaluate", "", "", "--logits", "", "-j1", "-r", ""}, *argv[9] = {NULL};
-    (void)snprintf(words[1], sizeof words[1], "%s", dir);
-    (void)snprintf(words[2], sizeof words[2], "%s", path);
-    (void)snprintf(words[4], sizeof words[4], "%s", npy);
-    (void)snprintf(words[7], sizeof words[7], "%s", resolution ? resolution : "");
-    for (int i = 0; i < 8; i++)
-        argv[i] = words[i];
-    const int saved = dup(STDOUT_FILENO); /* the accuracy is of no interest */
-    FILE *file = tmpfile();
-    assert_true(file && dup2(fileno(file), STDOUT_FILENO) >= 0);
-    const rq_status status =
-        rq_command_evaluate.run(&rq_command_evaluate, resolution ? 8 : 6, argv, &err);
-    (void)fflush(stdout);
-    assert_true(dup2(saved, STDOUT_FILENO) >= 0);
-    (void)close(saved);
-    (void)fclose(file);
-    return status;
+    const char *text; /* the accuracy is of no interest */
+    return rq_test_command(&rq_command_evaluate, &text, &err, dir, path, "--logits", npy, "-j1",
+                           resolution ? "-r" : NULL, resolution);
 }
 
 /* The file of logits of a model that prepares its images so; free with rq_free. resolution NULL:

@@ -1,5 +1,4 @@
-/* The command as a whole: what it writes, prints and refuses. It is called in this process, stdout
- * redirected. */
+/* The command as a whole: what it writes, prints and refuses. */
 #include "cli/commands.h"
 
 #include <math.h>
@@ -12,11 +11,14 @@
 #include "runtime/modelfile/modelfile.h"
 #include "runtime/reference/integer.h"
 #include "tests/export/qat_net.h"
+#include "tests/support/capture.h"
 
 typedef struct files {
     const char *dir;
-    char qat[256], int8[256], text[256];
+    char qat[256], int8[256];
 } files;
+
+static const char *text;
 
 static void setup(files *f)
 {
@@ -25,43 +27,18 @@ static void setup(files *f)
     f->dir = rq_test_mkdir();
     (void)snprintf(f->qat, sizeof f->qat, "%s/qat.bin", f->dir);
     (void)snprintf(f->int8, sizeof f->int8, "%s/int8.bin", f->dir);
-    (void)snprintf(f->text, sizeof f->text, "%s/stdout", f->dir);
     net_build(&model, &net_all_quantized);
     model.arch = "repvgg:depth=1,2,1;width=5,8,7;classes=5";
     assert_ok(rq_model_save(&model, f->qat, &err), &err);
     rq_model_deinit(&model);
 }
 
-/* Run with arguments; what it printed is in *text (rq_free) when text is not NULL. */
+/* Run with options or NULL; what it printed is in text. */
 static rq_status run_command(const files *f, const char *option_a, const char *option_b,
-                             char **text, rq_error *err)
+                             rq_error *err)
 {
-    char name[] = "export_int8", a[64], b[64], qat[256], int8[256];
-    char *argv[6] = {name, qat, int8, NULL, NULL, NULL};
-    int argc = 3;
-    memcpy(qat, f->qat, sizeof qat);
-    memcpy(int8, f->int8, sizeof int8);
-    (void)snprintf(a, sizeof a, "%s", option_a ? option_a : "");
-    (void)snprintf(b, sizeof b, "%s", option_b ? option_b : "");
-    if (option_a)
-        argv[argc++] = a;
-    if (option_b)
-        argv[argc++] = b;
-    (void)fflush(stdout);
-    const int saved = dup(STDOUT_FILENO);
-    FILE *redirected = fopen(f->text, "wb");
-    assert_non_null(redirected);
-    assert_true(dup2(fileno(redirected), STDOUT_FILENO) >= 0);
-    const rq_status status = rq_command_export_int8.run(&rq_command_export_int8, argc, argv, err);
-    (void)fflush(stdout);
-    assert_true(dup2(saved, STDOUT_FILENO) >= 0);
-    (void)close(saved);
-    (void)fclose(redirected);
-    if (text) {
-        size_t size_bytes = 0;
-        *text = (char *)rq_test_read_file(f->text, &size_bytes);
-    }
-    return status;
+    return rq_test_command(&rq_command_export_int8, &text, err, f->qat, f->int8, option_a,
+                           option_b);
 }
 
 static void test_export_int8__writes_a_model_that_runs(void **state)
@@ -70,12 +47,10 @@ static void test_export_int8__writes_a_model_that_runs(void **state)
     files f;
     setup(&f);
     rq_error err = RQ_ERROR_INIT;
-    char *text = NULL;
-    assert_ok(run_command(&f, NULL, NULL, &text, &err), &err);
+    assert_ok(run_command(&f, NULL, NULL, &err), &err);
     assert_non_null(strstr(text, "int8.bin: 5 integer layers, 0 float layers\n"));
     assert_non_null(strstr(text, "0 layers could exceed 2^24"));
     assert_non_null(strstr(text, "isa proof: none"));
-    rq_free(text);
 
     rq_model model;
     assert_ok(rq_model_load(&model, f.int8, &err), &err);
@@ -104,8 +79,7 @@ static void test_export_int8__isa_proof_as_json(void **state)
     files f;
     setup(&f);
     rq_error err = RQ_ERROR_INIT;
-    char *text = NULL;
-    assert_ok(run_command(&f, "--isa-proof", "--json", &text, &err), &err);
+    assert_ok(run_command(&f, "--isa-proof", "--json", &err), &err);
     json_t *json = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
     assert_non_null(json);
     assert_true(strncmp(text, "{\"schema\": 1", 12) == 0);
@@ -118,7 +92,6 @@ static void test_export_int8__isa_proof_as_json(void **state)
     assert_true(json_integer_value(json_object_get(json, "bytes_before")) > 0);
     assert_true(json_integer_value(json_object_get(json, "bytes_after")) > 0);
     json_decref(json);
-    rq_free(text);
 
     rq_model model;
     assert_ok(rq_model_load(&model, f.int8, &err), &err);
@@ -134,20 +107,20 @@ static void test_export_int8__refuses(void **state)
     files f;
     rq_error err = RQ_ERROR_INIT;
     setup(&f);
-    assert_fails(run_command(&f, "--no-such", NULL, NULL, &err), RQ_ERR_USAGE, &err);
+    assert_fails(run_command(&f, "--no-such", NULL, &err), RQ_ERR_USAGE, &err);
     (void)snprintf(f.int8, sizeof f.int8, "%s/missing/int8.bin", f.dir);
-    assert_fails(run_command(&f, NULL, NULL, NULL, &err), RQ_ERR_IO, &err);
+    assert_fails(run_command(&f, NULL, NULL, &err), RQ_ERR_IO, &err);
     assert_says(&err, "missing");
     (void)snprintf(f.qat, sizeof f.qat, "%s/absent.bin", f.dir);
-    assert_fails(run_command(&f, NULL, NULL, NULL, &err), RQ_ERR_IO, &err);
+    assert_fails(run_command(&f, NULL, NULL, &err), RQ_ERR_IO, &err);
     assert_says(&err, "absent.bin");
     rq_test_rmdir(f.dir);
 
     setup(&f); /* an int8 model cannot be lowered again; nothing is written */
-    assert_ok(run_command(&f, NULL, NULL, NULL, &err), &err);
+    assert_ok(run_command(&f, NULL, NULL, &err), &err);
     memcpy(f.qat, f.int8, sizeof f.qat);
     (void)snprintf(f.int8, sizeof f.int8, "%s/again.bin", f.dir);
-    assert_fails(run_command(&f, NULL, NULL, NULL, &err), RQ_ERR_MODEL, &err);
+    assert_fails(run_command(&f, NULL, NULL, &err), RQ_ERR_MODEL, &err);
     assert_says(&err, "int8.bin: form is int8, this takes qat");
     assert_int_equal(access(f.int8, F_OK), -1);
     rq_test_rmdir(f.dir);
@@ -164,7 +137,7 @@ static void test_export_int8__names_file_and_layer(void **state)
     net_values(&model, "stage1.0.rbr_reparam.conv", RQ_SLOT_WEIGHT_SCALE)[0] = -1.0f;
     assert_ok(rq_model_save(&model, f.qat, &err), &err);
     rq_model_deinit(&model);
-    assert_fails(run_command(&f, NULL, NULL, NULL, &err), RQ_ERR_MODEL, &err);
+    assert_fails(run_command(&f, NULL, NULL, &err), RQ_ERR_MODEL, &err);
     assert_says(&err, "qat.bin: stage1.0.rbr_reparam.conv: weight scale 0 is -1");
     assert_int_equal(access(f.int8, F_OK), -1);
     rq_test_rmdir(f.dir);

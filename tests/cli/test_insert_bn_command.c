@@ -2,7 +2,6 @@
  * a user sees otherwise is tested in tests/cli/test_insert_bn.c. */
 #include "cli/commands.h"
 
-#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -10,6 +9,7 @@
 #include "runtime/image/jpeg.h"
 #include "runtime/modelfile/modelfile.h"
 #include "tests/calib/small_net.h"
+#include "tests/support/capture.h"
 
 enum { GREY = 200, SIDE = 16 };
 
@@ -56,13 +56,8 @@ static void save_net(const char *path, float magnitude)
 
 static rq_status insert_bn(const char *base, const char *out)
 {
-    char words[4][1024], *argv[5] = {NULL};
-    const char *given[4] = {"insert_bn", dir, base, out};
-    for (int i = 0; i < 4; i++) {
-        (void)snprintf(words[i], sizeof words[i], "%s", given[i]);
-        argv[i] = words[i];
-    }
-    return rq_command_insert_bn.run(&rq_command_insert_bn, 4, argv, &err);
+    const char *text;
+    return rq_test_command(&rq_command_insert_bn, &text, &err, dir, base, out);
 }
 
 static void test_insert_bn__refuses_to_change_the_function(void **state)

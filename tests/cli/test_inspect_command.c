@@ -2,22 +2,19 @@
 #include "cli/commands.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
-#include <unistd.h>
-
-#include <jansson.h>
 
 #include "runtime/model/arch.h"
 #include "runtime/modelfile/modelfile.h"
 #include "tests/runtime/tiny_models.h"
+#include "tests/support/capture.h"
+#include "tests/support/cli.h"
 
 enum { COLUMNS = 100 };
 
 static rq_error err;
 static rq_model model;
-static const char *dir, *path;
-static char text[1 << 20];
+static const char *dir, *path, *text;
 
 static int setup(void **state)
 {
@@ -38,23 +35,8 @@ static int teardown(void **state)
 /* Save the model and inspect its file; stdout is then in text. */
 static void inspect(const char *flag)
 {
-    char words[3][1024] = {"inspect", "", ""}, *argv[4] = {words[0], words[1], words[2]};
-    (void)snprintf(words[1], sizeof words[1], "%s", path);
-    (void)snprintf(words[2], sizeof words[2], "%s", flag);
     assert_ok(rq_model_save(&model, path, &err), &err);
-    FILE *file = tmpfile();
-    assert_non_null(file);
-    (void)fflush(stdout);
-    const int saved = dup(STDOUT_FILENO);
-    assert_true(dup2(fileno(file), STDOUT_FILENO) >= 0);
-    const rq_status status = rq_command_inspect.run(&rq_command_inspect, *flag ? 3 : 2, argv, &err);
-    (void)fflush(stdout);
-    assert_true(dup2(saved, STDOUT_FILENO) >= 0);
-    (void)close(saved);
-    rewind(file);
-    text[fread(text, 1, sizeof text - 1, file)] = '\0';
-    (void)fclose(file);
-    assert_ok(status, &err);
+    assert_ok(rq_test_command(&rq_command_inspect, &text, &err, path, *flag ? flag : NULL), &err);
 }
 
 static void expect(const char *part)
@@ -84,14 +66,6 @@ static json_t *inspect_json(void)
     if (!json)
         fail_msg("%s", error.text);
     return json;
-}
-
-static double number(const json_t *object, const char *key)
-{
-    const json_t *value = json_object_get(object, key);
-    if (!json_is_number(value))
-        fail_msg("no number '%s'", key);
-    return json_number_value(value);
 }
 
 static const json_t *layer(const json_t *json, const char *name)
@@ -161,9 +135,9 @@ static void test_inspect__geometry(void **state)
         for (size_t k = 0; k < 2; k++)
             assert_int_equal(json_integer_value(json_array_get(json_object_get(one, pairs[i]), k)),
                              values[i][k]);
-    assert_close(number(one, "groups"), 1, 0, 0);
-    assert_close(number(one, "params"), 108 + 4, 0, 0);
-    assert_close(number(one, "macs"), 16.0 * 7 * 108, 0, 0);
+    assert_close(rq_json_double(one, "groups"), 1, 0, 0);
+    assert_close(rq_json_double(one, "params"), 108 + 4, 0, 0);
+    assert_close(rq_json_double(one, "macs"), 16.0 * 7 * 108, 0, 0);
     const json_t *inputs = json_object_get(layer(json, "linear"), "inputs");
     assert_string_equal(json_string_value(json_array_get(inputs, 0)), "gap");
     assert_int_equal(json_array_size(json_object_get(layer(json, "input"), "inputs")), 0);
@@ -182,13 +156,13 @@ static void test_inspect__ranges_and_scales(void **state)
     expect("\nconv.quant  fake_quant       8x8x4                    0.0312 (0..7.97)\n");
     json_t *json = inspect_json();
     const json_t *quant = layer(json, "conv.quant"), *conv = layer(json, "conv");
-    assert_close(number(quant, "scale"), TINY_SCALE, 0, 1e-7);
-    assert_close(number(quant, "min"), 0, 0, 0);
-    assert_close(number(quant, "max"), 255.0 * (double)TINY_SCALE, 0, 1e-7);
-    assert_close(number(conv, "weight_scale_max"), 0x1p-12, 0, 1e-7);
-    assert_close(number(conv, "buffers"), TINY_CHANNELS, 0, 0);
-    /* the largest accumulator stands as a power of 2 */
-    const double acc_max = number(conv, "acc_max");
+    assert_close(rq_json_double(quant, "scale"), TINY_SCALE, 0, 1e-7);
+    assert_close(rq_json_double(quant, "min"), 0, 0, 0);
+    assert_close(rq_json_double(quant, "max"), 255.0 * (double)TINY_SCALE, 0, 1e-7);
+    assert_close(rq_json_double(conv, "weight_scale_max"), 0x1p-12, 0, 1e-7);
+    assert_close(rq_json_double(conv, "buffers"), TINY_CHANNELS, 0, 0);
+    /* the largest accumulator is shown as a power of 2 */
+    const double acc_max = rq_json_double(conv, "acc_max");
     json_decref(json);
     inspect("");
     expect(rq_test_path("  0.00024..0.00024  2^%.1f\n", log2(acc_max)));
@@ -209,10 +183,10 @@ static void test_inspect__integers(void **state)
     model.isa_proof = true; /* weights of at most 5 */
     json_t *json = inspect_json();
     assert_true(json_is_true(json_object_get(json, "isa_proof")));
-    assert_close(number(layer(json, "linear"), "multiplier_min"), 0.01, 0, 1e-6);
-    assert_close(number(json, "params"), 4 * 27 + 4 + 3 * 4 + 3, 0, 0);
+    assert_close(rq_json_double(layer(json, "linear"), "multiplier_min"), 0.01, 0, 1e-6);
+    assert_close(rq_json_double(json, "params"), 4 * 27 + 4 + 3 * 4 + 3, 0, 0);
     /* 4 bytes of bias and multiplier and 16 of bounds per channel, 3 of zero points, 8 of scales */
-    assert_close(number(json, "size_bytes"), 4 * 27 + 3 * 4 + 7 * 24 + 3 + 8, 0, 0);
+    assert_close(rq_json_double(json, "size_bytes"), 4 * 27 + 3 * 4 + 7 * 24 + 3 + 8, 0, 0);
     json_decref(json);
     inspect("");
     expect("\nisa proof      yes: every CPU can use its INT8 instructions\n");
@@ -234,10 +208,10 @@ static void test_inspect__auxiliary_heads(void **state)
            "alone\n");
     json_t *json = inspect_json();
     const json_t *aux = json_object_get(json, "auxiliary");
-    assert_close(number(json, "params"), 869, 0, 0);
-    assert_close(number(json, "macs"), 64.0 * 216 + 64.0 * 576 + 40, 0, 0);
-    assert_close(number(aux, "params"), 576 + 16 + 45, 0, 0);
-    assert_close(number(aux, "macs"), 16.0 * 576 + 40, 0, 0);
+    assert_close(rq_json_double(json, "params"), 869, 0, 0);
+    assert_close(rq_json_double(json, "macs"), 64.0 * 216 + 64.0 * 576 + 40, 0, 0);
+    assert_close(rq_json_double(aux, "params"), 576 + 16 + 45, 0, 0);
+    assert_close(rq_json_double(aux, "macs"), 16.0 * 576 + 40, 0, 0);
     assert_true(json_is_true(json_object_get(layer(json, "stage0_aux.3"), "auxiliary")));
     assert_null(json_object_get(layer(json, "linear"), "auxiliary"));
     json_decref(json);

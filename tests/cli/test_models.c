@@ -3,7 +3,7 @@
 #include <stdio.h>
 
 #include "runtime/base/memory.h"
-#include "tests/cli/small_set.h"
+#include "tests/support/small_set.h"
 
 enum { PATH = 160, MAX_BYTES = 1500000 };
 

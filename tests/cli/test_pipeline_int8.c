@@ -3,7 +3,7 @@
  * bit. Run again with other instruction sets, where other kernels compute both. */
 #include <math.h>
 
-#include "tests/cli/small_set.h"
+#include "tests/support/small_set.h"
 
 enum { PATH = 128, NPY_HEADER = 128, CLASSES = 3, PER_CLASS = 7, N = CLASSES * PER_CLASS };
 
@@ -83,13 +83,6 @@ static float *evaluate(const char *model, const char *batch, json_t **result)
     return (float *)(void *)file;
 }
 
-static double number(const json_t *object, const char *key)
-{
-    const json_t *value = json_object_get(object, key);
-    assert_true(json_is_number(value));
-    return json_number_value(value);
-}
-
 static int top_class(const float *logits)
 {
     int best = 0;
@@ -122,9 +115,9 @@ static double compare_models(void)
     for (int i = 0; i < N; i++)
         assert_int_equal(top_class(qat + i * CLASSES), top_class(int8 + i * CLASSES));
     assert_true(largest > 0.0);
-    assert_close(number(of_qat, "top1"), number(of_int8, "top1"), 0.0, 0.0);
-    assert_close(number(of_qat, "top5"), number(of_int8, "top5"), 0.0, 0.0);
-    assert_int_equal(number(of_qat, "images"), N);
+    assert_close(rq_json_double(of_qat, "top1"), rq_json_double(of_int8, "top1"), 0.0, 0.0);
+    assert_close(rq_json_double(of_qat, "top5"), rq_json_double(of_int8, "top5"), 0.0, 0.0);
+    assert_int_equal(rq_json_double(of_qat, "images"), N);
     json_decref(of_qat);
     json_decref(of_int8);
     rq_free(qat);
@@ -156,8 +149,7 @@ static void test_pipeline__but_first_and_last(void **state)
     assert_close(compare_models(), 0.0, 0.0, 0.0);
 }
 
-/* Groups, squeeze-and-excitation in both places, auxiliary heads, max_pools, every kind of block.
- */
+/* Groups, squeeze-and-excitation in both places, auxiliary heads, max_pools, all kinds of blocks. */
 static void test_pipeline__family(void **state)
 {
     (void)state;

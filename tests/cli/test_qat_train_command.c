@@ -7,6 +7,7 @@
 
 #include "runtime/modelfile/modelfile.h"
 #include "tests/qat/net.h"
+#include "tests/support/capture.h"
 #include "tests/support/test.h"
 
 enum { SIDE = 8, CLASSES = 2 };
@@ -43,17 +44,12 @@ static void save(net *n)
 /* The command must fail; there are no images in /nowhere, which is found out last. */
 static void check_says(const char *arch, const char *part)
 {
-    rq_error err = RQ_ERROR_INIT;
-    char words[][64] = {"qat_train",      "/nowhere", "-o", "/tmp/never.bin",
-                        "--base-weights", "",         "-a"};
-    char *argv[9];
-    for (int i = 0; i < 7; i++)
-        argv[i] = words[i];
-    argv[5] = path;
-    argv[7] = (char *)(uintptr_t)arch;
-    argv[8] = NULL;
-    const int argc = arch ? 8 : 6;
-    assert_int_not_equal(rq_command_qat_train.run(&rq_command_qat_train, argc, argv, &err), RQ_OK);
+    rq_error err;
+    const char *text;
+    assert_int_not_equal(rq_test_command(&rq_command_qat_train, &text, &err, "/nowhere", "-o",
+                                         "/tmp/never.bin", "--base-weights", path,
+                                         arch ? "-a" : NULL, arch),
+                         RQ_OK);
     assert_says(&err, part);
 }
 

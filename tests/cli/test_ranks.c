@@ -3,12 +3,9 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "tests/cli/small_set.h"
+#include "tests/support/small_set.h"
 
-enum { FOLDER = 64, PATH = 160, MAX_STEPS = 64 };
-
-static char dir[FOLDER], images[PATH], out[PATH];
-static rq_cli run;
+enum { PATH = 160, MAX_STEPS = 64 };
 
 /* As root too; more processes than cores; and MPI's own memory is not ours to judge. */
 static const char *const environment[] = {"OMPI_ALLOW_RUN_AS_ROOT=1",
@@ -19,26 +16,8 @@ static const rq_cli_options mpirun = {.program = RQ_MPIRUN, .env = environment, 
 
 #define RANKS(n)  "--oversubscribe", "--bind-to", "none", "-np", n
 #define SMALL     "-r", "16", "-b", "4", "-j", "1", "--threads", "1", "-q"
-#define RUN(...)  rq_cli_run_with(&run, &mpirun, __VA_ARGS__)
-#define DONE(...) (RUN(__VA_ARGS__), assert_exit(&run, 0))
-
-static int setup(void **state)
-{
-    (void)state;
-    small_make_folder(dir, FOLDER);
-    (void)snprintf(images, PATH, "%s/images", dir);
-    (void)snprintf(out, PATH, "%s/out.bin", dir);
-    small_images(images);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    rq_cli_deinit(&run);
-    rq_test_rmdir(dir);
-    return 0;
-}
+#define RUN(...)  rq_cli_run_with(&small.run, &mpirun, __VA_ARGS__)
+#define DONE(...) (RUN(__VA_ARGS__), assert_exit(&small.run, 0))
 
 static void need_mpi(void)
 {
@@ -81,11 +60,11 @@ static void check_losses(const char *const *command, int n_steps, double rel)
             n++;
         for (int k = 0; command[k]; k++)
             argv[n++] = command[k];
-        logs = rq_test_path("%s/logs%d.%d", dir, calls, i);
+        logs = rq_test_path("%s/logs%d.%d", small.dir, calls, i);
         argv[n++] = "--log-dir";
         argv[n++] = logs;
-        rq_cli_run_argv(&run, &mpirun, argv);
-        assert_exit(&run, 0);
+        rq_cli_run_argv(&small.run, &mpirun, argv);
+        assert_exit(&small.run, 0);
         assert_int_equal(read_losses(logs, losses[i]), n_steps);
     }
     for (int k = 0; k < n_steps; k++)
@@ -93,7 +72,7 @@ static void check_losses(const char *const *command, int n_steps, double rel)
     assert_true(fabs(losses[0][n_steps - 1] - losses[0][0]) > 1e-3); /* something was learnt */
 }
 
-#define TRAIN "train", images, "-a", SMALL_ARCH, SMALL, "-p", "1", "-o", out
+#define TRAIN "train", small.images, "-a", SMALL_ARCH, SMALL, "-p", "1", "-o", small.out
 
 static void test_train__losses_of_one_process(void **state)
 {
@@ -111,11 +90,12 @@ static void test_qat_train__losses_of_one_process(void **state)
     (void)state;
     need_mpi();
     char withbn[PATH];
-    (void)snprintf(withbn, sizeof withbn, "%s/withbn.bin", dir);
-    small_deploy(dir);
-    SMALL_RUN("insert_bn", images, rq_test_path("%s/deploy.bin", dir), withbn);
-    check_losses((const char *const[]){"qat_train", images, "--base-weights", withbn, SMALL, "-p",
-                                       "1", "--epochs", "2", "--lr", "0.01", "-o", out, NULL},
+    (void)snprintf(withbn, sizeof withbn, "%s/withbn.bin", small.dir);
+    small_deploy(small.dir);
+    SMALL_RUN("insert_bn", small.images, rq_test_path("%s/deploy.bin", small.dir), withbn);
+    check_losses((const char *const[]){"qat_train", small.images, "--base-weights", withbn, SMALL,
+                                       "-p", "1", "--epochs", "2", "--lr", "0.01", "-o", small.out,
+                                       NULL},
                  4, 1e-3);
 }
 
@@ -146,13 +126,13 @@ static void test_insert_bn__statistics_of_one_process(void **state)
     static const char *const names[] = {"stage1.0.rbr_reparam.bn.running_mean",
                                         "stage1.0.rbr_reparam.bn.running_var"};
     char deploy[PATH], one[PATH], two[PATH];
-    small_deploy(dir);
-    (void)snprintf(deploy, sizeof deploy, "%s/deploy.bin", dir);
-    (void)snprintf(one, sizeof one, "%s/one.bin", dir);
-    (void)snprintf(two, sizeof two, "%s/two.bin", dir);
-    SMALL_RUN("insert_bn", images, deploy, one, "-b", "4");
-    DONE(RANKS("2"), RQ_PROGRAM, "insert_bn", images, deploy, two, "-b", "4");
-    assert_says_out(&run, "statistics of 8 images");
+    small_deploy(small.dir);
+    (void)snprintf(deploy, sizeof deploy, "%s/deploy.bin", small.dir);
+    (void)snprintf(one, sizeof one, "%s/one.bin", small.dir);
+    (void)snprintf(two, sizeof two, "%s/two.bin", small.dir);
+    SMALL_RUN("insert_bn", small.images, deploy, one, "-b", "4");
+    DONE(RANKS("2"), RQ_PROGRAM, "insert_bn", small.images, deploy, two, "-b", "4");
+    assert_says_out(&small.run, "statistics of 8 images");
     for (int i = 0; i < 2; i++) {
         size_t n, m;
         float *want = read_tensor(one, names[i], &n), *got = read_tensor(two, names[i], &m);
@@ -161,9 +141,9 @@ static void test_insert_bn__statistics_of_one_process(void **state)
         rq_free(want);
         rq_free(got);
     }
-    RUN(RANKS("2"), RQ_PROGRAM, "insert_bn", images, deploy, two, "--stat", "ema");
-    assert_says_err(&run, "--stat ema");
-    assert_int_not_equal(run.exit_code, 0);
+    RUN(RANKS("2"), RQ_PROGRAM, "insert_bn", small.images, deploy, two, "--stat", "ema");
+    assert_says_err(&small.run, "--stat ema");
+    assert_int_not_equal(small.run.exit_code, 0);
 }
 
 /* Five images: the third process has one, or none. */
@@ -171,16 +151,16 @@ static void test_evaluate__result_of_one_process(void **state)
 {
     (void)state;
     need_mpi();
-    small_deploy(dir);
-    const char *model = rq_test_path("%s/deploy.bin", dir);
-    rq_cli_run(&run, "evaluate", images, model, "-q");
-    assert_exit(&run, 0);
-    const char *want = rq_test_path("%s", run.out);
+    small_deploy(small.dir);
+    const char *model = rq_test_path("%s/deploy.bin", small.dir);
+    rq_cli_run(&small.run, "evaluate", small.images, model, "-q");
+    assert_exit(&small.run, 0);
+    const char *want = rq_test_path("%s", small.run.out);
     for (int n = 2; n <= 3; n++)
         for (int batch = 1; batch <= 6; batch += 5) {
-            DONE(RANKS(n == 2 ? "2" : "3"), RQ_PROGRAM, "evaluate", images, model, "-q", "-b",
+            DONE(RANKS(n == 2 ? "2" : "3"), RQ_PROGRAM, "evaluate", small.images, model, "-q", "-b",
                  batch == 1 ? "1" : "6");
-            assert_string_equal(run.out, want);
+            assert_string_equal(small.run.out, want);
         }
 }
 
@@ -195,19 +175,19 @@ static void test_resume__same_bytes(void **state)
     (void)snprintf(command, sizeof command,
                    "%s train %s -a '" SMALL_ARCH "' -r 16 -b 4 -j 1 --threads 1 -q --epochs 60 "
                    "--resume auto -o model.bin",
-                   RQ_PROGRAM, images);
+                   RQ_PROGRAM, small.images);
     for (int i = 0; i < 2; i++) {
         const rq_cli_options here = {.program = mpirun.program,
                                      .env = mpirun.env,
                                      .timeout_s = mpirun.timeout_s,
-                                     .dir = rq_test_path("%s/%d", dir, i)};
+                                     .dir = rq_test_path("%s/%d", small.dir, i)};
         small_mkdir(here.dir);
         const char *killed = rq_test_path("timeout -s KILL 1 %s", command);
         if (i == 1)
-            rq_cli_run_with(&run, &here, RANKS("2"), "sh", "-c", killed);
-        rq_cli_run_with(&run, &here, RANKS("2"), "sh", "-c", command);
-        assert_exit(&run, 0);
-        files[i] = rq_test_read_file(rq_test_path("%s/%d/model.bin", dir, i), &n[i]);
+            rq_cli_run_with(&small.run, &here, RANKS("2"), "sh", "-c", killed);
+        rq_cli_run_with(&small.run, &here, RANKS("2"), "sh", "-c", command);
+        assert_exit(&small.run, 0);
+        files[i] = rq_test_read_file(rq_test_path("%s/%d/model.bin", small.dir, i), &n[i]);
     }
     assert_int_equal(n[0], n[1]);
     assert_memory_equal(files[0], files[1], n[0]);
@@ -231,13 +211,14 @@ static void test_failure__of_all(void **state)
     (void)state;
     need_mpi();
     RUN(RANKS("3"), RQ_PROGRAM, TRAIN, "--epochs", "1");
-    assert_int_equal(run.exit_code, 2);
-    assert_int_equal(count(run.err, "repqat train: --batch-size 4: not a multiple of the 3"), 1);
-    RUN(RANKS("2"), RQ_PROGRAM, "inspect", out);
-    assert_int_equal(run.exit_code, 2);
-    assert_int_equal(count(run.err, "repqat inspect: runs in one process, not in 2"), 1);
+    assert_int_equal(small.run.exit_code, 2);
+    assert_int_equal(count(small.run.err, "repqat train: --batch-size 4: not a multiple of the 3"),
+                     1);
+    RUN(RANKS("2"), RQ_PROGRAM, "inspect", small.out);
+    assert_int_equal(small.run.exit_code, 2);
+    assert_int_equal(count(small.run.err, "repqat inspect: runs in one process, not in 2"), 1);
     RUN(RANKS("2"), RQ_PROGRAM, "--help");
-    assert_int_equal(count(run.out, "usage:"), 1);
+    assert_int_equal(count(small.run.out, "usage:"), 1);
 }
 
 /* One process fails while the other waits for it. */
@@ -248,23 +229,27 @@ static void test_failure__of_one(void **state)
     const char *command = rq_test_path(
         "D=%s; [ $OMPI_COMM_WORLD_RANK = 0 ] || D=%s/nowhere; exec %s train $D -a '" SMALL_ARCH
         "' -r 16 -b 4 --threads 1 --epochs 1 -q -o %s",
-        images, dir, RQ_PROGRAM, out);
+        small.images, small.dir, RQ_PROGRAM, small.out);
     RUN(RANKS("2"), "sh", "-c", command);
-    assert_int_equal(run.exit_code, 1);
-    assert_int_equal(count(run.err, "nowhere"), 1);
-    assert_false(small_exists(out));
+    assert_int_equal(small.run.exit_code, 1);
+    assert_int_equal(count(small.run.err, "nowhere"), 1);
+    assert_false(small_exists(small.out));
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_train__losses_of_one_process, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_qat_train__losses_of_one_process, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_insert_bn__statistics_of_one_process, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_evaluate__result_of_one_process, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_resume__same_bytes, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_failure__of_all, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_failure__of_one, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_train__losses_of_one_process, small_setup,
+                                        small_teardown),
+        cmocka_unit_test_setup_teardown(test_qat_train__losses_of_one_process, small_setup,
+                                        small_teardown),
+        cmocka_unit_test_setup_teardown(test_insert_bn__statistics_of_one_process, small_setup,
+                                        small_teardown),
+        cmocka_unit_test_setup_teardown(test_evaluate__result_of_one_process, small_setup,
+                                        small_teardown),
+        cmocka_unit_test_setup_teardown(test_resume__same_bytes, small_setup, small_teardown),
+        cmocka_unit_test_setup_teardown(test_failure__of_all, small_setup, small_teardown),
+        cmocka_unit_test_setup_teardown(test_failure__of_one, small_setup, small_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -15,33 +15,9 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/options.h"
 #include "runtime/base/random.h"
-#include "tests/cli/small_set.h"
+#include "tests/support/small_set.h"
 
 enum { FOLDER = 64, PATH = 160, MAX_ARGS = 48, USUAL_KILLS = 4 };
-
-static char dir[FOLDER], images[PATH], withbn_bin[PATH];
-static rq_cli run;
-
-static int setup(void **state)
-{
-    (void)state;
-    small_make_folder(dir, FOLDER);
-    (void)snprintf(images, PATH, "%s/images", dir);
-    (void)snprintf(withbn_bin, PATH, "%s/withbn.bin", dir);
-    small_images(images);
-    small_deploy(dir);
-    SMALL_RUN("insert_bn", images, rq_test_path("%s/deploy.bin", dir), withbn_bin, "--threads",
-              "1");
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    rq_cli_deinit(&run);
-    rq_test_rmdir(dir);
-    return 0;
-}
 
 static void assert_same_files(const char *a, const char *b, const char *const *names)
 {
@@ -76,8 +52,7 @@ static void assert_entries(const char *folder, const char *const *names)
     assert_int_equal(n, want);
 }
 
-/* Where the file system has no files without a name, a killed program leaves what it was writing.
- */
+/* Where the file system has no files without a name, a killed program leaves what it wrote. */
 static bool has_unnamed_files(const char *folder)
 {
     const int fd = open(folder, O_WRONLY | O_TMPFILE, 0600);
@@ -88,7 +63,7 @@ static bool has_unnamed_files(const char *folder)
 
 /* ---- killed ---- */
 
-/* Start the program in a folder; its stderr goes to the file "log" beside. */
+/* Start the program in a folder; its stderr goes to the file "log" there. */
 static pid_t start_program(const char *folder, const char *const *args)
 {
     const char *argv[MAX_ARGS + 2] = {RQ_PROGRAM};
@@ -148,8 +123,8 @@ static void check_survives_kills(const char *const *args, const char *const *nam
     small_make_folder(killed, FOLDER);
     const rq_cli_options there = {.dir = straight, .timeout_s = 120};
     const double before = rq_clock();
-    rq_cli_run_argv(&run, &there, args);
-    assert_exit(&run, 0);
+    rq_cli_run_argv(&small.run, &there, args);
+    assert_exit(&small.run, 0);
     const double seconds = rq_clock() - before;
     rq_random random = {seed};
     int n_killed = 0, n_continued = 0;
@@ -167,8 +142,8 @@ static void check_survives_kills(const char *const *args, const char *const *nam
         rq_free(log);
     }
     const rq_cli_options again = {.dir = killed, .timeout_s = 120};
-    rq_cli_run_argv(&run, &again, args);
-    assert_exit(&run, 0);
+    rq_cli_run_argv(&small.run, &again, args);
+    assert_exit(&small.run, 0);
     print_message("%d kills in runs of %.2f s, %d with a state to continue from\n", n_killed,
                   seconds, n_continued);
     assert_true(n_killed > 0);
@@ -189,7 +164,7 @@ static void test_train__survives_kills(void **state)
     static const char *const names[] = {"out.bin", "out.bin.ckpt", "out.best_ema.bin", NULL};
     check_survives_kills(
         (const char *const[]){
-            "train",      images,        "-a",   SMALL_ARCH,   "-r",
+            "train",      small.images,  "-a",   SMALL_ARCH,   "-r",
             "16",         "-b",          "2",    "--epochs",   epochs_for_kills(3),
             "--seed",     "7",           "--lr", "0.05",       "--warmup-epochs",
             "3",          "--schedule",  "timm", "--nesterov", "--mixup",
@@ -203,10 +178,11 @@ static void test_train__adamw_survives_kills(void **state)
     (void)state;
     static const char *const names[] = {"out.bin", "out.bin.ckpt", "out.best_ema.bin", NULL};
     check_survives_kills(
-        (const char *const[]){"train",       images,      "-a",     SMALL_ARCH, "-r",
-                              "16",          "-b",        "2",      "--epochs", epochs_for_kills(2),
-                              "--optimizer", "adamw",     "--lr",   "0.002",    "--ema",
-                              "0.001",       "--augment", "raug15", COMMON,     NULL},
+        (const char *const[]){
+            "train",       small.images, "-a",     SMALL_ARCH, "-r",
+            "16",          "-b",         "2",      "--epochs", epochs_for_kills(2),
+            "--optimizer", "adamw",      "--lr",   "0.002",    "--ema",
+            "0.001",       "--augment",  "raug15", COMMON,     NULL},
         names, 12);
 }
 
@@ -214,16 +190,15 @@ static void test_qat_train__survives_kills(void **state)
 {
     (void)state;
     static const char *const names[] = {"out.bin", "out.bin.ckpt", NULL};
-    check_survives_kills((const char *const[]){"qat_train", images, "--base-weights", withbn_bin,
-                                               "-b", "2", "--epochs", epochs_for_kills(2), "--lr",
-                                               "0.01", COMMON, NULL},
+    check_survives_kills((const char *const[]){"qat_train", small.images, "--base-weights",
+                                               small.withbn, "-b", "2", "--epochs",
+                                               epochs_for_kills(2), "--lr", "0.01", COMMON, NULL},
                          names, 13);
 }
 
 /* ---- asked to stop ---- */
 
-/* A signal ends the run with a line and 128 + its number; continued, it ends as if never stopped.
- */
+/* A signal ends the run with a line and 128 + its number; continued, it ends as if not stopped. */
 static void test_train__stops_when_asked(void **state)
 {
     (void)state;
@@ -231,16 +206,16 @@ static void test_train__stops_when_asked(void **state)
     static const char *const abbreviations[] = {"SIGINT", "SIGTERM", "SIGHUP"};
     static const char *const names[] = {"out.bin", "out.bin.ckpt", NULL};
     char straight[FOLDER], stopped[FOLDER], log[PATH];
-    const char *const args[] = {"train",    images, "-a",       SMALL_ARCH, "-r",        "16",
-                                "-b",       "2",    "--epochs", "40",       "--threads", "1",
-                                "--resume", "auto", "-q",       "-o",       "out.bin",   NULL};
+    const char *const args[] = {
+        "train", small.images, "-a", SMALL_ARCH, "-r",   "16", "-b", "2",       "--epochs",
+        "40",    "--threads",  "1",  "--resume", "auto", "-q", "-o", "out.bin", NULL};
     small_make_folder(straight, FOLDER);
     small_make_folder(stopped, FOLDER);
     (void)snprintf(log, PATH, "%s.log", stopped);
     const rq_cli_options there = {.dir = straight};
     const double before = rq_clock();
-    rq_cli_run_argv(&run, &there, args);
-    assert_exit(&run, 0);
+    rq_cli_run_argv(&small.run, &there, args);
+    assert_exit(&small.run, 0);
     const double seconds = rq_clock() - before;
     for (size_t i = 0; i < 3; i++) {
         const int status = run_and_signal(stopped, args, 0.25 * seconds, signals[i]);
@@ -258,8 +233,8 @@ static void test_train__stops_when_asked(void **state)
         rq_free(text);
     }
     const rq_cli_options here = {.dir = stopped};
-    rq_cli_run_argv(&run, &here, args);
-    assert_exit(&run, 0);
+    rq_cli_run_argv(&small.run, &here, args);
+    assert_exit(&small.run, 0);
     assert_same_files(straight, stopped, names);
     (void)unlink(log);
     rq_test_rmdir(straight);
@@ -275,19 +250,19 @@ static void test_train__budget(void **state)
     small_make_folder(folder, FOLDER);
     const rq_cli_options there = {.dir = folder};
     const double before = rq_clock();
-    rq_cli_run_with(&run, &there, "train", images, "-a", SMALL_ARCH, "-r", "16", "-b", "2",
-                    "--epochs", "100000", "--threads", "1", "-p", "0", "--budget", "1s", "--json",
-                    "-o", "out.bin");
-    assert_exit(&run, 0);
+    rq_cli_run_with(&small.run, &there, "train", small.images, "-a", SMALL_ARCH, "-r", "16", "-b",
+                    "2", "--epochs", "100000", "--threads", "1", "-p", "0", "--budget", "1s",
+                    "--json", "-o", "out.bin");
+    assert_exit(&small.run, 0);
     assert_true(rq_clock() - before < 30.0); /* a loaded machine is slow to start */
-    assert_says_err(&run, "budget 1s: ");
-    json_t *json = rq_cli_json(&run);
+    assert_says_err(&small.run, "budget 1s: ");
+    json_t *json = rq_cli_json(&small.run);
     assert_in_range(json_integer_value(json_object_get(json, "epochs")), 1, 99999);
     json_decref(json);
     assert_true(small_exists(rq_test_path("%s/out.bin", folder)));
-    rq_cli_run_with(&run, &there, "train", images, "-a", SMALL_ARCH, "-r", "16", "-b", "2",
-                    "--epochs", "2", "--threads", "1", "--budget", "1x", "-o", "out.bin");
-    assert_failure(&run, 2, "--budget: '1x'");
+    rq_cli_run_with(&small.run, &there, "train", small.images, "-a", SMALL_ARCH, "-r", "16", "-b",
+                    "2", "--epochs", "2", "--threads", "1", "--budget", "1x", "-o", "out.bin");
+    assert_failure(&small.run, 2, "--budget: '1x'");
     rq_test_rmdir(folder);
 }
 
@@ -302,13 +277,13 @@ static void test_train__disk_full_within_an_epoch(void **state)
     static const char *const names[] = {"out.bin", "out.bin.ckpt", NULL};
     small_make_folder(folder, FOLDER);
     small_make_folder(kept, FOLDER);
-    const char *const args[] = {"train",     images,    "-a",       SMALL_ARCH, "-r",
-                                "16",        "-b",      "2",        "--epochs", "3",
-                                "--threads", "1",       "--resume", "auto",     "-q",
-                                "-o",        "out.bin", EVERY_STEP, NULL};
+    const char *const args[] = {"train",     small.images, "-a",       SMALL_ARCH, "-r",
+                                "16",        "-b",         "2",        "--epochs", "3",
+                                "--threads", "1",          "--resume", "auto",     "-q",
+                                "-o",        "out.bin",    EVERY_STEP, NULL};
     const rq_cli_options there = {.dir = folder};
-    rq_cli_run_argv(&run, &there, args);
-    assert_exit(&run, 0);
+    rq_cli_run_argv(&small.run, &there, args);
+    assert_exit(&small.run, 0);
     for (size_t i = 0; i < 2; i++) {
         size_t n;
         uint8_t *bytes = rq_test_read_file(rq_test_path("%s/%s", folder, names[i]), &n);
@@ -317,12 +292,12 @@ static void test_train__disk_full_within_an_epoch(void **state)
     }
     const rq_cli_options shell = {.program = "/bin/sh", .dir = folder};
     static const char script[] = "trap '' XFSZ; ulimit -f 4; exec \"$0\" \"$@\"";
-    rq_cli_run_with(&run, &shell, "-c", script, RQ_PROGRAM, "train", images, "-a", SMALL_ARCH, "-r",
-                    "16", "-b", "2", "--epochs", "3", "--threads", "1", "-q", "-o", "out.bin",
-                    EVERY_STEP);
-    assert_exit(&run, 1);
-    assert_says_err(&run, "warning: the state was not saved: out.bin.ckpt: cannot write");
-    assert_says_err(&run, "repqat train: out.bin: cannot write: File too large");
+    rq_cli_run_with(&small.run, &shell, "-c", script, RQ_PROGRAM, "train", small.images, "-a",
+                    SMALL_ARCH, "-r", "16", "-b", "2", "--epochs", "3", "--threads", "1", "-q",
+                    "-o", "out.bin", EVERY_STEP);
+    assert_exit(&small.run, 1);
+    assert_says_err(&small.run, "warning: the state was not saved: out.bin.ckpt: cannot write");
+    assert_says_err(&small.run, "repqat train: out.bin: cannot write: File too large");
     assert_same_files(folder, kept, names);
     assert_entries(folder, names);
     rq_test_rmdir(folder);
@@ -332,8 +307,8 @@ static void test_train__disk_full_within_an_epoch(void **state)
 /* ---- numbers that are none ---- */
 
 #define DIVERGING                                                                                  \
-    "train", images, "-a", SMALL_ARCH, "-r", "16", "-b", "1", "--epochs", "9", "--threads", "1",   \
-        "--lr", "1e6", "--optimizer", "adamw", "--wd", "1e3", "-q", "-o", "out.bin"
+    "train", small.images, "-a", SMALL_ARCH, "-r", "16", "-b", "1", "--epochs", "9", "--threads",  \
+        "1", "--lr", "1e6", "--optimizer", "adamw", "--wd", "1e3", "-q", "-o", "out.bin"
 
 /* An image vanishes while training goes on: one line that names it and the place, and the state and
  * the model of the last epoch stay. */
@@ -351,10 +326,10 @@ static void test_train__folder_that_changes(void **state)
                    "rm images/train/cat/0.jpg; wait $!",
                    folder, RQ_PROGRAM);
     const rq_cli_options shell = {.program = "/bin/sh"};
-    rq_cli_run_with(&run, &shell, "-c", command);
-    assert_exit(&run, 1);
-    assert_says_err(&run, "repqat train: ");
-    assert_says_err(&run, "images/train/cat/0.jpg: ");
+    rq_cli_run_with(&small.run, &shell, "-c", command);
+    assert_exit(&small.run, 1);
+    assert_says_err(&small.run, "repqat train: ");
+    assert_says_err(&small.run, "images/train/cat/0.jpg: ");
     assert_true(small_exists(rq_test_path("%s/out.bin", folder)));
     assert_true(small_exists(rq_test_path("%s/out.bin.ckpt", folder)));
     rq_test_rmdir(folder);
@@ -366,17 +341,17 @@ static void test_train__loss_not_finite(void **state)
     char folder[FOLDER];
     small_make_folder(folder, FOLDER);
     const rq_cli_options there = {.dir = folder};
-    rq_cli_run_with(&run, &there, DIVERGING, "--save-every", "0");
-    assert_failure(&run, 1, "train: epoch 0, step ");
-    assert_says_err(&run, ": the loss is not finite; the first layer that is not: stage");
-    assert_not_err(&run, "holds the state"); /* there is none */
+    rq_cli_run_with(&small.run, &there, DIVERGING, "--save-every", "0");
+    assert_failure(&small.run, 1, "train: epoch 0, step ");
+    assert_says_err(&small.run, ": the loss is not finite; the first layer that is not: stage");
+    assert_not_err(&small.run, "holds the state"); /* there is none */
     assert_entries(folder, (const char *const[]){NULL});
-    rq_cli_run_with(&run, &there, DIVERGING, EVERY_STEP);
-    assert_failure(&run, 1, "train: epoch 0, step ");
-    assert_says_err(&run, "; out.bin.ckpt holds the state before");
+    rq_cli_run_with(&small.run, &there, DIVERGING, EVERY_STEP);
+    assert_failure(&small.run, 1, "train: epoch 0, step ");
+    assert_says_err(&small.run, "; out.bin.ckpt holds the state before");
     /* which can be read, and leads to the same end */
-    rq_cli_run_with(&run, &there, DIVERGING, "--resume", "out.bin.ckpt");
-    assert_failure(&run, 1, "train: epoch 0, step ");
+    rq_cli_run_with(&small.run, &there, DIVERGING, "--resume", "out.bin.ckpt");
+    assert_failure(&small.run, 1, "train: epoch 0, step ");
     rq_test_rmdir(folder);
 }
 
@@ -392,5 +367,5 @@ int main(void)
         cmocka_unit_test(test_train__folder_that_changes),
         cmocka_unit_test(test_train__loss_not_finite),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, small_setup_withbn, small_teardown);
 }

@@ -4,30 +4,9 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "tests/cli/small_set.h"
+#include "tests/support/small_set.h"
 
-enum { FOLDER = 64, PATH = 160 };
-
-static char dir[FOLDER], images[PATH], out[PATH];
-static rq_cli run;
-
-static int setup(void **state)
-{
-    (void)state;
-    small_make_folder(dir, FOLDER);
-    (void)snprintf(images, PATH, "%s/images", dir);
-    (void)snprintf(out, PATH, "%s/out.bin", dir);
-    small_images(images);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    rq_cli_deinit(&run);
-    rq_test_rmdir(dir);
-    return 0;
-}
+enum { PATH = 160 };
 
 /* The number of this name in the object "options" of a result. */
 static double option_of(const json_t *json, const char *name)
@@ -44,12 +23,12 @@ static const char *word_of(const json_t *json, const char *name)
 }
 
 #define SMALL  "-r", "16", "-b", "4", "--threads", "1"
-#define TRAIN  "train", images, "-a", SMALL_ARCH
-#define RESULT "--json", "-o", out
+#define TRAIN  "train", small.images, "-a", SMALL_ARCH
+#define RESULT "--json", "-o", small.out
 
 /* ---- recipes ---- */
 
-/* What stands on the command line wins, in front of the recipe and behind it; the rest is the
+/* What is on the command line wins, before the recipe and after it; the rest is the
  * recipe's. */
 static void test_recipe__command_line_wins(void **state)
 {
@@ -61,11 +40,11 @@ static void test_recipe__command_line_wins(void **state)
                               "--no-nesterov", RESULT, NULL},
     };
     for (size_t i = 0; i < 2; i++) {
-        rq_cli_run_argv(&run, NULL, orders[i]);
-        assert_exit(&run, 0);
-        assert_says_err(&run, "recipe cifar\n");
-        assert_says_err(&run, "weight-decay=0.0005");
-        json_t *json = rq_cli_json(&run);
+        rq_cli_run_argv(&small.run, NULL, orders[i]);
+        assert_exit(&small.run, 0);
+        assert_says_err(&small.run, "recipe cifar\n");
+        assert_says_err(&small.run, "weight-decay=0.0005");
+        json_t *json = rq_cli_json(&small.run);
         assert_close(option_of(json, "epochs"), 1.0, 0.0, 0.0);
         assert_close(option_of(json, "batch-size"), 4.0, 0.0, 0.0);
         assert_close(option_of(json, "lr"), 0.02, 0.0, 1e-9);
@@ -92,9 +71,9 @@ static void test_recipe__published_values(void **state)
         {"hyper-search", "pad-crop", "timm", 4e-5, 1.0, 10.0, 0.1, 0.0, 5.0, 1.0, 1.0},
     };
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
-        rq_cli_run(&run, TRAIN, "--recipe", all[i].recipe, SMALL, "--val-resolution", "0",
+        rq_cli_run(&small.run, TRAIN, "--recipe", all[i].recipe, SMALL, "--val-resolution", "0",
                    "--val-resize", "0", "--epochs", "1", "-q", RESULT);
-        json_t *json = rq_cli_json(&run);
+        json_t *json = rq_cli_json(&small.run);
         assert_string_equal(word_of(json, "augment"), all[i].augment);
         assert_string_equal(word_of(json, "schedule"), all[i].schedule);
         assert_close(option_of(json, "lr"), 0.1, 0.0, 1e-9);
@@ -110,22 +89,22 @@ static void test_recipe__published_values(void **state)
         assert_close(option_of(json, "decay-identity"), all[i].identity, 0.0, 0.0);
         json_decref(json);
     }
-    rq_cli_run(&run, TRAIN, "--recipe", "repvgg-121", RESULT);
-    assert_failure(&run, 2, "repvgg-120");
+    rq_cli_run(&small.run, TRAIN, "--recipe", "repvgg-121", RESULT);
+    assert_failure(&small.run, 2, "repvgg-120");
 }
 
 /* Validation at another size than training becomes the model's preprocessing. */
 static void test_recipe__sizes(void **state)
 {
     (void)state;
-    rq_cli_run(&run, TRAIN, "-r", "16", "--val-resolution", "24", "--val-resize", "28", "-b", "4",
-               "--threads", "1", "--epochs", "1", "-q", "-o", out);
-    assert_exit(&run, 0);
-    rq_cli_run(&run, "inspect", out, "--json");
-    json_t *json = rq_cli_json(&run);
+    rq_cli_run(&small.run, TRAIN, "-r", "16", "--val-resolution", "24", "--val-resize", "28", "-b",
+               "4", "--threads", "1", "--epochs", "1", "-q", "-o", small.out);
+    assert_exit(&small.run, 0);
+    rq_cli_run(&small.run, "inspect", small.out, "--json");
+    json_t *json = rq_cli_json(&small.run);
     json_decref(json);
-    assert_says_out(&run, "\"crop\": 24");
-    assert_says_out(&run, "\"resize\": 28");
+    assert_says_out(&small.run, "\"crop\": 24");
+    assert_says_out(&small.run, "\"resize\": 28");
 }
 
 /* ---- fine-tuning ---- */
@@ -135,27 +114,30 @@ static void test_freeze__everything(void **state)
 {
     (void)state;
     char init[PATH], logits[2][PATH];
-    (void)snprintf(init, PATH, "%s/init.bin", dir);
+    (void)snprintf(init, PATH, "%s/init.bin", small.dir);
     SMALL_RUN(TRAIN, SMALL, "--epochs", "1", "-q", "-o", init);
-    rq_cli_run(&run, "train", images, "--init", init, "-b", "4", "--threads", "1", "--epochs", "2",
-               "--freeze", "stage0,stage1,linear", "--lr", "0.5", "-q", "-o", out);
-    assert_exit(&run, 0);
-    const char *const models[] = {init, out};
+    rq_cli_run(&small.run, "train", small.images, "--init", init, "-b", "4", "--threads", "1",
+               "--epochs", "2", "--freeze", "stage0,stage1,linear", "--lr", "0.5", "-q", "-o",
+               small.out);
+    assert_exit(&small.run, 0);
+    const char *const models[] = {init, small.out};
     size_t n[2];
     uint8_t *bytes[2];
     for (size_t i = 0; i < 2; i++) {
-        (void)snprintf(logits[i], PATH, "%s/%zu.npy", dir, i);
-        SMALL_RUN("evaluate", images, models[i], "--threads", "1", "--logits", logits[i]);
+        (void)snprintf(logits[i], PATH, "%s/%zu.npy", small.dir, i);
+        SMALL_RUN("evaluate", small.images, models[i], "--threads", "1", "--logits", logits[i]);
         bytes[i] = rq_test_read_file(logits[i], &n[i]);
     }
     assert_int_equal(n[0], n[1]);
     assert_memory_equal(bytes[0], bytes[1], n[0]);
     rq_free(bytes[0]);
     rq_free(bytes[1]);
-    rq_cli_run(&run, "train", images, "--init", init, "-b", "4", "--freeze", "stage7", "-o", out);
-    assert_failure(&run, 2, "--freeze: no parameter is below 'stage7'");
-    rq_cli_run(&run, "train", images, "--init", init, "-b", "4", "--lr-scale", "stage0", "-o", out);
-    assert_failure(&run, 2, "--lr-scale: 'stage0' is not PREFIX=X");
+    rq_cli_run(&small.run, "train", small.images, "--init", init, "-b", "4", "--freeze", "stage7",
+               "-o", small.out);
+    assert_failure(&small.run, 2, "--freeze: no parameter is below 'stage7'");
+    rq_cli_run(&small.run, "train", small.images, "--init", init, "-b", "4", "--lr-scale", "stage0",
+               "-o", small.out);
+    assert_failure(&small.run, 2, "--lr-scale: 'stage0' is not PREFIX=X");
 }
 
 /* A checkpoint of PyTorch with another head: all weights but the head's are taken. */
@@ -168,20 +150,22 @@ static void test_init__checkpoint_with_another_head(void **state)
     (void)snprintf(pth[1], PATH, "%s/tests/golden/checkpoints/repvgg_timm.safetensors",
                    RQ_SOURCE_DIR);
     for (size_t i = 0; i < 2; i++) {
-        rq_cli_run(&run, "train", images, "-a", arch, "--classes", "2", "--init", pth[i], SMALL,
-                   "--epochs", "1", "--freeze", "stage0", "-o", out);
-        assert_exit(&run, 0);
-        assert_says_err(&run, "has 5 outputs, not 2: it is not loaded");
-        rq_cli_run(&run, "evaluate", images, out, "--threads", "1");
-        assert_exit(&run, 0);
+        rq_cli_run(&small.run, "train", small.images, "-a", arch, "--classes", "2", "--init",
+                   pth[i], SMALL, "--epochs", "1", "--freeze", "stage0", "-o", small.out);
+        assert_exit(&small.run, 0);
+        assert_says_err(&small.run, "has 5 outputs, not 2: it is not loaded");
+        rq_cli_run(&small.run, "evaluate", small.images, small.out, "--threads", "1");
+        assert_exit(&small.run, 0);
     }
     /* strict otherwise */
-    rq_cli_run(&run, "train", images, "-a", SMALL_ARCH, "--init", pth[0], SMALL, "-q", "-o", out);
-    assert_failure(&run, 1, "does not fit");
-    rq_cli_run(&run, "train", images, "--init", pth[0], SMALL, "-q", "-o", out);
-    assert_failure(&run, 2, "arch");
-    rq_cli_run(&run, "train", images, "-a", arch, "--init", "/nowhere.pth", SMALL, "-o", out);
-    assert_failure(&run, 1, "/nowhere.pth: ");
+    rq_cli_run(&small.run, "train", small.images, "-a", SMALL_ARCH, "--init", pth[0], SMALL, "-q",
+               "-o", small.out);
+    assert_failure(&small.run, 1, "does not fit");
+    rq_cli_run(&small.run, "train", small.images, "--init", pth[0], SMALL, "-q", "-o", small.out);
+    assert_failure(&small.run, 2, "arch");
+    rq_cli_run(&small.run, "train", small.images, "-a", arch, "--init", "/nowhere.pth", SMALL, "-o",
+               small.out);
+    assert_failure(&small.run, 1, "/nowhere.pth: ");
 }
 
 /* A model file says its architecture; one that is not in training form is refused. */
@@ -189,17 +173,19 @@ static void test_init__model_file(void **state)
 {
     (void)state;
     char init[PATH], deploy[PATH];
-    (void)snprintf(init, PATH, "%s/init.bin", dir);
-    (void)snprintf(deploy, PATH, "%s/deploy.bin", dir);
+    (void)snprintf(init, PATH, "%s/init.bin", small.dir);
+    (void)snprintf(deploy, PATH, "%s/deploy.bin", small.dir);
     SMALL_RUN(TRAIN, SMALL, "--epochs", "1", "-q", "-o", init);
     SMALL_RUN("convert", init, deploy);
-    rq_cli_run(&run, "train", images, "--init", init, "-a", "RepVGG-A0", "-b", "4", "-o", out);
-    assert_failure(&run, 1, "not the RepVGG-A0 of -a");
-    rq_cli_run(&run, "train", images, "--init", deploy, "-b", "4", "-o", out);
-    assert_failure(&run, 1, "form is deploy");
+    rq_cli_run(&small.run, "train", small.images, "--init", init, "-a", "RepVGG-A0", "-b", "4",
+               "-o", small.out);
+    assert_failure(&small.run, 1, "not the RepVGG-A0 of -a");
+    rq_cli_run(&small.run, "train", small.images, "--init", deploy, "-b", "4", "-o", small.out);
+    assert_failure(&small.run, 1, "form is deploy");
     /* another training set: its head and its class names */
-    rq_cli_run(&run, "train", images, "--init", init, "--classes", "3", "-b", "4", "-q", "-o", out);
-    assert_failure(&run, 1, "3 classes");
+    rq_cli_run(&small.run, "train", small.images, "--init", init, "--classes", "3", "-b", "4", "-q",
+               "-o", small.out);
+    assert_failure(&small.run, 1, "3 classes");
 }
 
 /* ---- averages, optimizers, logs ---- */
@@ -207,17 +193,17 @@ static void test_init__model_file(void **state)
 static void test_ema__saved_beside(void **state)
 {
     (void)state;
-    const char *best = rq_test_path("%s/out.best_ema.bin", dir);
+    const char *best = rq_test_path("%s/out.best_ema.bin", small.dir);
     (void)unlink(best);
-    rq_cli_run(&run, TRAIN, SMALL, "--epochs", "2", "--ema", "0.1", RESULT);
-    assert_says_err(&run, " * average: Acc@1 ");
-    json_t *json = rq_cli_json(&run);
+    rq_cli_run(&small.run, TRAIN, SMALL, "--epochs", "2", "--ema", "0.1", RESULT);
+    assert_says_err(&small.run, " * average: Acc@1 ");
+    json_t *json = rq_cli_json(&small.run);
     assert_true(json_is_number(json_object_get(json, "best_ema_top1")));
     json_decref(json);
     assert_true(small_exists(best));
-    SMALL_RUN("evaluate", images, best, "--threads", "1");
-    rq_cli_run(&run, TRAIN, SMALL, "--epochs", "1", "--ema", "1.5", "-o", out);
-    assert_failure(&run, 2, "ema");
+    SMALL_RUN("evaluate", small.images, best, "--threads", "1");
+    rq_cli_run(&small.run, TRAIN, SMALL, "--epochs", "1", "--ema", "1.5", "-o", small.out);
+    assert_failure(&small.run, 2, "ema");
 }
 
 /* A share of 1 in every step: the average is the model. */
@@ -225,43 +211,45 @@ static void test_ema__of_a_quantized_model(void **state)
 {
     (void)state;
     char qat[PATH], average[PATH], logits[2][PATH];
-    small_deploy(dir);
-    (void)snprintf(qat, PATH, "%s/q.bin", dir);
-    (void)snprintf(average, PATH, "%s/q.best_ema.bin", dir);
-    SMALL_RUN("insert_bn", images, rq_test_path("%s/deploy.bin", dir),
-              rq_test_path("%s/withbn.bin", dir), "--threads", "1");
-    SMALL_RUN("qat_train", images, "--base-weights", rq_test_path("%s/withbn.bin", dir), "-b", "4",
-              "--epochs", "1", "--threads", "1", "--ema", "1", "--ema-rule", "plain", "-o", qat);
+    small_deploy(small.dir);
+    (void)snprintf(qat, PATH, "%s/q.bin", small.dir);
+    (void)snprintf(average, PATH, "%s/q.best_ema.bin", small.dir);
+    SMALL_RUN("insert_bn", small.images, rq_test_path("%s/deploy.bin", small.dir),
+              rq_test_path("%s/withbn.bin", small.dir), "--threads", "1");
+    SMALL_RUN("qat_train", small.images, "--base-weights", rq_test_path("%s/withbn.bin", small.dir),
+              "-b", "4", "--epochs", "1", "--threads", "1", "--ema", "1", "--ema-rule", "plain",
+              "-o", qat);
     const char *const models[] = {qat, average};
     size_t n[2];
     uint8_t *bytes[2];
     for (size_t i = 0; i < 2; i++) {
-        (void)snprintf(logits[i], PATH, "%s/%zu.npy", dir, i);
-        SMALL_RUN("evaluate", images, models[i], "--threads", "1", "--logits", logits[i]);
+        (void)snprintf(logits[i], PATH, "%s/%zu.npy", small.dir, i);
+        SMALL_RUN("evaluate", small.images, models[i], "--threads", "1", "--logits", logits[i]);
         bytes[i] = rq_test_read_file(logits[i], &n[i]);
     }
     assert_int_equal(n[0], n[1]);
     assert_memory_equal(bytes[0], bytes[1], n[0]);
     rq_free(bytes[0]);
     rq_free(bytes[1]);
-    SMALL_RUN("export_int8", average, rq_test_path("%s/i.bin", dir));
+    SMALL_RUN("export_int8", average, rq_test_path("%s/i.bin", small.dir));
 }
 
 static void test_mixup__not_into_quantized_layers(void **state)
 {
     (void)state;
-    small_deploy(dir);
-    const char *withbn = rq_test_path("%s/withbn.bin", dir);
-    SMALL_RUN("insert_bn", images, rq_test_path("%s/deploy.bin", dir), withbn, "--threads", "1");
-    rq_cli_run(&run, "qat_train", images, "--base-weights", withbn, "-b", "4", "--epochs", "1",
-               "--mixup", "0.2", "-q", "-o", out);
-    assert_failure(&run, 1, "mixup: the first layer is quantized");
+    small_deploy(small.dir);
+    const char *withbn = rq_test_path("%s/withbn.bin", small.dir);
+    SMALL_RUN("insert_bn", small.images, rq_test_path("%s/deploy.bin", small.dir), withbn,
+              "--threads", "1");
+    rq_cli_run(&small.run, "qat_train", small.images, "--base-weights", withbn, "-b", "4",
+               "--epochs", "1", "--mixup", "0.2", "-q", "-o", small.out);
+    assert_failure(&small.run, 1, "mixup: the first layer is quantized");
 }
 
 /* The loss of the first progress line. */
 static double first_loss(void)
 {
-    const char *loss = strstr(run.err, "Loss ");
+    const char *loss = strstr(small.run.err, "Loss ");
     assert_non_null(loss);
     return strtod(loss + strlen("Loss "), NULL);
 }
@@ -271,16 +259,17 @@ static void test_custom_l2__blocks_of_repvgg(void **state)
 {
     (void)state;
     const char *target = rq_test_path("%s;block=target", SMALL_ARCH);
-    rq_cli_run(&run, TRAIN, SMALL, "--epochs", "1", "--wd", "0.5", "-o", out);
-    assert_exit(&run, 0);
+    rq_cli_run(&small.run, TRAIN, SMALL, "--epochs", "1", "--wd", "0.5", "-o", small.out);
+    assert_exit(&small.run, 0);
     const double plain = first_loss();
-    rq_cli_run(&run, TRAIN, SMALL, "--epochs", "1", "--wd", "0.5", "-o", out, "--custom-l2");
-    assert_exit(&run, 0);
+    rq_cli_run(&small.run, TRAIN, SMALL, "--epochs", "1", "--wd", "0.5", "-o", small.out,
+               "--custom-l2");
+    assert_exit(&small.run, 0);
     assert_true(first_loss() > plain + 0.1);
-    rq_cli_run(&run, "train", images, "-a", target, SMALL, "--epochs", "1", "--custom-l2", "-q",
-               "-o", rq_test_path("%s/none.bin", dir));
-    assert_failure(&run, 2, "--custom-l2");
-    assert_false(small_exists(rq_test_path("%s/none.bin", dir)));
+    rq_cli_run(&small.run, "train", small.images, "-a", target, SMALL, "--epochs", "1",
+               "--custom-l2", "-q", "-o", rq_test_path("%s/none.bin", small.dir));
+    assert_failure(&small.run, 2, "--custom-l2");
+    assert_false(small_exists(rq_test_path("%s/none.bin", small.dir)));
 }
 
 /* How many event files (tests/qat/run/test_event_file.c reads what is in them) a folder has. */
@@ -300,11 +289,12 @@ static void test_log_dir__json_lines(void **state)
 {
     (void)state;
     char logs[PATH], path[PATH + 32];
-    (void)snprintf(logs, PATH, "%s/logs", dir);
+    (void)snprintf(logs, PATH, "%s/logs", small.dir);
     (void)snprintf(path, sizeof path, "%s/train.jsonl", logs);
     for (int time = 1; time <= 2; time++) {
         int n_start = 0, n_step = 0, n_epoch = 0;
-        SMALL_RUN(TRAIN, SMALL, "--epochs", "2", "-p", "1", "-q", "--log-dir", logs, "-o", out);
+        SMALL_RUN(TRAIN, SMALL, "--epochs", "2", "-p", "1", "-q", "--log-dir", logs, "-o",
+                  small.out);
         size_t n;
         char *text = (char *)rq_test_read_file(path, &n);
         assert_int_equal(text[n - 1], '\n');
@@ -335,22 +325,23 @@ static void test_log_dir__json_lines(void **state)
         assert_int_equal(n_epoch, 2 * time);
         assert_int_equal(count_event_files(logs), time);
     }
-    rq_cli_run(&run, TRAIN, SMALL, "--epochs", "1", "--log-dir", images, "-q", "-o",
-               rq_test_path("%s/train/cat/0.jpg/x", images));
-    assert_exit(&run, 1);
-    rq_cli_run(&run, TRAIN, SMALL, "--epochs", "1", "--log-dir", "/dev/null", "-q", "-o", out);
-    assert_failure(&run, 1, "/dev/null");
+    rq_cli_run(&small.run, TRAIN, SMALL, "--epochs", "1", "--log-dir", small.images, "-q", "-o",
+               rq_test_path("%s/train/cat/0.jpg/x", small.images));
+    assert_exit(&small.run, 1);
+    rq_cli_run(&small.run, TRAIN, SMALL, "--epochs", "1", "--log-dir", "/dev/null", "-q", "-o",
+               small.out);
+    assert_failure(&small.run, 1, "/dev/null");
 }
 
 static void test_profile__every_layer(void **state)
 {
     (void)state;
-    rq_cli_run(&run, TRAIN, SMALL, "--epochs", "1", "--profile", "-o", out);
-    assert_exit(&run, 0);
-    assert_says_err(&run, "ms/image: conv forward");
-    assert_says_err(&run, "conv           stage1.0.rbr_1x1.conv\n");
-    assert_says_err(&run, "norm, sum, act stage0.nonlinearity\n");
-    assert_not_err(&run, "nan");
+    rq_cli_run(&small.run, TRAIN, SMALL, "--epochs", "1", "--profile", "-o", small.out);
+    assert_exit(&small.run, 0);
+    assert_says_err(&small.run, "ms/image: conv forward");
+    assert_says_err(&small.run, "conv           stage1.0.rbr_1x1.conv\n");
+    assert_says_err(&small.run, "norm, sum, act stage0.nonlinearity\n");
+    assert_not_err(&small.run, "nan");
 }
 
 /* A bar is drawn on a terminal, and nowhere else. */
@@ -360,16 +351,16 @@ static void test_progress__on_a_terminal_only(void **state)
     char command[4 * PATH];
     (void)snprintf(command, sizeof command,
                    "%s train %s -a '" SMALL_ARCH "' -r 16 -b 4 --threads 1 --epochs 1 -o %s",
-                   RQ_PROGRAM, images, out);
+                   RQ_PROGRAM, small.images, small.out);
     const rq_cli_options terminal = {.program = "/usr/bin/script"};
-    rq_cli_run_with(&run, &terminal, "-q", "-e", "-c", command, "/dev/null");
-    assert_exit(&run, 0);
-    assert_says_out(&run, "epoch 0 [============            ] 1/2");
-    assert_says_out(&run, "\r\033[K"); /* and taken away again */
-    rq_cli_run(&run, TRAIN, SMALL, "--epochs", "1", "-o", out);
-    assert_exit(&run, 0);
-    assert_not_err(&run, "epoch 0 [");
-    assert_not_err(&run, "\r");
+    rq_cli_run_with(&small.run, &terminal, "-q", "-e", "-c", command, "/dev/null");
+    assert_exit(&small.run, 0);
+    assert_says_out(&small.run, "epoch 0 [============            ] 1/2");
+    assert_says_out(&small.run, "\r\033[K"); /* and taken away again */
+    rq_cli_run(&small.run, TRAIN, SMALL, "--epochs", "1", "-o", small.out);
+    assert_exit(&small.run, 0);
+    assert_not_err(&small.run, "epoch 0 [");
+    assert_not_err(&small.run, "\r");
 }
 
 /* Options that change the course of training make another run; the others do not. */
@@ -377,10 +368,10 @@ static void test_resume__what_may_change(void **state)
 {
     (void)state;
     char ckpt[PATH + 32];
-    (void)snprintf(ckpt, sizeof ckpt, "%s.ckpt", out);
-    SMALL_RUN(TRAIN, SMALL, "--epochs", "1", "-q", "-o", out);
-    SMALL_RUN(TRAIN, SMALL, "--epochs", "1", "-q", "-o", out, "--resume", "auto", "-j", "1", "-p",
-              "3", "--val-batch-size", "2", "--save-every", "1");
+    (void)snprintf(ckpt, sizeof ckpt, "%s.ckpt", small.out);
+    SMALL_RUN(TRAIN, SMALL, "--epochs", "1", "-q", "-o", small.out);
+    SMALL_RUN(TRAIN, SMALL, "--epochs", "1", "-q", "-o", small.out, "--resume", "auto", "-j", "1",
+              "-p", "3", "--val-batch-size", "2", "--save-every", "1");
     static const char *const others[][2] = {
         {"--lr", "0.2"},
         {"--optimizer", "adamw"},
@@ -398,15 +389,15 @@ static void test_resume__what_may_change(void **state)
         {"--weight-decay", "0"},
     };
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
-        rq_cli_run(&run, TRAIN, SMALL, "--epochs", "1", "-q", "-o", out, "--resume", ckpt,
-                   others[i][0], others[i][1]);
-        assert_failure(&run, 1, "another run");
-        assert_says_err(&run, others[i][0] + 2);
+        rq_cli_run(&small.run, TRAIN, SMALL, "--epochs", "1", "-q", "-o", small.out, "--resume",
+                   ckpt, others[i][0], others[i][1]);
+        assert_failure(&small.run, 1, "another run");
+        assert_says_err(&small.run, others[i][0] + 2);
     }
     /* a run that begins anew says what it will replace */
-    rq_cli_run(&run, TRAIN, SMALL, "--epochs", "1", "-o", out);
-    assert_exit(&run, 0);
-    assert_says_err(&run, "is the state of an earlier run (1 epochs)");
+    rq_cli_run(&small.run, TRAIN, SMALL, "--epochs", "1", "-o", small.out);
+    assert_exit(&small.run, 0);
+    assert_says_err(&small.run, "is the state of an earlier run (1 epochs)");
 }
 
 int main(void)
@@ -427,5 +418,5 @@ int main(void)
         cmocka_unit_test(test_progress__on_a_terminal_only),
         cmocka_unit_test(test_resume__what_may_change),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, small_setup, small_teardown);
 }

@@ -147,3 +147,11 @@ json_t *rq_cli_json_(const rq_cli *run, const char *file, int line)
     _fail(file, line);
     return NULL;
 }
+
+double rq_json_double(const json_t *object, const char *key)
+{
+    const json_t *value = json_object_get(object, key);
+    if (!json_is_number(value))
+        fail_msg("no number '%s'", key);
+    return json_number_value(value);
+}

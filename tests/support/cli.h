@@ -62,6 +62,9 @@ void rq_cli_run_argv(rq_cli *run, const rq_cli_options *options, const char *con
 /* stdout is one line with one JSON object, "schema": 1 first. The caller calls json_decref. */
 #define rq_cli_json(run) rq_cli_json_((run), __FILE__, __LINE__)
 
+/* A member of an object that must be a number. */
+double rq_json_double(const json_t *object, const char *key);
+
 void rq_assert_exit_(const rq_cli *run, int code, const char *file, int line);
 void rq_assert_stream_(const rq_cli *run, bool is_err, const char *part, bool wanted,
                        const char *file, int line);

@@ -51,12 +51,11 @@ void rq_test_rmdir(const char *dir);
 /* Printf into a static ring of 8 buffers: paths. */
 const char *rq_test_path(const char *format, ...) RQ_PRINTF(1, 2);
 
-/* Read or write a whole small file; fail the test when that fails. The caller frees with rq_free.
- */
+/* Read or write a whole small file; fail the test when that fails. To be freed by rq_free. */
 uint8_t *rq_test_read_file(const char *path, size_t *size_bytes);
 void rq_test_write_file(const char *path, const void *data, size_t size_bytes);
 
-/* The tests' data folder outside the repository ($RQ_SHARED or ../shared beside the checkout), or
+/* The tests' data folder outside the repository ($RQ_SHARED or ../shared next to the checkout), or
  * NULL when absent: such a test calls skip() after saying so. */
 const char *rq_test_shared(void);
 

@@ -71,7 +71,7 @@ static void test_plan__whole_epochs(void **state)
     assert_int_equal(plan(15.4, 0), 99);     /* 14.94 s: not one whole epoch */
     assert_int_equal(plan(15.5, 0), 100);    /* 15.04 s */
     assert_int_equal(plan(1e9, 0), 12000);   /* no more than asked for */
-    assert_int_equal(plan(200.0, 10), 2200); /* beside those that are done */
+    assert_int_equal(plan(200.0, 10), 2200); /* besides those that are done */
     assert_int_equal(plan(200.0, 115), 12000);
     assert_int_equal(plan(14.0, 3), 300); /* nothing more fits */
     assert_int_equal(plan(-5.0, 3), 300);

@@ -80,7 +80,7 @@ static uint8_t *read_events(size_t *n)
     return rq_test_read_file(path, n);
 }
 
-/* The record at *at, which moves behind it. */
+/* The record at *at, which moves past it. */
 static Rq__Event *next_event(const uint8_t *data, size_t n, size_t *at)
 {
     assert_true(*at + 12 <= n);

@@ -1,5 +1,5 @@
-/* Checkpoints: everything comes back bit for bit, and nothing but a whole checkpoint of the same
- * run is taken: other runs, other shapes, every cut and every flipped byte are refused. */
+/* Run files: everything comes back bit for bit, and nothing but a whole run file of the same run is
+ * taken: other runs, other shapes, every cut and every flipped byte are refused. */
 #include "qat/run/run_file.h"
 
 #include <fcntl.h>
@@ -120,7 +120,7 @@ static rq_status save_as(const training *t, const char *path, const rq_progress 
                          const char *run, rq_error *err)
 {
     const rq_training all = parts(t);
-    return rq_training_save(path, &all, progress, run, err);
+    return rq_run_file_save(path, &all, progress, run, err);
 }
 
 static void save(const training *t, const char *path)
@@ -133,7 +133,7 @@ static rq_status load_as(const training *t, const char *path, rq_progress *progr
                          const char *run, rq_error *err)
 {
     const rq_training all = parts(t);
-    return rq_training_load(path, &all, progress, run, err);
+    return rq_run_file_load(path, &all, progress, run, err);
 }
 
 static rq_status load(const training *t, const char *path, rq_error *err)
@@ -165,14 +165,14 @@ static void check_comes_back(rq_optimizer_kind kind, bool averages)
     rq_free(a);
     rq_free(b);
     rq_progress peeked = RQ_PROGRESS_INIT;
-    assert_ok(rq_training_peek(path, &peeked, &err), &err);
+    assert_ok(rq_run_file_peek(path, &peeked, &err), &err);
     assert_same_progress(&peeked, &SOME);
     finish(&trained);
     finish(&fresh);
     rq_test_rmdir(dir);
 }
 
-static void test_checkpoint__comes_back(void **state)
+static void test_run_file__comes_back(void **state)
 {
     (void)state;
     for (int kind = 0; rq_optimizer_names[kind]; kind++)
@@ -181,7 +181,7 @@ static void test_checkpoint__comes_back(void **state)
 }
 
 /* Another optimizer's state, or an average that was not kept, is missing in the file. */
-static void test_checkpoint__of_other_parts(void **state)
+static void test_run_file__of_other_parts(void **state)
 {
     (void)state;
     const char *dir = rq_test_mkdir();
@@ -203,7 +203,7 @@ static void test_checkpoint__of_other_parts(void **state)
     rq_test_rmdir(dir);
 }
 
-static void test_checkpoint__before_the_first_validation(void **state)
+static void test_run_file__before_the_first_validation(void **state)
 {
     (void)state;
     rq_error err = RQ_ERROR_INIT;
@@ -222,7 +222,7 @@ static void test_checkpoint__before_the_first_validation(void **state)
 }
 
 /* The message says what differs, there and here, however long the descriptions are. */
-static void test_checkpoint__another_run(void **state)
+static void test_run_file__another_run(void **state)
 {
     (void)state;
     const char *dir = rq_test_mkdir();
@@ -251,7 +251,7 @@ static void test_checkpoint__another_run(void **state)
     rq_test_rmdir(dir);
 }
 
-static void test_checkpoint__other_shapes(void **state)
+static void test_run_file__other_shapes(void **state)
 {
     (void)state;
     rq_error err = RQ_ERROR_INIT;
@@ -276,7 +276,7 @@ static void test_checkpoint__other_shapes(void **state)
     assert_ok(rq_optimizer_create(&optimizer, trainer, &n.model, &optimizer_options, &err), &err);
     rq_progress progress = RQ_PROGRESS_INIT;
     const rq_training other = {&n.model, optimizer, NULL};
-    assert_fails(rq_training_load(path, &other, &progress, RUN, &err), RQ_ERR_FILE, &err);
+    assert_fails(rq_run_file_load(path, &other, &progress, RUN, &err), RQ_ERR_FILE, &err);
     assert_says(&err, path);
     assert_says(&err, "other.weight: the file has no such tensor");
     rq_optimizer_destroy(optimizer);
@@ -287,7 +287,7 @@ static void test_checkpoint__other_shapes(void **state)
     rq_test_rmdir(dir);
 }
 
-static void test_checkpoint__other_files(void **state)
+static void test_run_file__other_files(void **state)
 {
     (void)state;
     rq_error err = RQ_ERROR_INIT;
@@ -304,7 +304,7 @@ static void test_checkpoint__other_files(void **state)
     assert_ok(rq_model_save(&t.model, path, &err), &err); /* a model */
     assert_fails(load(&t, path, &err), RQ_ERR_FILE, &err);
     assert_says(&err, path);
-    assert_says(&err, "not a training checkpoint");
+    assert_says(&err, "not a run file");
     /* a file that any safetensors program could have written: no checksums */
     static const char header[] =
         "{\"__metadata__\":{\"format\":\"repqat-checkpoint\",\"epoch\":\"1\",\"best_top1\":\"1\","
@@ -313,12 +313,12 @@ static void test_checkpoint__other_files(void **state)
     memcpy(plain + 8, header, sizeof header - 1);
     rq_test_write_file(path, plain, sizeof plain);
     assert_fails(load(&t, path, &err), RQ_ERR_FILE, &err);
-    assert_says(&err, "not a training checkpoint");
+    assert_says(&err, "not a run file");
     finish(&t);
     rq_test_rmdir(dir);
 }
 
-/* A file of one tensor with the metadata of a checkpoint, one of them replaced. */
+/* A file of one tensor with the metadata of a run file, one of them replaced. */
 static void write_with(const char *path, const char *key, const char *value)
 {
     rq_error err = RQ_ERROR_INIT;
@@ -354,7 +354,7 @@ static void write_with(const char *path, const char *key, const char *value)
 }
 
 /* Metadata that no training wrote. */
-static void test_checkpoint__wrong_progress(void **state)
+static void test_run_file__wrong_progress(void **state)
 {
     (void)state;
     static const char *const wrong[][2] = {
@@ -387,9 +387,9 @@ static void test_checkpoint__wrong_progress(void **state)
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         write_with(path, wrong[i][0], wrong[i][1]);
         assert_fails(load(&t, path, &err), RQ_ERR_FILE, &err);
-        assert_says(&err, "not a training checkpoint");
+        assert_says(&err, "not a run file");
         rq_progress progress = SOME;
-        assert_fails(rq_training_peek(path, &progress, &err), RQ_ERR_FILE, &err);
+        assert_fails(rq_run_file_peek(path, &progress, &err), RQ_ERR_FILE, &err);
         assert_same_progress(&progress, &SOME);
     }
     write_with(path, "version", "3");
@@ -400,7 +400,7 @@ static void test_checkpoint__wrong_progress(void **state)
 }
 
 /* Cut at every length, and each byte flipped. */
-static void test_checkpoint__damage(void **state)
+static void test_run_file__damage(void **state)
 {
     (void)state;
     const char *dir = rq_test_mkdir();
@@ -436,8 +436,8 @@ static void test_checkpoint__damage(void **state)
     rq_test_rmdir(dir);
 }
 
-/* A checkpoint that is refused leaves the model and the optimizer as they were. */
-static void test_checkpoint__refused_leaves_the_state(void **state)
+/* A run file that is refused leaves the model and the optimizer as they were. */
+static void test_run_file__refused_leaves_the_state(void **state)
 {
     (void)state;
     rq_error err = RQ_ERROR_INIT;
@@ -491,15 +491,15 @@ static void test_save__keeps_the_previous_file(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_checkpoint__comes_back),
-        cmocka_unit_test(test_checkpoint__of_other_parts),
-        cmocka_unit_test(test_checkpoint__before_the_first_validation),
-        cmocka_unit_test(test_checkpoint__another_run),
-        cmocka_unit_test(test_checkpoint__other_shapes),
-        cmocka_unit_test(test_checkpoint__other_files),
-        cmocka_unit_test(test_checkpoint__wrong_progress),
-        cmocka_unit_test(test_checkpoint__damage),
-        cmocka_unit_test(test_checkpoint__refused_leaves_the_state),
+        cmocka_unit_test(test_run_file__comes_back),
+        cmocka_unit_test(test_run_file__of_other_parts),
+        cmocka_unit_test(test_run_file__before_the_first_validation),
+        cmocka_unit_test(test_run_file__another_run),
+        cmocka_unit_test(test_run_file__other_shapes),
+        cmocka_unit_test(test_run_file__other_files),
+        cmocka_unit_test(test_run_file__wrong_progress),
+        cmocka_unit_test(test_run_file__damage),
+        cmocka_unit_test(test_run_file__refused_leaves_the_state),
         cmocka_unit_test(test_save__keeps_the_previous_file),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,6 +4,7 @@
 #include "runtime/base/command.h"
 #include "runtime/base/log.h"
 #include "runtime/base/memory.h"
+#include "tests/support/capture.h"
 #include "tests/support/test.h"
 
 /* A word of argv: not const, as main() gets them. */
@@ -68,11 +69,23 @@ static void test_options__quiet_and_verbose_set_the_level(void **state)
     assert_says(&err, "exclude each other");
 }
 
+/* Neither the streams nor the sink of before receive anything. */
 static void test_log__without_sink_is_silent(void **state)
 {
     (void)state;
+    int counts[4] = {0};
+    rq_log_set_sink(count_line, counts);
+    rq_log(RQ_LOG_WARN, "%s", "somebody listens");
+    assert_int_equal(counts[RQ_LOG_WARN], 1);
     rq_log_set_sink(NULL, NULL);
+    const rq_capture out = rq_capture_begin(stdout), err = rq_capture_begin(stderr);
     rq_log(RQ_LOG_WARN, "%s", "nobody listens");
+    char *err_text = rq_capture_end(&err), *out_text = rq_capture_end(&out);
+    assert_string_equal(out_text, "");
+    assert_string_equal(err_text, "");
+    assert_int_equal(counts[RQ_LOG_WARN], 1);
+    rq_free(out_text);
+    rq_free(err_text);
 }
 
 static void test_command_line__quotes_for_the_shell(void **state)
@@ -92,12 +105,29 @@ static void test_command_line__quotes_for_the_shell(void **state)
     assert_null(none);
 }
 
+static void test_command_words__split_at_blanks(void **state)
+{
+    (void)state;
+    rq_arena arena = RQ_ARENA_INIT;
+    int argc = 0;
+    char **argv = rq_command_words(&arena, "  train images  -b 4 ", &argc);
+    static const char *const want[] = {"train", "images", "-b", "4"};
+    assert_int_equal(argc, 4);
+    for (int i = 0; i < 4; i++)
+        assert_string_equal(argv[i], want[i]);
+    assert_null(argv[4]);
+    assert_null(rq_command_words(&arena, "", &argc)[0]);
+    assert_null(rq_command_words(&arena, NULL, &argc));
+    rq_arena_deinit(&arena);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_options__quiet_and_verbose_set_the_level),
         cmocka_unit_test(test_log__without_sink_is_silent),
         cmocka_unit_test(test_command_line__quotes_for_the_shell),
+        cmocka_unit_test(test_command_words__split_at_blanks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
 /* Built from a description, then filled. */
-#include "cli/start_model.h"
+#include "qat/run/start_model.h"
 
 #include <string.h>
 

@@ -1,6 +1,6 @@
 /* The model that a training run starts from: new, or with the weights of a file. */
-#ifndef RQ_CLI_START_MODEL_H
-#define RQ_CLI_START_MODEL_H
+#ifndef RQ_QAT_RUN_START_MODEL_H
+#define RQ_QAT_RUN_START_MODEL_H
 
 #include "runtime/model/model.h"
 
