@@ -71,17 +71,6 @@ void *rq_alloc_array_(size_t n, size_t elem_size)
     return rq_mul_size(n, elem_size, &size_bytes) ? rq_alloc(size_bytes) : NULL;
 }
 
-rq_status rq_alloc_array_old(void **out, size_t n, size_t elem_size, rq_error *err)
-{
-    size_t size_bytes;
-    void *memory = rq_mul_size(n, elem_size, &size_bytes) ? rq_alloc(size_bytes) : NULL;
-    if (!memory)
-        return rq_fail(err, RQ_ERR_NOMEM, "out of memory (%zu elements of %zu bytes)", n,
-                       elem_size);
-    *out = memory;
-    return RQ_OK;
-}
-
 bool rq_grow(uint8_t **memory, size_t *capacity_bytes, size_t size_bytes)
 {
     if (size_bytes <= *capacity_bytes)
@@ -154,18 +143,6 @@ void *rq_arena_array_(rq_arena *arena, size_t n, size_t elem_size)
 {
     size_t size_bytes;
     return rq_mul_size(n, elem_size, &size_bytes) ? rq_arena_alloc(arena, size_bytes) : NULL;
-}
-
-rq_status rq_arena_array_old(rq_arena *arena, void **out, size_t n, size_t elem_size, rq_error *err)
-{
-    size_t size_bytes;
-    void *memory =
-        rq_mul_size(n, elem_size, &size_bytes) ? rq_arena_alloc(arena, size_bytes) : NULL;
-    if (!memory)
-        return rq_fail(err, RQ_ERR_NOMEM, "out of memory (%zu elements of %zu bytes)", n,
-                       elem_size);
-    *out = memory;
-    return RQ_OK;
 }
 
 char *rq_arena_strdup(rq_arena *arena, const char *text)

@@ -24,9 +24,6 @@ void rq_free(void *memory); /* NULL is fine */
  * there is no memory, n is negative, or the size overflows. */
 #define rq_alloc_array(type, n) ((type *)rq_alloc_array_((size_t)(n), sizeof(type)))
 
-/* rq_alloc of n elements of elem_size bytes with overflow check, reporting through err. */
-RQ_NODISCARD rq_status rq_alloc_array_old(void **out, size_t n, size_t elem_size, rq_error *err);
-
 /* Make *memory, of *capacity_bytes (NULL and 0 at first), hold size_bytes; what was in it is lost
  * when it grows. False when there is no memory: it is then NULL and 0 again. */
 bool rq_grow(uint8_t **memory, size_t *capacity_bytes, size_t size_bytes);
@@ -55,10 +52,6 @@ void *rq_arena_alloc(rq_arena *arena, size_t size_bytes);
 
 /* The same from an arena. */
 #define rq_arena_array(arena, type, n) ((type *)rq_arena_array_((arena), (size_t)(n), sizeof(type)))
-
-/* n elements with overflow check, reporting through err. */
-RQ_NODISCARD rq_status rq_arena_array_old(rq_arena *arena, void **out, size_t n, size_t elem_size,
-                                          rq_error *err);
 
 /* A copy of text; NULL when there is no memory. */
 char *rq_arena_strdup(rq_arena *arena, const char *text);

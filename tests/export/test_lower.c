@@ -65,8 +65,8 @@ static void test_lower__rounds_multipliers_once(void **state)
 
 /* ---- other graphs ---- */
 
-/* relu and pooling need no integers of their own; values read in two ways; operators kept in float.
- */
+/* relu and pooling need no integers of their own; values read in two ways; operators kept in
+ * float. */
 static void test_lower__float_operators_behind_quantized_values(void **state)
 {
     (void)state;

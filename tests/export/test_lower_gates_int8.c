@@ -85,8 +85,8 @@ typedef struct comparison {
     size_t n_values, n_different, n_nodes;
 } comparison;
 
-/* The lowered node that computes what a quantizer of the source ends: its chain's first operator.
- */
+/* The lowered node that computes what a quantizer of the source ends: its chain's first
+ * operator. */
 static int lowered_node(const comparison *c, int quantizer)
 {
     const rq_graph *graph = &c->qat->graph;

@@ -107,8 +107,8 @@ static inline int net_avg_pool(net *n, const char *name, int input, rq_conv_attr
     return node;
 }
 
-/* input -> 1x1 convolution (3 -> c channels) -> relu, so that branches read a value of c channels
- */
+/* input -> 1x1 convolution (3 -> c channels) -> relu, so that branches read a value of c
+ * channels */
 static inline int net_stem(net *n, int c)
 {
     return net_relu(n, "stem.relu", net_conv(n, "stem", 0, 3, c, square(1, 1, 1)));

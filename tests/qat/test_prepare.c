@@ -108,8 +108,8 @@ static void build_gated(net *n, bool before_relu)
     (void)net_head(n, net_gated_block(n, "c", b, 6, NET_K3, before_relu, 3));
 }
 
-/* A gate's layers are quantized as the block's convolution is; values before the relu are signed.
- */
+/* A gate's layers are quantized as the block's convolution is; values before the relu are
+ * signed. */
 static void test_prepare__gates_before_relu(void **state)
 {
     (void)state;

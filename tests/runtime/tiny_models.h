@@ -1,6 +1,6 @@
 /* Models of a few parameters for the tests of this room: one convolution, pooling, a linear layer;
- * as float, fake-quantized and integer graphs. Their weights are small integers or their multiples.
- */
+ * as float, fake-quantized and integer graphs. Their weights are small integers or their
+ * multiples. */
 #ifndef RQ_TESTS_RUNTIME_TINY_MODELS_H
 #define RQ_TESTS_RUNTIME_TINY_MODELS_H
 

@@ -2,8 +2,8 @@
  * and of anybody's no block of LARGE or more. (oneDNN makes a small map of arguments at each
  * execution.)
  *
- * The second half interposes the allocation functions of the C library; sanitizers have their own.
- */
+ * The second half interposes the allocation functions of the C library; sanitizers have their
+ * own. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <omp.h>

@@ -149,8 +149,8 @@ static void test_passes__write_the_rounded_numbers(void **state)
 enum { BATCH = 8, SIDE = 16, CLASSES = 5 };
 
 /* Operands of 8 significant bits, a few layers deep; batch norms leave small differences of large
- * numbers. Measured: 0.006 to 0.23. A reader that is forgotten, or taken twice, is at 0.5 or more.
- */
+ * numbers. Measured: 0.006 to 0.23. A reader that is forgotten, or taken twice, is at 0.5 or
+ * more. */
 #define MOST_DISTANCE 0.25
 
 /* Of two gradients, as a share of the length of the second. */

@@ -176,8 +176,8 @@ static void test_crop__is_a_resized_crop_and_a_flip(void **state)
     rq_sampler_deinit(&sampler);
 }
 
-/* A decoder that shrinks by 2, 4 or 8 gives nearly the same pixels as decoding whole and resizing.
- */
+/* A decoder that shrinks by 2, 4 or 8 gives nearly the same pixels as decoding whole and
+ * resizing. */
 static void test_crop__decodes_reduced_without_visible_difference(void **state)
 {
     (void)state;
