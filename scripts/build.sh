@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Configure and build a preset of CMakePresets.json (default: release) in build/<preset>. Quiet unless something fails.
+# Configure and build a preset of CMakePresets.json (default: release) in build/<preset>. Quiet
+# unless something fails.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 preset=${1:-release}

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Install, build and run the whole pipeline on a generated image set; arguments go to `repqat demo` (see --help).
+# Install, build and run the whole pipeline on a generated image set; arguments go to `repqat demo`
+# (see --help).
 set -euo pipefail
 here=$(dirname "$0")
 "$here/install-deps.sh"

@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# Install the Debian packages that building needs, those that are missing only; --dev adds Open MPI and the tools for scripts/lint.sh.
+# Install the Debian packages that building needs, those that are missing only; --dev adds Open MPI
+# and the tools for scripts/lint.sh.
 set -euo pipefail
 
 packages=(build-essential cmake ninja-build pkg-config
-    libdnnl-dev libturbojpeg0-dev zlib1g-dev libjansson-dev libprotobuf-c-dev protobuf-c-compiler libcmocka-dev)
+    libdnnl-dev libturbojpeg0-dev zlib1g-dev libjansson-dev libprotobuf-c-dev protobuf-c-compiler
+    libcmocka-dev)
 case "${1-}" in
 --dev) packages+=(libopenmpi-dev openmpi-bin                                   # several processes
         clang-format clang-tidy clang libclang-rt-dev libomp-dev) ;;         # lint.sh and fuzzing

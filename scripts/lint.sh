@@ -14,7 +14,7 @@ status=0
 scripts/check-structure.sh || status=1
 sources '*.[ch]' | xargs -0 clang-format --dry-run --Werror || status=1
 
-# One process per file: clang-tidy 14 reports va_list faults that are not there when it is given several files.
+# One process a file: given several, clang-tidy 14 reports va_list faults that are not there.
 sources '*.c' | xargs -0 -P "$(nproc)" -n 1 clang-tidy -p build/dev --quiet \
     2> >(grep -v 'warnings generated' >&2) || status=1
 

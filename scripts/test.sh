@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Install, build and run all tests of a preset (default: release): one line per test program, what a failed one printed,
-# and at the end the number of individual tests: "N passed, N failed[, N skipped]".
+# Install, build and run all tests of a preset (default: release): one line for each test program,
+# what a failed one printed, and last the number of tests: "N passed, N failed[, N skipped]".
 set -euo pipefail
 cd "$(dirname "$0")/.."
 preset=${1:-release}
