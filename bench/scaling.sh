@@ -14,7 +14,7 @@
 #
 # e and B are fitted to the series of batches by least squares of relative errors; the other series
 # are predicted with the same two numbers. Writes docs/scaling.svg, and a table between the marks of
-# docs/performance.md. Takes about two minutes.
+# docs/notes/speed.md. Takes about two minutes.
 set -euo pipefail
 # shellcheck source=bench/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -48,5 +48,5 @@ for threads in "${counts[@]}" "$all"; do
 done
 
 awk -v svg="$root/docs/scaling.svg" -f "$root/bench/scaling.awk" "$work/peaks" "$points" >"$work/tables"
-"$root/bench/into_page.sh" scaling "$work/tables" "$root/docs/performance.md"
+"$root/bench/into_page.sh" scaling "$work/tables" "$root/docs/notes/speed.md"
 cat "$work/tables"

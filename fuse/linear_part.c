@@ -215,7 +215,7 @@ static rq_status check_border(const planning *p, int i, const rq_window *outer)
             continue;
         if (in->has_bias)
             return rq_fail(p->err, RQ_ERR_MODEL,
-                           "%s: it pads %s with zeros, but that value's bias stands there too; "
+                           "%s: it pads %s with zeros, but that value's bias is there too; "
                            "padding in front of the bias can be merged",
                            node_at(p, i)->name, node_at(p, input)->name);
         if (inner->pad[axis] < (int64_t)(inner->kernel[axis] - 1) * inner->dilation[axis])

@@ -193,7 +193,7 @@ static rq_status check_chain(const prepare *p, int node, rq_error *err)
         return RQ_OK;
     if (bn < 0 || !readers_take_integers(p->in, bn))
         return rq_fail(err, RQ_ERR_MODEL,
-                       "%s: no batch_norm behind it, or read by other than relu, layers, pooling "
+                       "%s: no batch_norm after it, or read by other than relu, layers, pooling "
                        "and gates (insert_bn makes batch norms)",
                        layer->name);
     return RQ_OK;

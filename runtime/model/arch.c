@@ -160,7 +160,7 @@ static rq_status read_aux(draft *out, field f, int i, const char **at, rq_error 
     int stage = 0;
     RQ_TRY(read_number(at, f, 0, &stage, err));
     if (out->arch.aux[stage])
-        return rq_fail(err, RQ_ERR_USAGE, "aux: stage %d stands twice", stage);
+        return rq_fail(err, RQ_ERR_USAGE, "aux: stage %d is given twice", stage);
     out->arch.aux[stage] = true;
     return RQ_OK;
 }
@@ -210,7 +210,7 @@ static rq_status read_field(const char **at, draft *out, rq_error *err)
     field f = DEPTH;
     RQ_TRY(find_field(*at, &f, err));
     if (out->n_values[f] > 0)
-        return rq_fail(err, RQ_ERR_USAGE, "%s stands twice", fields[f].name);
+        return rq_fail(err, RQ_ERR_USAGE, "%s is given twice", fields[f].name);
     *at += strlen(fields[f].name);
     do {
         ++*at; /* over '=' or ',' */
@@ -322,7 +322,7 @@ static rq_status check_names(const rq_arch *arch, rq_error *err)
         for (int k = 0; k < n; k++)
             if (i != k && holds_path(paths[i], paths[k]))
                 return rq_fail(err, RQ_ERR_USAGE,
-                               "names: module '%s' cannot stand beside module '%s'", paths[k],
+                               "names: module '%s' cannot be next to module '%s'", paths[k],
                                paths[i]);
     return RQ_OK;
 }

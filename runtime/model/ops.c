@@ -244,7 +244,7 @@ static rq_status shape_fake_quant(const op_context *context, rq_shape *out)
     if (context->node->slot[RQ_SLOT_ZERO_POINT] >= 0 &&
         (input == RQ_OP_RELU || input == RQ_OP_SIGMOID))
         return rq_fail(context->err, RQ_ERR_MODEL,
-                       "%s: zero_point behind %s, whose values are never negative",
+                       "%s: zero_point after %s, whose values are never negative",
                        context->node->name, rq_op_name(input));
     return shape_one_scale(context, out);
 }

@@ -20,7 +20,7 @@ static rq_status put(json_t *object, const char *key, json_t *value, rq_error *e
 {
     if (json_object_get(object, key)) {
         json_decref(value);
-        return rq_fail(err, RQ_ERR_ARG, "'%.200s' stands twice", key);
+        return rq_fail(err, RQ_ERR_ARG, "'%.200s' is given twice", key);
     }
     return json_object_set_new(object, key, value) == 0
                ? RQ_OK

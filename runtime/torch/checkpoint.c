@@ -190,7 +190,7 @@ static rq_status index_names(rq_checkpoint *self, rq_error *err)
     qsort(self->by_name, n, sizeof(rq_checkpoint_tensor *), compare_names);
     for (size_t i = 1; i < n; i++)
         if (compare_names(&self->by_name[i - 1], &self->by_name[i]) == 0)
-            return rq_fail(err, RQ_ERR_FILE, "the name %s stands twice", self->by_name[i]->name);
+            return rq_fail(err, RQ_ERR_FILE, "the name %s is given twice", self->by_name[i]->name);
     return RQ_OK;
 }
 

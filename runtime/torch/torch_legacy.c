@@ -145,7 +145,7 @@ static rq_status locate_storage(legacy_file *file, const rq_pickle_value *key, r
                        "storage '%.*s' belongs to no tensor, so its size is not known",
                        rq_pickle_shown(text), text.data);
     if (storage->data)
-        return rq_fail(err, RQ_ERR_FILE, "storage '%.*s' stands twice", rq_pickle_shown(text),
+        return rq_fail(err, RQ_ERR_FILE, "storage '%.*s' is given twice", rq_pickle_shown(text),
                        text.data);
     const size_t size_bytes = storage->id.n_elems * rq_element_size(storage->id.element);
     const size_t left = file->size_bytes - file->at;
@@ -173,7 +173,7 @@ static rq_status locate_keys(legacy_file *file, const rq_pickle_value *keys, rq_
     }
     return file->at == file->size_bytes
                ? RQ_OK
-               : rq_fail(err, RQ_ERR_FILE, "byte %zu: %zu bytes behind the last storage", file->at,
+               : rq_fail(err, RQ_ERR_FILE, "byte %zu: %zu bytes after the last storage", file->at,
                          file->size_bytes - file->at);
 }
 

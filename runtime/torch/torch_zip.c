@@ -85,7 +85,7 @@ static rq_status read_file(zip_file *file, const unsigned char *bytes, size_t si
     rq_status status =
         rq_pickle_read(&file->base.object, data, entry->size_bytes, &used_bytes, err);
     if (!status && used_bytes != entry->size_bytes)
-        status = rq_fail(err, RQ_ERR_FILE, "byte %zu: %zu bytes behind the object", used_bytes,
+        status = rq_fail(err, RQ_ERR_FILE, "byte %zu: %zu bytes after the object", used_bytes,
                          entry->size_bytes - used_bytes);
     if (status)
         rq_error_prefix(err, "%s", entry->name);

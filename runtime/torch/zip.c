@@ -106,7 +106,7 @@ static rq_status read_end64(const rq_zip *zip, size_t end, summary *out, rq_erro
         !agrees(out->directory_bytes, old.directory_bytes, ALL_ONES_32) ||
         !agrees(out->directory, old.directory, ALL_ONES_32))
         return rq_fail(err, RQ_ERR_FILE,
-                       "byte %llu: the zip64 record and the one behind it do not agree",
+                       "byte %llu: the zip64 record and the one after it do not agree",
                        (unsigned long long)at);
     return RQ_OK;
 }
@@ -282,7 +282,7 @@ static rq_status read_directory(rq_zip *zip, rq_error *err)
     }
     return at == zip->directory + zip->directory_bytes
                ? RQ_OK
-               : rq_fail(err, RQ_ERR_FILE, "byte %zu: the directory has bytes behind its last row",
+               : rq_fail(err, RQ_ERR_FILE, "byte %zu: the directory has bytes after its last row",
                          at);
 }
 
@@ -318,7 +318,7 @@ static rq_status index_entries(rq_zip *zip, rq_error *err)
     qsort(zip->order, n, sizeof(entry *), compare_names);
     for (size_t i = 1; i < n; i++)
         if (strcmp(zip->order[i - 1]->info.name, zip->order[i]->info.name) == 0)
-            return rq_fail(err, RQ_ERR_FILE, "byte %zu: the name %s stands twice",
+            return rq_fail(err, RQ_ERR_FILE, "byte %zu: the name %s is given twice",
                            zip->order[i]->header, zip->order[i]->info.name);
     return RQ_OK;
 }

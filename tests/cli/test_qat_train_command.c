@@ -89,7 +89,7 @@ static void test_base__graph_that_cannot_be_quantized(void **state)
     n.model.arch = "repvgg:depth=1,1;width=4,4;classes=2";
     (void)net_head(&n, net_relu(&n, "relu", net_conv(&n, "conv", 0, 4, NET_K3, true)));
     save(&n);
-    check_says(NULL, "withbn.bin: conv: no batch_norm behind it");
+    check_says(NULL, "withbn.bin: conv: no batch_norm after it");
 }
 
 int main(void)

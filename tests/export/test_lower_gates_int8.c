@@ -262,7 +262,7 @@ static void test_lower__refuses_zero_points_behind_relu(void **state)
     const int quant = rq_graph_find_node(&qat.graph, "stage0.quant");
     assert_ok(rq_graph_add_param(&qat.graph, quant, RQ_SLOT_ZERO_POINT, RQ_U8, 1, &one, &err),
               &err);
-    expect_refusal(&qat, RQ_ERR_MODEL, "stage0.quant: zero_point behind relu");
+    expect_refusal(&qat, RQ_ERR_MODEL, "stage0.quant: zero_point after relu");
 }
 
 static void test_lower__refuses_scales_that_leave_s32(void **state)

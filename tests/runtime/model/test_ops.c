@@ -351,9 +351,9 @@ static void test_shapes__zero_point_behind_relu_or_sigmoid(void **state)
     param(node, RQ_SLOT_MAX, RQ_F32, 1, 1, 0, 0, 0);
     expect_shape(node, H, W, 3, RQ_F32);
     param(node, RQ_SLOT_ZERO_POINT, RQ_U8, 1, 1, 0, 0, 0);
-    expect_refusal("fq:", "zero_point behind relu");
+    expect_refusal("fq:", "zero_point after relu");
     graph.nodes[before].op = RQ_OP_SIGMOID;
-    expect_refusal("fq:", "zero_point behind sigmoid");
+    expect_refusal("fq:", "zero_point after sigmoid");
 }
 
 /* quantize, qglobal_avg_pool, qmul with zero points; qsigmoid between. */

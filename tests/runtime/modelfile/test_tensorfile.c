@@ -304,7 +304,7 @@ static void test_write__rejects(void **state)
                    reserved[] = {{"__metadata__", tensors[0].tensor}};
     const rq_text_pair guard[] = {{"header_crc32", "x"}}, crcs[] = {{"crc32", "x"}};
     assert_fails(rq_tensorfile_write(path, twice, 2, NULL, 0, &err), RQ_ERR_ARG, &err);
-    assert_says(&err, "'bytes' stands twice");
+    assert_says(&err, "'bytes' is given twice");
     assert_fails(rq_tensorfile_write(path, reserved, 1, NULL, 0, &err), RQ_ERR_ARG, &err);
     assert_fails(rq_tensorfile_write(path, tensors, 1, guard, 1, &err), RQ_ERR_ARG, &err);
     assert_fails(rq_tensorfile_write(path, tensors, 1, crcs, 1, &err), RQ_ERR_ARG, &err);

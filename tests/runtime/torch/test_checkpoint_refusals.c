@@ -191,7 +191,7 @@ static void test_open__refuses_what_is_no_state_dict(void **state)
     REFUSE("].", "the object is a list, not a state dict");
     REFUSE("crepvgg\nRepVGG\n)\x81}b.", "the object is an object made by repvgg.RepVGG");
     REFUSE(PICKLED_W ".", "_rebuild_tensor_v2, not a state dict");
-    REFUSE("K\x01.K\x02.", "a/data.pkl: byte 3: 3 bytes behind the object");
+    REFUSE("K\x01.K\x02.", "a/data.pkl: byte 3: 3 bytes after the object");
     REFUSE("", "a/data.pkl: byte 0: cut off");
     REFUSE("]q\x01h\x01"
            "a.",
@@ -201,7 +201,7 @@ static void test_open__refuses_what_is_no_state_dict(void **state)
 static void test_open__refuses_names(void **state)
 {
     (void)state;
-    REFUSE("}(U\x08module.w" PICKLED_W "U\x01w" PICKLED_W "u.", "the name w stands twice");
+    REFUSE("}(U\x08module.w" PICKLED_W "U\x01w" PICKLED_W "u.", "the name w is given twice");
     REFUSE("}U\x00" PICKLED_W "s.", "a name is empty");
     REFUSE("}U\x02w\0" PICKLED_W "s.", "or a NUL");
     BUILD("}(K\x01" PICKLED_W "U\x07module." PICKLED_W "u."); /* 1 is no name; "module." is one */
@@ -335,7 +335,7 @@ static void test_legacy__refuses_wrong_storages(void **state)
                  LEGACY_PART(keys, "](U\x01"
                                    "0U\x01"
                                    "0e."));
-    check_refused("storage '0' stands twice");
+    check_refused("storage '0' is given twice");
     BUILD_LEGACY(LEGACY_PARTS, LEGACY_OBJECT,
                  LEGACY_PART(keys, "]K\x01"
                                    "a."));
@@ -347,7 +347,7 @@ static void test_legacy__refuses_wrong_storages(void **state)
     check_refused("w: the file has no storage '0'");
     BUILD_LEGACY(LEGACY_PARTS, LEGACY_OBJECT, LEGACY_KEYS);
     zip_put(&built, 0, 1);
-    check_refused("1 bytes behind the last storage");
+    check_refused("1 bytes after the last storage");
     zip_poke(&built, built.n_bytes - 33, 7, 8);
     check_refused("storage '0' has 7 elements, not 6");
     BUILD_LEGACY(LEGACY_PARTS,

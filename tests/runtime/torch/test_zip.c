@@ -194,7 +194,7 @@ static void test_open__refuses_a_wrong_end(void **state)
     check_refused(RQ_ERR_FILE, "not a row of the directory");
     build_two();
     zip_poke(&built, built.end + 8, 1 | 1 << 16, 4);
-    check_refused(RQ_ERR_FILE, "bytes behind its last row");
+    check_refused(RQ_ERR_FILE, "bytes after its last row");
     build_two();
     zip_poke(&built, built.end + 8, 60000 | 60000u << 16, 4);
     check_refused(RQ_ERR_FILE, "60000 entries");
@@ -312,7 +312,7 @@ static void test_open__refuses_a_name_twice(void **state)
     (void)zip_add(&built, zip_stored("a/b", text_a, strlen(text_a)));
     (void)zip_add(&built, zip_stored("a/b", text_b, strlen(text_b)));
     zip_finish(&built, 0);
-    check_refused(RQ_ERR_FILE, "the name a/b stands twice");
+    check_refused(RQ_ERR_FILE, "the name a/b is given twice");
 }
 
 static void test_open__refuses_bytes_in_front(void **state)
