@@ -26,9 +26,9 @@ static const rq_option table[] = {
                      "what is quantized; excluded layers really stay in float"),
     RQ_OPTION_FLAG("fpfinetune", 0, qat_flags, fp_finetune, "fine-tune the float model instead"),
     RQ_OPTION_FLAG("fixobserver", 0, qat_flags, train.fix_observer,
-                   "stop the ranges after epoch 3/8 of all (on unless --no-fixobserver)"),
+                   "keep the ranges from epoch 3/8 of all, plus 2, on (on unless --no-fixobserver)"),
     RQ_OPTION_FLAG("fixbn", 0, qat_flags, train.fix_bn,
-                   "freeze batch norm after epoch 2/8 of all (on unless --no-fixbn)"),
+                   "freeze batch norm from epoch 2/8 of all, plus 2, on (on unless --no-fixbn)"),
 };
 
 static rq_status load_base(rq_model *out, const rq_model *base, const qat_flags *flags,
