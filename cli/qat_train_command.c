@@ -25,8 +25,9 @@ static const rq_option table[] = {
     RQ_OPTION_CHOICE("quantlayers", 0, qat_flags, quant_layers, rq_quant_layers_names,
                      "what is quantized; excluded layers really stay in float"),
     RQ_OPTION_FLAG("fpfinetune", 0, qat_flags, fp_finetune, "fine-tune the float model instead"),
-    RQ_OPTION_FLAG("fixobserver", 0, qat_flags, train.fix_observer,
-                   "keep the ranges from epoch 3/8 of all, plus 2, on (on unless --no-fixobserver)"),
+    RQ_OPTION_FLAG(
+        "fixobserver", 0, qat_flags, train.fix_observer,
+        "keep the ranges from epoch 3/8 of all, plus 2, on (on unless --no-fixobserver)"),
     RQ_OPTION_FLAG("fixbn", 0, qat_flags, train.fix_bn,
                    "freeze batch norm from epoch 2/8 of all, plus 2, on (on unless --no-fixbn)"),
 };
