@@ -246,7 +246,7 @@ static void test_takes_bn__needs_bias_and_one_relu(void **state)
     rq_bn_recorder_deinit(&none);
 }
 
-/* Squeeze-and-excitation before the ReLU and behind it: batch norms behind the blocks' convolutions
+/* Squeeze-and-excitation before the ReLU and after it: batch norms after the blocks' convolutions
  * alone, before the gate, and the function stays. */
 static void test_insert_bn__leaves_gates_as_they_are(void **state)
 {

@@ -13,7 +13,7 @@
 #include "runtime/model/quant.h"
 #include "tests/support/test.h"
 
-/* Where a block's squeeze-and-excitation stands: before its relu, or behind it. */
+/* Where a block has its squeeze-and-excitation: before its relu, or after it. */
 enum { NET_NO_GATE, NET_GATE_BEFORE, NET_GATE_BEHIND };
 
 typedef struct net_layer {

@@ -119,7 +119,7 @@ static void test_isa_repair__beats_clipping(void **state)
     assert_true(stats.max_change_steps < 4.0);
 }
 
-/* An outlier beside very many small weights: clipping a little is cheaper than coarser steps for
+/* An outlier next to very many small weights: clipping a little is cheaper than coarser steps for
  * all. */
 static void test_isa_repair__clips_an_outlier(void **state)
 {

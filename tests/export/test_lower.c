@@ -151,7 +151,7 @@ static void test_lower__max_pool(void **state)
     rq_model_deinit(&qat);
 }
 
-/* A batch norm that is not behind a layer stays an operator. */
+/* A batch norm that is not after a layer stays an operator. */
 static void test_lower__keeps_a_lone_batch_norm(void **state)
 {
     (void)state;

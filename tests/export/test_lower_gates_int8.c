@@ -250,7 +250,7 @@ static void test_lower__refuses_padding_of_zero_points(void **state)
     expect_refusal(&qat, RQ_ERR_MODEL, "stage0.se.down: pads stage0.se.gap.quant");
 }
 
-/* A zero point behind relu would make the clamp at 0 another function. */
+/* A zero point after relu would make the clamp at 0 another function. */
 static void test_lower__refuses_zero_points_behind_relu(void **state)
 {
     (void)state;

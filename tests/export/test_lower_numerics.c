@@ -132,7 +132,7 @@ static source_value check_conv(const rq_model *qat, const rq_model *lowered, con
         check_layer(&sim, out.values, in.scale, s_y);
         return out;
     }
-    if (in.scale > 0.0f) /* a float layer behind quantized values reads them dequantized */
+    if (in.scale > 0.0f) /* a float layer after quantized values reads them dequantized */
         sim.src = traced(lowered, seen, rq_test_path("%s.quant.dequantize", layer[-1].block), 0.0f)
                       .values;
     check_layer(&sim, out.values, 0.0f, 0.0f);

@@ -39,7 +39,7 @@ static inline int build_repvgg(net *n, int x, const block *b)
     return net_add(n, RQ_OP_ADD, "b.add", k, branches);
 }
 
-/* batch norm behind the sum; the 1x1 branch and the identity have none */
+/* batch norm after the sum; the 1x1 branch and the identity have none */
 static inline int build_qarepvgg(net *n, int x, const block *b)
 {
     int branches[3], k = 0;
@@ -162,7 +162,7 @@ static inline int build_replk(net *n, int x, const block *b)
     return net_add(n, RQ_OP_ADD, "b.add", 2, branches);
 }
 
-/* dilation 2 beside an undilated 1x1 */
+/* dilation 2 next to an undilated 1x1 */
 static inline int build_dilated(net *n, int x, const block *b)
 {
     rq_conv_attr wide = square(3, b->stride, b->groups);
@@ -203,7 +203,7 @@ static inline int build_mixed_groups(net *n, int x, const block *b)
     return net_add(n, RQ_OP_ADD, "b.add", 3, branches);
 }
 
-/* sums of sums, scales and batch norms before and behind, a sequence of a sum */
+/* sums of sums, scales and batch norms before and after, a sequence of a sum */
 static inline int build_nested(net *n, int x, const block *b)
 {
     const int c = b->ic;

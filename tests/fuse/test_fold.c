@@ -118,7 +118,7 @@ static void test_fuse__keeps_layers(void **state)
     rq_model_deinit(&fused);
 }
 
-/* A sum merges what lies behind the nearest common value, though more is linear before it. */
+/* A sum merges what lies after the nearest common value, though more is linear before it. */
 static void test_fuse__sums_begin_at_the_nearest_value(void **state)
 {
     (void)state;
@@ -279,7 +279,7 @@ static void test_fuse__rejects_taps_that_do_not_align(void **state)
     (void)add2("b.add", net_conv(&n, "b.wide", x, 4, 4, square(3, 1, 1)),
                net_conv(&n, "b.small", x, 4, 4, square(3, 1, 1)));
     rq_conv_attr *wide = net_geometry(&n, "b.wide"), *small = net_geometry(&n, "b.small");
-    wide->dilation[0] = wide->pad[0] = 2; /* rows 0, 2, 4 beside 1, 2, 3 */
+    wide->dilation[0] = wide->pad[0] = 2; /* rows 0, 2, 4 next to 1, 2, 3 */
     expect_refused("b.add: the branch b.small (kernel 3x3");
     wide->dilation[0] = 1;
     wide->kernel[0] = 5; /* now they are among 0 to 4, but the weight has 3 */

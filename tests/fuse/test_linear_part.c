@@ -153,7 +153,7 @@ static void test_sequences__are_exact_or_refused(void **state)
 
 /* ---- the border rule is necessary ---- */
 
-/* outer behind inner, whatever stands at the border. */
+/* outer after inner, whatever stands at the border. */
 static void compose_anyway(rq_conv_f64 *out, int inner, int outer, double **memory)
 {
     const rq_graph *graph = &n.model.graph;

@@ -1,4 +1,4 @@
-/* The pickled object of a zip file of torch.save whose container is sound: behind its checksums a
+/* The pickled object of a zip file of torch.save whose container is sound: after its checksums a
  * fuzzer of whole files would hardly come. There are storages 0 (64 bytes) and 1 (8 bytes). */
 #include "tests/fuzz/fuzz.h"
 #include "tests/runtime/torch/zip_builder.h"

@@ -31,7 +31,7 @@ static void prepare(rq_model *qat, const rq_model *withbn, rq_quant_layers layer
 }
 
 /* Which layers have weight scales, and which quantizers there are; NULL ends a list. A name
- * behind "-" has a zero point, one behind "*" is a gate's. */
+ * after "-" has a zero point, one after "*" is a gate's. */
 static void check_graph(const rq_model *withbn, rq_quant_layers choice, const char *const *layers,
                         const char *const *quantizers)
 {
@@ -145,7 +145,7 @@ static void test_prepare__gates_behind_relu(void **state)
     rq_model_deinit(&n.model);
 }
 
-/* A batch norm without relu behind it gives signed values, which pooling and the head can read. */
+/* A batch norm without relu after it gives signed values, which pooling and the head can read. */
 static void test_prepare__a_convolution_without_relu(void **state)
 {
     (void)state;

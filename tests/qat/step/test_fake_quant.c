@@ -8,7 +8,7 @@
 #include "tests/qat/golden.h"
 #include "tests/support/test.h"
 
-/* One plain term, quantized: what a fake_quant node behind a value does. */
+/* One plain term, quantized: what a fake_quant node after a value does. */
 static void check_activations(rq_tensorfile *file, const char *name)
 {
     const rq_tensor x = golden(file, name, "x");

@@ -83,7 +83,7 @@ static outcome compare_all(reference *r, const rq_trainer *trainer)
     return total;
 }
 
-/* One step of a trainer, and the reference beside it. */
+/* One step of a trainer, and the reference next to it. */
 typedef struct bench {
     net_batch batch;
     reference r;
@@ -263,7 +263,7 @@ static void test_value__read_by_three(void **state)
     check_net(&n);
 }
 
-/* Scales as terms of sums, behind a relu, of a batch norm; sums of four. */
+/* Scales as terms of sums, after a relu, of a batch norm; sums of four. */
 static void test_scale__terms_and_alone(void **state)
 {
     (void)state;
@@ -302,7 +302,7 @@ static void test_avg_pool__geometry(void **state)
     }
 }
 
-/* The same windows; what they choose among is negative too, or a relu's, or equal: pixels beside
+/* The same windows; what they choose among is negative too, or a relu's, or equal: pixels next to
  * each other of a pool with overlapping windows. */
 static void test_max_pool__geometry(void **state)
 {
@@ -328,7 +328,7 @@ static void test_max_pool__geometry(void **state)
     }
 }
 
-/* Gates before the relu, behind it, and of a value that nothing is merged into. */
+/* Gates before the relu, after it, and of a value that nothing is merged into. */
 static void test_gate__float(void **state)
 {
     (void)state;
@@ -574,8 +574,8 @@ static void test_quantized__clamped_values(void **state)
     }
 }
 
-/* A quantized convolution without batch norm, and quantizers that merge with other things: behind a
- * sum, behind nothing, behind a batch norm without relu. */
+/* A quantized convolution without batch norm, and quantizers that merge with other things: after a
+ * sum, after nothing, after a batch norm without relu. */
 static void test_quantized__other_chains(void **state)
 {
     (void)state;
@@ -602,7 +602,7 @@ static void test_quantized__other_chains(void **state)
     check_net(&n);
 }
 
-/* Gates in integers: before the relu, where values have zero points, and behind it; all layers, and
+/* Gates in integers: before the relu, where values have zero points, and after it; all layers, and
  * the first and last block with their gates in float. */
 static void test_quantized__gates(void **state)
 {

@@ -20,7 +20,7 @@ static int64_t pick(rq_random *random, int64_t low, int64_t high)
 }
 
 /* Two to four blocks; groups divide both sides' channels. Every third network has gates before its
- * relus, every third behind them. */
+ * relus, every third after them. */
 static void random_net(net *n, uint64_t seed)
 {
     const bool gated = seed % 3 > 0, before_relu = seed % 3 == 1;
@@ -82,7 +82,7 @@ static void run_session(const rq_model *model, const net_batch *batch, values *s
     rq_session_destroy(session);
 }
 
-/* Quantized values of a step beside those of a session. */
+/* Quantized values of a step next to those of a session. */
 typedef struct tally {
     size_t n, positive, different, zero_points;
 } tally;

@@ -22,7 +22,7 @@ static void test_to__nearest_ties_to_even(void **state)
         {0x00000000, 0x0000}, {0x80000000, 0x8000}, /* zeros */
         {0x3f800000, 0x3f80},                       /* 1 */
         {0x3f808000, 0x3f80}, {0x3f818000, 0x3f82}, /* half way: to the even one */
-        {0x3f807fff, 0x3f80}, {0x3f808001, 0x3f81}, /* beside it */
+        {0x3f807fff, 0x3f80}, {0x3f808001, 0x3f81}, /* next to it */
         {0xbf818000, 0xbf82},                       /* and below 0 */
         {0x3fffffff, 0x4000},                       /* carries into the exponent */
         {0x7f7fffff, 0x7f80},                       /* beyond the largest */

@@ -1,4 +1,4 @@
-/* What --augment and the options beside it make of the transform of evaluation. */
+/* What --augment and the options next to it make of the transform of evaluation. */
 #include "runtime/eval/augment.h"
 
 #include <string.h>

@@ -110,7 +110,7 @@ static void test_decode__says_what_else_it_is(void **state)
 }
 
 /* Each prefix is copied to memory of its own length, so that the address sanitizer sees any read
- * behind it. */
+ * after it. */
 static void test_decode__rejects_every_truncation(void **state)
 {
     (void)state;

@@ -109,7 +109,7 @@ static void test_arch_build__published_counts(void **state)
         const char *name = published[i].name;
         const counts train = count_form(rq_arch_build, name, 224);
         const counts deploy = count_form(rq_arch_build_deploy, name, 224);
-        /* the tables print 2 or 3 digits behind the point */
+        /* the tables print 2 or 3 digits after the point */
         const double places = i < 13 || i == 15 ? 5.1e-4 : 5.1e-3;
         if (train.params != published[i].train || deploy.params != published[i].deploy)
             fail_msg("%s: %lld trained, %lld merged", name, (long long)train.params,

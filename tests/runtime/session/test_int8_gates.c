@@ -1,6 +1,6 @@
 /* Squeeze-and-excitation in integers: the session against the scalar reference, 0 differing
  * elements of any value, on random networks with gates before the ReLU (values with zero points)
- * and behind it; and the reference against numbers computed by hand. */
+ * and after it; and the reference against numbers computed by hand. */
 #include "runtime/model/gate.h"
 #include "tests/runtime/session/int8_net.h"
 

@@ -210,7 +210,7 @@ static void test_open__refuses_names(void **state)
     assert_string_equal(rq_checkpoint_get(checkpoint, 0)->name, "module.");
 }
 
-/* Of any class beside the weights: named, and an error only for who reads it. */
+/* Of any class next to the weights: named, and an error only for who reads it. */
 static void test_read__refuses_what_is_no_tensor(void **state)
 {
     (void)state;

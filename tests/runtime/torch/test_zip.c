@@ -415,7 +415,7 @@ static void test_read__refuses_damaged_contents(void **state)
     }
     (void)setup(NULL);
     zip_item item = deflated("a", text_a, strlen(text_a), packed, sizeof packed);
-    item.stored++; /* a byte behind the deflate stream */
+    item.stored++; /* a byte after the deflate stream */
     (void)zip_add(&built, item);
     zip_finish(&built, 0);
     assert_ok(open_built(), &err);

@@ -76,7 +76,7 @@ static inline zip_item *zip_add(zip_builder *zip, zip_item item)
     return &zip->items[zip->n_items++];
 }
 
-/* The directory and the record behind it. with_zip64: sizes and offsets in zip64 fields and the
+/* The directory and the record after it. with_zip64: sizes and offsets in zip64 fields and the
  * zip64 record, as if the archive were large. */
 static inline void zip_finish(zip_builder *zip, int with_zip64)
 {
@@ -97,7 +97,7 @@ static inline void zip_finish(zip_builder *zip, int with_zip64)
         zip_put(zip, 0, 4);
         zip_put(zip, with_zip64 ? UINT32_MAX : item->header, 4);
         zip_put_bytes(zip, item->name, strlen(item->name));
-        if (with_zip64) { /* behind a field that is of no interest */
+        if (with_zip64) { /* after a field that is of no interest */
             zip_put(zip, 0x4246 | 2 << 16, 4);
             zip_put(zip, 0, 2);
             zip_put(zip, 1 | 24 << 16, 4);
