@@ -242,8 +242,8 @@ static void test_arch_parse__rejects(void **state)
         {"repvgg:depth=1;width=8;names=gap.blocks", "'gap.blocks' cannot be next to"},
         {"repvgg:depth=1,1;width=8,8;names=a,a", "module 'a' cannot be next to module 'a'"},
         {"repvgg:depth=1,1;width=8,8;names=a.0,a", "module 'a.0' cannot be next to module 'a'"},
-        {"repvgg:depth=1,1;width=8,8;names=a_aux,a;aux=1", "module 'a_aux' cannot stand"},
-        {"repvgg:depth=1,1;width=8,8;names=a.x,a.y;aux=0,1", "module 'a_aux' cannot stand"},
+        {"repvgg:depth=1,1;width=8,8;names=a_aux,a;aux=1", "module 'a_aux' cannot be next to"},
+        {"repvgg:depth=1,1;width=8,8;names=a.x,a.y;aux=0,1", "module 'a_aux' cannot be next to"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         rq_arch arch;
