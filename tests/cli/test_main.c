@@ -1,8 +1,11 @@
 /* The program around the commands: its own options, dispatch by name and by link, wrong usage,
  * streams that fail. What must hold for every command is tested for each that --list-commands
  * names. */
+#include <elf.h>
 #include <stdio.h>
 #include <string.h>
+
+#include "runtime/base/memory.h"
 
 #include "tests/support/cli.h"
 #include "tests/support/test.h"
@@ -175,9 +178,37 @@ static void test_commands__run_under_other_names(void **state)
     for_each_command(check_other_names);
 }
 
+/* A search path with an empty element would load libraries from the current folder. */
+static void test_program__has_no_library_path_of_its_own(void **state)
+{
+    (void)state;
+    size_t size_bytes;
+    uint8_t *file = rq_test_read_file(RQ_PROGRAM, &size_bytes);
+    Elf64_Ehdr header;
+    bool is_dynamic = false;
+    assert_true(size_bytes > sizeof header);
+    memcpy(&header, file, sizeof header);
+    assert_memory_equal(header.e_ident, ELFMAG, SELFMAG);
+    for (int i = 0; i < header.e_phnum; i++) {
+        Elf64_Phdr segment;
+        memcpy(&segment, file + header.e_phoff + (size_t)i * sizeof segment, sizeof segment);
+        for (size_t at = 0; segment.p_type == PT_DYNAMIC && at < segment.p_filesz;
+             at += sizeof(Elf64_Dyn)) {
+            Elf64_Dyn entry;
+            memcpy(&entry, file + segment.p_offset + at, sizeof entry);
+            is_dynamic |= entry.d_tag == DT_NEEDED;
+            assert_int_not_equal(entry.d_tag, DT_RPATH);
+            assert_int_not_equal(entry.d_tag, DT_RUNPATH);
+        }
+    }
+    assert_true(is_dynamic);
+    rq_free(file);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_program__has_no_library_path_of_its_own),
         cmocka_unit_test(test_main__describes_itself),
         cmocka_unit_test(test_main__refuses_wrong_usage),
         cmocka_unit_test(test_main__lost_output_is_a_failure),
