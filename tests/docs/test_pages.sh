@@ -62,7 +62,7 @@ dead_links() {
 while IFS= read -r page; do
     judge "$page: lines" "$(long_lines "$page")"
     judge "$page: links" "$(dead_links "$page")"
-done < <(find README.md CHANGELOG.md CONTRIBUTING.md bench docs -name '*.md' | sort)
+done < <(find README.md CHANGELOG.md CONTRIBUTING.md bench docs tests -name '*.md' | sort)
 
 echo "[  PASSED  ] $passed test(s)."
 [ "$failed" -eq 0 ] || echo "[  FAILED  ] $failed test(s), listed above"
